@@ -1,0 +1,57 @@
+"""The built-in plugins: the same hooks as a stranger's, each importing its back end when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .plugins import hookimpl
+
+if TYPE_CHECKING:
+    from .hub.engine import Engine
+    from .hub.media import MediaStore
+    from .hub.tokens import TokenVerifier
+    from .transports.base import Transport, TransportOptions
+
+
+@hookimpl
+def transport(url: str, options: TransportOptions) -> Transport | None:
+    scheme = url.partition(":")[0]
+    if scheme in ("ws", "wss", "http", "https"):
+        from .transports.gateway import GatewayTransport
+
+        return GatewayTransport(url, options)
+    if scheme == "memory":
+        from .transports.embedded import EmbeddedTransport
+
+        return EmbeddedTransport(url, options)
+    return None
+
+
+@hookimpl
+def engine(url: str) -> Engine | None:
+    if url.startswith("local:"):
+        from .hub.local import LocalEngine
+
+        return LocalEngine.from_url(url)
+    return None
+
+
+@hookimpl
+def media_store(url: str) -> MediaStore | None:
+    scheme = url.partition(":")[0]
+    if scheme == "disk":
+        from .hub.disk import DiskMediaStore
+
+        return DiskMediaStore.from_url(url)
+    if scheme == "memory":
+        from .hub.memory import MemoryMediaStore
+
+        return MemoryMediaStore()
+    return None
+
+
+@hookimpl
+def token_verifier(app_id: str, secret: str) -> TokenVerifier | None:
+    from .hub.tokens import JwtVerifier
+
+    return JwtVerifier(app_id, secret)

@@ -1,0 +1,209 @@
+"""The four message types and the 32 KB rule.
+
+Values only: nothing here sends, stores or decodes. A message checks itself when it is made, so
+every message that exists is one the hub accepts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+MESSAGE_LIMIT = 32 * 1024
+"""Bytes in one message, inclusive. Reference 1.3: "32 KB", 32 × 1024, UTF-8 bytes; it is a sum."""
+
+
+class MessageType(str, Enum):
+    """Kind of a message (reference 1.3: `MessageType`)."""
+
+    TEXT = "TEXT"
+    RAW = "RAW"
+    FILE = "FILE"
+    IMAGE = "IMAGE"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class MessageTooLarge(ValueError):
+    """The parts of a message add up to more than the 32 KB rule allows."""
+
+
+def _utf8(text: str, what: str) -> int:
+    if not isinstance(text, str):
+        raise TypeError(f"{what} must be a str, not {type(text).__name__}.")
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{what} is not valid Unicode text: {error}.") from error
+
+
+def check_message_size(parts: dict[str, int], hint: str) -> None:
+    """Raise `MessageTooLarge` when the named parts (name → bytes) add up to over 32,768 bytes."""
+    total = sum(parts.values())
+    if total > MESSAGE_LIMIT:
+        counted = " + ".join(name for name, size in parts.items() if size) or next(iter(parts))
+        raise MessageTooLarge(
+            f"{counted} is {total:,} bytes; the limit is {MESSAGE_LIMIT:,} bytes. {hint}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RtmTextMessage:
+    """A text message.
+
+    Args:
+        text: the text; UTF-8, at most 32 KB with the description, not empty.
+        description: free text beside it.
+
+    Raises:
+        ValueError: empty, not encodable, or larger than 32 KB in sum.
+    """
+
+    text: str
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        size = _utf8(self.text, "text")
+        if size == 0:
+            raise ValueError("text is empty; a text message needs at least one character.")
+        check_message_size(
+            {"text": size, "description": _utf8(self.description, "description")},
+            "Split the text, or upload it as a file.",
+        )
+
+    @property
+    def message_type(self) -> MessageType:
+        return MessageType.TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class RtmRawMessage:
+    """A message of raw bytes.
+
+    Args:
+        raw_message: the bytes; at most 32 KB with the description. Any bytes-like is copied once.
+        description: free text beside it.
+
+    Raises:
+        ValueError: larger than 32 KB in sum.
+    """
+
+    raw_message: bytes
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.raw_message, bytes):
+            object.__setattr__(self, "raw_message", _as_bytes(self.raw_message, "raw_message"))
+        check_message_size(
+            {
+                "raw_message": len(self.raw_message),
+                "description": _utf8(self.description, "description"),
+            },
+            "Upload it as a file instead.",
+        )
+
+    @property
+    def message_type(self) -> MessageType:
+        return MessageType.RAW
+
+
+@dataclass(frozen=True, slots=True)
+class RtmFileMessage:
+    """A message that points to an uploaded file.
+
+    Args:
+        media_id: the id the upload gave; valid for seven days from the end of the upload.
+        file_name: shown to the receiver.
+        description: free text beside it.
+        size: bytes of the stored file (0 when unknown).
+        thumbnail: the preview's bytes; description + file name + thumbnail are at most 32 KB.
+        expires_at: when the media ends, seconds since the epoch (0 when unknown). Ours.
+
+    Raises:
+        ValueError: no media id, or larger than 32 KB in sum.
+    """
+
+    media_id: str
+    file_name: str = ""
+    description: str = ""
+    size: int = 0
+    thumbnail: bytes = field(default=b"", repr=False)
+    expires_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.media_id, str) or not self.media_id:
+            raise ValueError("media_id must be the non-empty str that an upload returned.")
+        if not isinstance(self.thumbnail, bytes):
+            object.__setattr__(self, "thumbnail", _as_bytes(self.thumbnail, "thumbnail"))
+        check_media_message(self.file_name, self.description, len(self.thumbnail))
+
+    @property
+    def message_type(self) -> MessageType:
+        return MessageType.FILE
+
+    @property
+    def thumbnail_data(self) -> bytes:
+        """The reference guide's name for `thumbnail`."""
+        return self.thumbnail
+
+
+@dataclass(frozen=True, slots=True)
+class RtmImageMessage(RtmFileMessage):
+    """A message that points to an uploaded image: a file message with pixel dimensions.
+
+    Args:
+        width, height: of the image, in pixels; 0 when unknown.
+        thumbnail_width, thumbnail_height: of the thumbnail, in pixels; 0 when unknown.
+    """
+
+    width: int = 0
+    height: int = 0
+    thumbnail_width: int = 0
+    thumbnail_height: int = 0
+
+    @property
+    def message_type(self) -> MessageType:
+        return MessageType.IMAGE
+
+
+RtmMessage: TypeAlias = RtmTextMessage | RtmRawMessage | RtmFileMessage | RtmImageMessage
+
+MEDIA_OVERFLOW_HINT = 'Pass a smaller thumbnail or thumbnail="auto".'
+
+
+def check_media_message(file_name: str, description: str, thumbnail_size: int) -> None:
+    """Apply the 32 KB rule to a file or image message before anything is uploaded."""
+    check_message_size(
+        {
+            "thumbnail": thumbnail_size,
+            "file_name": _utf8(file_name, "file_name"),
+            "description": _utf8(description, "description"),
+        },
+        MEDIA_OVERFLOW_HINT,
+    )
+
+
+def thumbnail_room(file_name: str, description: str) -> int:
+    """Bytes left for a thumbnail beside this file name and description."""
+    return MESSAGE_LIMIT - _utf8(file_name, "file_name") - _utf8(description, "description")
+
+
+def as_message(message: RtmMessage | str | bytes) -> RtmMessage:
+    """Take a message, or a `str` for a text and bytes for a raw one."""
+    if isinstance(message, str):
+        return RtmTextMessage(message)
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return RtmRawMessage(bytes(message))
+    if isinstance(message, (RtmTextMessage, RtmRawMessage, RtmFileMessage)):
+        return message
+    raise TypeError(
+        f"message must be an RTM message, a str or bytes, not {type(message).__name__}."
+    )
+
+
+def _as_bytes(value: object, what: str) -> bytes:
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    raise TypeError(f"{what} must be bytes, not {type(value).__name__}.")

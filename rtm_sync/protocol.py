@@ -1,0 +1,709 @@
+"""Requests, results and events as typed values, and their JSON-RPC 2.0 text. No I/O.
+
+Both ends use this module: a client's transport and a gateway encode what they send and decode what
+they receive here, and nowhere else. Every value is a frozen dataclass; the codec is derived from
+its annotations, so a new request needs no codec of its own. Decoding is strict: what does not fit
+the annotations never becomes a value. `docs/protocol.md` describes the same in words.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from functools import cache
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+
+from .errors import (
+    ERROR_FAMILIES,
+    ChannelMessageError,
+    JoinChannelError,
+    LeaveChannelError,
+    LoginError,
+    LogoutError,
+    PeerMessageError,
+    RtmError,
+)
+from .messages import RtmFileMessage, RtmImageMessage, RtmMessage, RtmRawMessage, RtmTextMessage
+
+PROTOCOL_VERSION = 1
+FRAME_LIMIT = 256 * 1024
+"""Bytes in one frame: the largest legal message (32 KB of control characters, six bytes each when
+escaped) with room for its envelope."""
+
+ID_LIMIT = 64
+"""Bytes in a user or channel id (reference 1.3: 1 to 64)."""
+
+RETENTION_SECONDS = 7 * 24 * 3600
+"""How long media and offline messages are kept (reference 1.3: seven days)."""
+
+_ID = re.compile(r"[a-zA-Z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]+")
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
+
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+def id_problem(kind: str, value: object) -> str | None:
+    """Say what is wrong with a user or channel id, or None (reference 1.3: charset and length)."""
+    if not isinstance(value, str):
+        return f"{kind} must be a str, not {type(value).__name__}."
+    if not value:
+        return f"{kind} is empty; it needs 1 to {ID_LIMIT} characters."
+    if len(value) > ID_LIMIT:
+        return f"{kind} has {len(value):,} characters; the limit is {ID_LIMIT}."
+    if value == "null":
+        return f'{kind} must not be the string "null".'
+    if not _ID.fullmatch(value):
+        bad = next(char for char in value if not _ID.fullmatch(char))
+        return (
+            f"{kind} {value!r} contains {bad!r}; allowed are ASCII letters, digits, space and "
+            "! # $ % & ( ) + - : ; < = . > ? @ [ ] ^ _ { } | ~ ,"
+        )
+    return None
+
+
+def app_id_problem(value: object) -> str | None:
+    """Say what is wrong with an app id, or None: any text of 1 to 64 characters."""
+    if not isinstance(value, str):
+        return f"app_id must be a str, not {type(value).__name__}."
+    if not 1 <= len(value) <= ID_LIMIT:
+        return f"app_id has {len(value):,} characters; it needs 1 to {ID_LIMIT}."
+    return None
+
+
+def message_id_problem(value: object) -> str | None:
+    """Say what is wrong with a message id, or None: 1 to 64 of letters, digits, `_ . : -`."""
+    if isinstance(value, str) and _MESSAGE_ID.fullmatch(value):
+        return None
+    return "message_id must be 1 to 64 ASCII letters, digits or _ . : -"
+
+
+# ---- Values --------------------------------------------------------------------------------------
+
+
+class ConnectionState(str, Enum):
+    """State of a client's connection (reference 1.3)."""
+
+    DISCONNECTED = "DISCONNECTED"
+    CONNECTING = "CONNECTING"
+    CONNECTED = "CONNECTED"
+    RECONNECTING = "RECONNECTING"
+    ABORTED = "ABORTED"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class ConnectionChangeReason(IntEnum):
+    """Why a connection's state changed (reference 1.3 and, for the last, 1.4.6)."""
+
+    LOGIN = 1
+    LOGIN_SUCCESS = 2
+    LOGIN_FAILURE = 3
+    LOGIN_TIMEOUT = 4
+    INTERRUPTED = 5
+    LOGOUT = 6
+    BANNED_BY_SERVER = 7
+    REMOTE_LOGIN = 8
+    TOKEN_EXPIRED = 9
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessageProperties:
+    """What the hub knows of a received message.
+
+    Attributes:
+        server_received_ts: when the hub got it, milliseconds since the epoch.
+        is_offline_message: it waited for this login.
+        is_historical_message: it comes from the history.
+    """
+
+    server_received_ts: int
+    is_offline_message: bool = False
+    is_historical_message: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMessageSendResult:
+    """What became of a peer message.
+
+    Attributes:
+        has_peer_received: the peer's SDK confirmed that it has the message.
+        cached_by_server: it waits for the peer's next login (ours; the reference leaves it open).
+    """
+
+    has_peer_received: bool
+    cached_by_server: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """One stored medium.
+
+    Attributes:
+        media_id: names it; unguessable, valid for any logged-in user of the app.
+        size: bytes.
+        sha256: hexadecimal digest of the bytes.
+        file_name, content_type: as the uploader said.
+        expires_at: end of its seven days, seconds since the epoch.
+    """
+
+    media_id: str
+    size: int
+    sha256: str
+    file_name: str
+    content_type: str
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The empty result."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginResult:
+    """The hub's answer to a login.
+
+    Attributes:
+        session: names the session; also the bearer token for media. Secret.
+        resumed: the session that was asked for goes on; False is a new one.
+        received: how many numbered frames of ours the hub has, for replay after a resume.
+        window: how many frames the hub sends before it wants an acknowledgement.
+    """
+
+    session: str = field(repr=False)
+    resumed: bool
+    received: int
+    window: int
+
+
+# ---- Requests and events -------------------------------------------------------------------------
+
+
+class Request(Generic[R]):
+    """A call one end makes on the other. `R` is the type of its result."""
+
+    __slots__ = ()
+    METHOD: ClassVar[str]
+    RESULT: ClassVar[type]
+    ERROR: ClassVar[type[RtmError]]
+    INVALID: ClassVar[str] = "INVALID_ARGUMENT"
+    """Suffix of the error code for parameters that do not fit."""
+
+
+class Event:
+    """Something one end tells the other and expects no answer to."""
+
+    __slots__ = ()
+    METHOD: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Login(Request[LoginResult]):
+    """First frame of a connection; opens a session, or resumes one that lost its connection."""
+
+    METHOD = "login"
+    RESULT = LoginResult
+    ERROR = LoginError
+
+    app_id: str
+    uid: str
+    version: int = PROTOCOL_VERSION
+    token: str | None = field(default=None, repr=False)
+    session: str | None = field(default=None, repr=False)
+    received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Logout(Request[Done]):
+    """Ends the session at once."""
+
+    METHOD = "logout"
+    RESULT = Done
+    ERROR = LogoutError
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessageToPeer(Request[PeerMessageSendResult]):
+    """Sends a message to one user; answered when that user's client confirmed it, or is offline."""
+
+    METHOD = "send_message_to_peer"
+    RESULT = PeerMessageSendResult
+    ERROR = PeerMessageError
+    INVALID = "INVALID_MESSAGE"
+
+    peer_id: str
+    message: RtmMessage
+    message_id: str
+    enable_offline_messaging: bool = False
+    enable_historical_messaging: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendChannelMessage(Request[Done]):
+    """Sends a message to all other members of a joined channel."""
+
+    METHOD = "send_channel_message"
+    RESULT = Done
+    ERROR = ChannelMessageError
+    INVALID = "INVALID_MESSAGE"
+
+    channel_id: str
+    message: RtmMessage
+    message_id: str
+    enable_historical_messaging: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JoinChannel(Request[Done]):
+    METHOD = "join_channel"
+    RESULT = Done
+    ERROR = JoinChannelError
+
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveChannel(Request[Done]):
+    METHOD = "leave_channel"
+    RESULT = Done
+    ERROR = LeaveChannelError
+
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFromPeer(Request[Done]):
+    """The hub calls this on the receiving client; the client's answer is the delivery receipt."""
+
+    METHOD = "message_from_peer"
+    RESULT = Done
+    ERROR = PeerMessageError
+
+    message: RtmMessage
+    peer_id: str
+    message_id: str
+    message_props: ReceivedMessageProperties
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMessage(Event):
+    METHOD = "channel_message"
+
+    channel_id: str
+    message: RtmMessage
+    member_id: str
+    message_id: str
+    message_props: ReceivedMessageProperties
+
+
+@dataclass(frozen=True, slots=True)
+class MemberJoined(Event):
+    METHOD = "member_joined"
+
+    channel_id: str
+    member_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberLeft(Event):
+    METHOD = "member_left"
+
+    channel_id: str
+    member_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded(Event):
+    """The hub ended the session; the client must not resume it or log in by itself."""
+
+    METHOD = "session_ended"
+
+    reason: ConnectionChangeReason
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge(Event):
+    """How many numbered frames the sender of this has dealt with. Not numbered itself."""
+
+    METHOD = "acknowledge"
+
+    received: int
+
+
+REQUESTS: dict[str, type[Request[Any]]] = {
+    request.METHOD: request
+    for request in (
+        Login,
+        Logout,
+        SendMessageToPeer,
+        SendChannelMessage,
+        JoinChannel,
+        LeaveChannel,
+        MessageFromPeer,
+    )
+}
+EVENTS: dict[str, type[Event]] = {
+    event.METHOD: event
+    for event in (ChannelMessage, MemberJoined, MemberLeft, SessionEnded, Acknowledge)
+}
+
+# ---- Frames --------------------------------------------------------------------------------------
+
+
+class RpcCode(IntEnum):
+    """JSON-RPC 2.0's own error codes, for what is wrong before a request's family is known."""
+
+    PARSE_ERROR = -32700
+    INVALID_REQUEST = -32600
+    METHOD_NOT_FOUND = -32601
+    INVALID_PARAMS = -32602
+
+
+class ProtocolError(Exception):
+    """A frame that is not one of ours.
+
+    Attributes:
+        code: what JSON-RPC calls the trouble.
+        call_id: the id to answer under, where the frame had one.
+        request: the kind of request, where it was known.
+    """
+
+    def __init__(
+        self,
+        code: RpcCode,
+        message: str,
+        call_id: int | None = None,
+        request: type[Request[Any]] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.call_id = call_id
+        self.request = request
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request under the caller's id; ids of one direction grow."""
+
+    id: int
+    request: Request[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A result still in JSON form: only the caller knows its type (`decode_result`)."""
+
+    id: int
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A call's error; `id` is None when the other end could not read the call's id."""
+
+    id: int | None
+    error: RtmError | ProtocolError
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    event: Event
+
+
+Frame: TypeAlias = Call | Reply | Failure | Notice
+
+_dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_loads = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+def encode_call(call_id: int, request: Request[Any]) -> str:
+    return _dumps(
+        {
+            "jsonrpc": "2.0",
+            "id": call_id,
+            "method": request.METHOD,
+            "params": _encoder(type(request))(request),
+        }
+    )
+
+
+def encode_reply(call_id: int, result: object) -> str:
+    return _dumps({"jsonrpc": "2.0", "id": call_id, "result": _encoder(type(result))(result)})
+
+
+def encode_failure(call_id: int | None, error: RtmError | ProtocolError) -> str:
+    """Encode an error: the reference's number as JSON-RPC's code, its family and name as data."""
+    body: dict[str, Any] = {"code": int(error.code), "message": error.message}
+    if isinstance(error, RtmError):
+        body["data"] = {"family": _family_name(error), "name": error.code.name}
+    return _dumps({"jsonrpc": "2.0", "id": call_id, "error": body})
+
+
+def encode_notice(event: Event) -> str:
+    return _dumps(
+        {"jsonrpc": "2.0", "method": event.METHOD, "params": _encoder(type(event))(event)}
+    )
+
+
+def encode_json(value: object) -> str:
+    """Encode one of this module's dataclasses as a JSON object (for HTTP bodies)."""
+    return _dumps(_encoder(type(value))(value))
+
+
+def decode_json(kind: type[R], text: str | bytes) -> R:
+    """Decode a JSON object into one of this module's dataclasses.
+
+    Raises:
+        ProtocolError: not JSON, or not of that form.
+    """
+    return decode_result(kind, _parse(text))
+
+
+def decode(text: str | bytes) -> Frame:
+    """Decode one frame.
+
+    Raises:
+        ProtocolError: not JSON, not JSON-RPC 2.0, an unknown method, or parameters that do not fit.
+    """
+    frame = _parse(text)
+    if not isinstance(frame, dict) or frame.get("jsonrpc") != "2.0":
+        raise ProtocolError(RpcCode.INVALID_REQUEST, 'A frame is one object with "jsonrpc": "2.0".')
+    call_id = frame.get("id")
+    if call_id is not None and (type(call_id) is not int or not 0 <= call_id < 2**53):
+        raise ProtocolError(RpcCode.INVALID_REQUEST, "id must be an integer from 0 to 2^53 - 1.")
+    if "method" in frame:
+        return _decode_method(frame, call_id)
+    if "error" in frame:
+        return Failure(call_id, _decode_error(frame["error"], call_id))
+    if "result" in frame and call_id is not None:
+        return Reply(call_id, frame["result"])
+    raise ProtocolError(RpcCode.INVALID_REQUEST, "A frame needs method, result or error.", call_id)
+
+
+def decode_result(kind: type[R], result: Any) -> R:
+    """Turn a reply's JSON result into the type its request names.
+
+    Raises:
+        ProtocolError: it does not fit.
+    """
+    try:
+        return typing.cast(R, _decoder(kind)(result))
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(RpcCode.INVALID_REQUEST, str(error)) from error
+
+
+def _parse(text: str | bytes) -> Any:
+    try:
+        if isinstance(text, bytes):
+            text = text.decode()
+        return _loads(text)
+    except RecursionError:
+        raise ProtocolError(RpcCode.PARSE_ERROR, "JSON is nested too deeply.") from None
+    except ValueError as error:
+        raise ProtocolError(RpcCode.PARSE_ERROR, f"Not JSON in UTF-8: {error}.") from None
+
+
+def _decode_method(frame: dict[str, Any], call_id: int | None) -> Call | Notice:
+    method = frame["method"]
+    if not isinstance(method, str):
+        raise ProtocolError(RpcCode.INVALID_REQUEST, "method must be a string.", call_id)
+    kind: type[Any] | None = (EVENTS if call_id is None else REQUESTS).get(method)
+    if kind is None:
+        what = "notification" if call_id is None else "method"
+        raise ProtocolError(RpcCode.METHOD_NOT_FOUND, f"No {what} {method[:64]!r}.", call_id)
+    try:
+        value = _decoder(kind)(frame.get("params", {}))
+    except (TypeError, ValueError) as error:
+        request = None if call_id is None else kind
+        raise ProtocolError(RpcCode.INVALID_PARAMS, str(error), call_id, request) from error
+    return Notice(value) if call_id is None else Call(call_id, value)
+
+
+def _decode_error(body: Any, call_id: int | None) -> RtmError | ProtocolError:
+    if not isinstance(body, dict):
+        raise ProtocolError(RpcCode.INVALID_REQUEST, "error must be an object.", call_id)
+    message = str(body.get("message", ""))
+    data = body.get("data")
+    if isinstance(data, dict):
+        family = ERROR_FAMILIES.get(str(data.get("family")))
+        code = family.Code.__members__.get(str(data.get("name"))) if family else None
+        if family is not None and code is not None:
+            return family(code, message)
+    try:
+        return ProtocolError(RpcCode(int(body.get("code", 0))), message, call_id)
+    except (ValueError, TypeError):
+        return ProtocolError(RpcCode.INVALID_REQUEST, message, call_id)
+
+
+def _family_name(error: RtmError) -> str:
+    return next(
+        (kind.__name__ for kind in type(error).__mro__ if kind.__name__ in ERROR_FAMILIES),
+        type(error).__name__,
+    )
+
+
+# ---- The codec, derived from annotations ---------------------------------------------------------
+
+_Encode: TypeAlias = Callable[[Any], Any]
+_Decode: TypeAlias = Callable[[Any], Any]
+
+_MESSAGE_KINDS: dict[str, type[Any]] = {
+    "TEXT": RtmTextMessage,
+    "RAW": RtmRawMessage,
+    "FILE": RtmFileMessage,
+    "IMAGE": RtmImageMessage,
+}
+_PLAIN = (str, int, float, bool)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _once_a_type(make: Callable[[Any], C]) -> Callable[[Any], C]:
+    return cache(make)
+
+
+@_once_a_type
+def _encoder(kind: Any) -> _Encode:
+    """A function from a value of that type to what `json` takes."""
+    if kind is bytes:
+        return lambda value: base64.b64encode(value).decode("ascii")
+    if kind == RtmMessage:
+        return lambda value: _encoder(type(value))(value)
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_encoder(kind)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return lambda value: value.value
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        inner = _encoder(next(item for item in arguments if item is not type(None)))
+        return inner if inner is _same else lambda v: None if v is None else inner(v)
+    return _same
+
+
+def _dataclass_encoder(kind: Any) -> _Encode:
+    hints = typing.get_type_hints(kind)
+    plain = []
+    converted = []
+    for item in dataclasses.fields(kind):
+        encode = _encoder(hints[item.name])
+        if encode is _same:
+            plain.append(item.name)
+        else:
+            converted.append((item.name, encode))
+    tag = next((name for name, message in _MESSAGE_KINDS.items() if message is kind), None)
+
+    def encode_fields(value: Any) -> dict[str, Any]:
+        encoded: dict[str, Any] = {} if tag is None else {"type": tag}
+        for name in plain:
+            encoded[name] = getattr(value, name)
+        for name, encode in converted:
+            encoded[name] = encode(getattr(value, name))
+        return encoded
+
+    return encode_fields
+
+
+@_once_a_type
+def _decoder(kind: Any) -> _Decode:
+    """A function from JSON to a value of that type; raises ValueError for what does not fit."""
+    if kind == RtmMessage:
+        return _decode_message
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_decoder(kind)
+    if kind is bytes:
+        return _decode_bytes
+    if kind in _PLAIN:
+        return _plain_decoder(kind)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _enum_decoder(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        inner = _decoder(next(item for item in arguments if item is not type(None)))
+        return lambda value: None if value is None else inner(value)
+    raise TypeError(f"The protocol has no form for {kind!r}.")
+
+
+def _plain_decoder(kind: type) -> _Decode:
+    def decode_plain(value: Any) -> Any:
+        if type(value) is kind:
+            return value
+        if kind is float and type(value) is int:
+            return float(value)
+        raise ValueError(f"must be {kind.__name__}, not {type(value).__name__}.")
+
+    return decode_plain
+
+
+def _enum_decoder(kind: type[Enum]) -> _Decode:
+    def decode_enum(value: Any) -> Enum:
+        try:
+            return kind(value)
+        except (ValueError, TypeError):
+            raise ValueError(f"is not a {kind.__name__}.") from None
+
+    return decode_enum
+
+
+def _decode_bytes(value: Any) -> bytes:
+    if type(value) is not str:
+        raise ValueError("must be base64 text.")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is not base64.") from None
+
+
+def _decode_message(value: Any) -> Any:
+    if type(value) is not dict:
+        raise ValueError("must be an object.")
+    tag = value.get("type")
+    kind = _MESSAGE_KINDS.get(tag) if isinstance(tag, str) else None
+    if kind is None:
+        raise ValueError("type must be TEXT, RAW, FILE or IMAGE.")
+    return _decoder(kind)(value)
+
+
+def _dataclass_decoder(kind: Any) -> _Decode:
+    hints = typing.get_type_hints(kind)
+    decoders = {item.name: _decoder(hints[item.name]) for item in dataclasses.fields(kind)}
+    required = frozenset(
+        item.name for item in dataclasses.fields(kind) if item.default is dataclasses.MISSING
+    )
+
+    def decode_fields(value: Any) -> Any:
+        if type(value) is not dict:
+            raise ValueError("must be an object.")
+        decoded = {}
+        for name, item in value.items():
+            decode_item = decoders.get(name)
+            # Unknown names are passed over, so that an older end understands a newer one.
+            if decode_item is not None:
+                try:
+                    decoded[name] = decode_item(item)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+        if not required <= decoded.keys():
+            missing = ", ".join(sorted(required - decoded.keys()))
+            raise ValueError(f"{missing} missing.")
+        return kind(**decoded)
+
+    return decode_fields
