@@ -154,7 +154,7 @@ class Blob:
             raise TypeError('The file is open in text mode; open it with mode "rb".')
         if name is None:
             given = getattr(file, "name", "")
-            name = os.path.basename(given) if isinstance(given, str) else ""
+            name = Path(given).name if isinstance(given, str) else ""
         try:
             start = file.seek(0, io.SEEK_CUR)
             size = file.seek(0, io.SEEK_END) - start
@@ -367,7 +367,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

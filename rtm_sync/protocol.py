@@ -332,6 +332,15 @@ class SessionEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CancelUpload(Event):
+    """The client gave an upload up; the hub forgets it and deletes its fragment."""
+
+    METHOD = "cancel_upload"
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledge(Event):
     """How many numbered frames the sender of this has dealt with. Not numbered itself."""
 
@@ -354,7 +363,7 @@ REQUESTS: dict[str, type[Request[Any]]] = {
 }
 EVENTS: dict[str, type[Event]] = {
     event.METHOD: event
-    for event in (ChannelMessage, MemberJoined, MemberLeft, SessionEnded, Acknowledge)
+    for event in (ChannelMessage, MemberJoined, MemberLeft, SessionEnded, CancelUpload, Acknowledge)
 }
 
 # ---- Frames --------------------------------------------------------------------------------------

@@ -1,0 +1,286 @@
+"""Event handlers and the one thread that runs them."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar, overload
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[..., object]
+H = TypeVar("H", bound=Handler)
+
+
+class ReceivedEvent(NamedTuple):
+    """One event as `wait_for` and `events()` give it: its name and its handler arguments."""
+
+    name: str
+    args: tuple[Any, ...]
+
+
+class EventEmitter:
+    """Named events and their handlers (the reference's EventEmitter, in Python).
+
+    Names are accepted as the reference writes them or in snake case: "MessageFromPeer" and
+    "message_from_peer" are the same event. Handlers run one at a time on the client's dispatcher
+    thread, in the order the events arrived; a handler may call any blocking method. What a handler
+    raises is reported and disturbs nobody. Thread-safe.
+    """
+
+    EVENTS: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
+        self._waiters: list[_Waiter] = []
+        self._events_lock = threading.Lock()  # guards _handlers and _waiters
+
+    @overload
+    def on(self, event: str) -> Callable[[H], H]: ...
+    @overload
+    def on(self, event: str, handler: H) -> H: ...
+    def on(self, event: str, handler: H | None = None) -> H | Callable[[H], H]:
+        """Call `handler` at each `event`; without a handler, a decorator.
+
+        Raises:
+            ValueError: there is no such event.
+        """
+        if handler is None:
+            return lambda decorated: self._add(event, decorated, once=False)
+        return self._add(event, handler, once=False)
+
+    def once(self, event: str, handler: H) -> H:
+        """Call `handler` at the next `event` only."""
+        return self._add(event, handler, once=True)
+
+    def off(self, event: str, handler: Handler) -> None:
+        """Remove a handler (its latest registration); unknown ones are ignored."""
+        name = self._event_name(event)
+        with self._events_lock:
+            handlers = self._handlers.get(name, [])
+            for index in range(len(handlers) - 1, -1, -1):
+                if handlers[index][0] == handler:
+                    del handlers[index]
+                    break
+
+    def remove_all_listeners(self, event: str | None = None) -> None:
+        """Remove all handlers, of one event or of all."""
+        with self._events_lock:
+            if event is None:
+                self._handlers.clear()
+            else:
+                self._handlers.pop(self._event_name(event), None)
+
+    def listeners(self, event: str) -> list[Handler]:
+        """The handlers of an event, in calling order."""
+        with self._events_lock:
+            return [handler for handler, _ in self._handlers.get(self._event_name(event), [])]
+
+    def listener_count(self, event: str) -> int:
+        """How many handlers an event has."""
+        return len(self.listeners(event))
+
+    def wait_for(
+        self,
+        event: str,
+        timeout: float | None = 30.0,
+        predicate: Callable[..., bool] | None = None,
+    ) -> tuple[Any, ...]:
+        """Block until the next `event` and return its arguments. For scripts; not for handlers.
+
+        Only events that arrive after the call began count; use `events()` around the cause where
+        that is a race.
+
+        Args:
+            timeout: seconds; None waits for ever.
+            predicate: called with the event's arguments; only where it returns true counts.
+
+        Raises:
+            TimeoutError: nothing came in time.
+        """
+        with self.events(event) as arriving:
+            for received in arriving.until(timeout):
+                if predicate is None or predicate(*received.args):
+                    return received.args
+        raise TimeoutError(f"No {event} within {timeout} seconds.")
+
+    def events(self, *names: str, max_waiting: int = 10_000) -> EventStream:
+        """An iterator over the named events (all, without names), from now on.
+
+        Use it as a context manager; it collects from its making until its end.
+
+        Args:
+            max_waiting: events kept until they are taken; the oldest make room for new ones.
+        """
+        chosen = frozenset(self._event_name(name) for name in names) or self.EVENTS
+        return EventStream(self, chosen, max_waiting)
+
+    def emit(self, event: str, *args: Any, on_error: Callable[[BaseException], object]) -> None:
+        """Run the handlers of an event, now, on this thread."""
+        with self._events_lock:
+            handlers = self._handlers.get(event, [])
+            chosen = [handler for handler, _ in handlers]
+            self._handlers[event] = [entry for entry in handlers if not entry[1]]
+            waiters = [waiter for waiter in self._waiters if event in waiter.names]
+        for waiter in waiters:
+            waiter.put(ReceivedEvent(event, args))
+        for handler in chosen:
+            try:
+                handler(*args)
+            except Exception as error:
+                on_error(error)
+
+    def _add(self, event: str, handler: H, *, once: bool) -> H:
+        name = self._event_name(event)
+        if not callable(handler):
+            raise TypeError(f"The handler of {name} must be callable, not {handler!r}.")
+        with self._events_lock:
+            self._handlers.setdefault(name, []).append((handler, once))
+        return handler
+
+    def _event_name(self, event: str) -> str:
+        if event in self.EVENTS:
+            return event
+        camel = "".join(part.capitalize() for part in event.split("_"))
+        if camel in self.EVENTS:
+            return camel
+        raise ValueError(
+            f"{type(self).__name__} has no event {event!r}; "
+            f"it has {', '.join(sorted(self.EVENTS))}."
+        )
+
+    def _listen(self, waiter: _Waiter) -> None:
+        with self._events_lock:
+            self._waiters.append(waiter)
+
+    def _unlisten(self, waiter: _Waiter) -> None:
+        with self._events_lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+
+class _Waiter:
+    """A bounded queue of the events somebody waits for."""
+
+    def __init__(self, names: frozenset[str], max_waiting: int) -> None:
+        self.names = names
+        self._waiting: deque[ReceivedEvent] = deque(maxlen=max_waiting)
+        self._arrived = threading.Semaphore(0)
+
+    def put(self, event: ReceivedEvent) -> None:
+        full = len(self._waiting) == self._waiting.maxlen
+        self._waiting.append(event)
+        if not full:
+            self._arrived.release()
+
+    def get(self, timeout: float | None) -> ReceivedEvent | None:
+        if self._arrived.acquire(timeout=timeout):
+            return self._waiting.popleft()
+        return None
+
+
+class EventStream:
+    """Events of one emitter as an iterator: `for event in client.events("MessageFromPeer")`."""
+
+    def __init__(self, emitter: EventEmitter, names: frozenset[str], max_waiting: int) -> None:
+        self._emitter = emitter
+        self._waiter = _Waiter(names, max_waiting)
+        emitter._listen(self._waiter)
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[ReceivedEvent]:
+        return self.until(None)
+
+    def until(self, timeout: float | None) -> Iterator[ReceivedEvent]:
+        """Iterate for at most `timeout` seconds in all."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            event = self._waiter.get(left)
+            if event is None:
+                return
+            yield event
+
+    def close(self) -> None:
+        """Stop collecting."""
+        self._emitter._unlisten(self._waiter)
+
+
+class Dispatcher:
+    """Runs the application's handlers, one at a time, in the order events arrived.
+
+    Owns one daemon thread, started by the first event and ended by `close()`. Never called with a
+    lock held. A handler may call any blocking method of the client, `close()` included.
+
+    Args:
+        max_waiting: bound of the queue; `submit` refuses beyond it.
+    """
+
+    def __init__(self, max_waiting: int = 10_000) -> None:
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(max_waiting)
+        self._lock = threading.Lock()  # guards _thread and _closed
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def backlog(self) -> int:
+        """How many events wait."""
+        return self._queue.qsize()
+
+    def submit(self, run: Callable[[], object]) -> bool:
+        """Queue a call; False when the queue is full or closed. Never blocks."""
+        with self._lock:
+            if self._closed:
+                return False
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="rtm-sync-dispatcher", daemon=True
+                )
+                self._thread.start()
+        try:
+            self._queue.put_nowait(run)
+        except queue.Full:
+            return False
+        return True
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the thread after the handler it runs; what waits is dropped. Idempotent."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is None:
+            return
+        while True:  # make room for the end mark; nobody puts any more
+            try:
+                self._queue.put_nowait(None)
+                break
+            except queue.Full:
+                self._drain()
+        if thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _drain(self) -> None:
+        try:
+            while True:
+                self._queue.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _run(self) -> None:
+        while True:
+            run = self._queue.get()
+            if run is None or self._closed:
+                return
+            try:
+                run()
+            except Exception:
+                logger.exception("dispatching an event failed")

@@ -1,0 +1,1 @@
+"""The domain rules on one node: sessions, channels, limits, routing, media."""

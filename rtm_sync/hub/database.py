@@ -1,0 +1,115 @@
+"""One SQLite file, one thread, one commit per burst."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_BURST = 256  # operations in one transaction at most
+_MAX_WAITING = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    run: Callable[[sqlite3.Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+class Database:
+    """Runs functions on a SQLite connection, in order, and answers when they are durable.
+
+    Owns one thread, started by the constructor and ended by `close()`. Whatever waits when the
+    thread is free becomes one transaction: under load many operations share one `fsync`.
+
+    Args:
+        path: the file, or ":memory:".
+        schema: SQL that creates what is missing.
+    """
+
+    def __init__(self, path: str, schema: str) -> None:
+        self._queue: queue.Queue[_Operation | None] = queue.Queue(_MAX_WAITING)
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA busy_timeout = 5000")
+            self._connection.executescript(schema)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._thread = threading.Thread(target=self._work, name="rtm-sync-database", daemon=True)
+        self._thread.start()
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function(connection)`; returns its result once it is committed.
+
+        Raises:
+            OSError: the database refused (disk full, damaged, overloaded).
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        try:
+            self._queue.put_nowait(_Operation(function, loop, future))
+        except queue.Full:
+            raise OSError(f"{_MAX_WAITING:,} database operations wait; try again later.") from None
+        try:
+            return await future
+        except sqlite3.Error as error:
+            raise OSError(f"The database failed: {error}.") from error
+
+    def close(self) -> None:
+        """Commit what waits and end the thread. Idempotent."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        self._connection.close()
+
+    def _work(self) -> None:
+        while True:
+            burst = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(burst) < _BURST and burst[-1] is not None:
+                    burst.append(self._queue.get_nowait())
+            self._commit([operation for operation in burst if operation is not None])
+            if burst[-1] is None:
+                return
+
+    def _commit(self, burst: list[_Operation]) -> None:
+        answers: list[tuple[_Operation, Any, Exception | None]] = []
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for operation in burst:
+                connection.execute("SAVEPOINT operation")
+                try:
+                    answers.append((operation, operation.run(connection), None))
+                except Exception as error:  # one bad operation does not spoil the burst
+                    connection.execute("ROLLBACK TO operation")
+                    answers.append((operation, None, error))
+                connection.execute("RELEASE operation")
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            answers = [(operation, None, error) for operation in burst]
+        for operation, result, failure in answers:
+            with contextlib.suppress(RuntimeError):  # its loop is gone, and with it who asked
+                operation.loop.call_soon_threadsafe(_answer, operation.future, result, failure)
+
+
+def _answer(future: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
+    if future.done():
+        return
+    if failure is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(result)

@@ -1,0 +1,126 @@
+"""The Engine contract: what a hub asks of the world beyond its node.
+
+One machine: `local.py`. Many machines: a plugin. A hub does not know which it has.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from ..protocol import ChannelMessage, MediaInfo, MemberJoined, MemberLeft, MessageFromPeer
+
+ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineMessage:
+    """A stored peer message; `key` names it for `discard_offline`, keys grow with time."""
+
+    key: int
+    message: MessageFromPeer
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One message kept in the history. `is_channel` tells what `destination` names."""
+
+    source: str
+    destination: str
+    is_channel: bool
+    message: MessageFromPeer | ChannelMessage
+
+
+class Node(Protocol):
+    """The hub's side: what an engine calls when something reaches this node.
+
+    Called on the hub's event loop.
+    """
+
+    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> bool:
+        """Hand a message to a user connected here; True when the user's client confirmed it."""
+
+    def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
+        """Hand an event to a channel's members connected here, its originator excepted."""
+
+    def evict(self, app_id: str, uid: str, session_id: str) -> None:
+        """Another session has claimed this user."""
+
+
+class Engine(ABC):
+    """Claims, routing, membership, queues and records of a cluster. Used on one event loop.
+
+    Every method may be called concurrently; none blocks the loop. `OSError` tells that the engine
+    could not do it (the disk is full, the cluster is away).
+    """
+
+    @abstractmethod
+    async def start(self, node: Node) -> None:
+        """Begin; from now on the engine may call the node."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """End; what was acknowledged is safe when this returns."""
+
+    @abstractmethod
+    async def claim(self, app_id: str, uid: str, session_id: str) -> None:
+        """Make this session the user's only one; whoever held the user is evicted first."""
+
+    @abstractmethod
+    async def release(self, app_id: str, uid: str, session_id: str) -> None:
+        """Give a claim up; ignored when the session no longer holds it."""
+
+    @abstractmethod
+    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> bool:
+        """Deliver to wherever the user is; False at once when that is nowhere."""
+
+    @abstractmethod
+    async def join(self, app_id: str, channel_id: str, uid: str) -> None:
+        """Make the user a member and tell the other members."""
+
+    @abstractmethod
+    async def leave(self, app_id: str, channel_id: str, uid: str) -> None:
+        """End the membership and tell the other members."""
+
+    @abstractmethod
+    async def members(self, app_id: str, channel_id: str) -> list[str]:
+        """Who is in the channel."""
+
+    @abstractmethod
+    async def publish(self, app_id: str, event: ChannelEvent) -> None:
+        """Bring an event to every node that has members of its channel."""
+
+    @abstractmethod
+    async def store_offline(
+        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
+    ) -> None:
+        """Store durably for the user's next login: at most `keep`, the oldest are dropped."""
+
+    @abstractmethod
+    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
+        """What waits for the user and has not expired, the oldest first."""
+
+    @abstractmethod
+    async def discard_offline(self, app_id: str, uid: str, keys: list[int]) -> None:
+        """The user has these."""
+
+    @abstractmethod
+    async def store_history(self, app_id: str, entry: HistoryEntry, retention: float) -> None:
+        """Store a message durably in the history."""
+
+    @abstractmethod
+    async def put_media(self, app_id: str, uid: str, info: MediaInfo) -> None:
+        """Record a stored medium durably."""
+
+    @abstractmethod
+    async def media(self, app_id: str, media_id: str) -> MediaInfo | None:
+        """The record of a medium of this app, expired or not."""
+
+    @abstractmethod
+    async def delete_media(self, media_id: str) -> None:
+        """Forget a medium."""
+
+    @abstractmethod
+    async def expired_media(self, now: float) -> list[str]:
+        """Ids of some media past their end (a bounded batch; ask again until it is empty)."""

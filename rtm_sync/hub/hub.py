@@ -1,0 +1,664 @@
+"""The hub: the domain rules on one node, the same for the gateway and for an embedded one.
+
+Everything here runs on one asyncio loop, so nothing needs a lock; what blocks (media, SQLite) runs
+on threads that the media store and the engine are given. A hub knows no sockets: a connection is an
+object that takes frames (`session.Connection`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ..errors import (
+    ChannelMessageError,
+    DownloadMediaError,
+    JoinChannelError,
+    LeaveChannelError,
+    LoginError,
+    LoginErrorCode,
+    PeerMessageError,
+    RtmError,
+    UploadMediaError,
+)
+from ..protocol import (
+    PROTOCOL_VERSION,
+    Acknowledge,
+    Call,
+    CancelUpload,
+    ChannelMessage,
+    ConnectionChangeReason,
+    Done,
+    Failure,
+    JoinChannel,
+    LeaveChannel,
+    Login,
+    LoginResult,
+    Logout,
+    MediaInfo,
+    MessageFromPeer,
+    Notice,
+    PeerMessageSendResult,
+    ProtocolError,
+    ReceivedMessageProperties,
+    Request,
+    RpcCode,
+    SendChannelMessage,
+    SendMessageToPeer,
+    SessionEnded,
+    app_id_problem,
+    decode,
+    encode_failure,
+    encode_notice,
+    encode_reply,
+    id_problem,
+    message_id_problem,
+)
+from .engine import ChannelEvent, Engine, HistoryEntry, OfflineMessage
+from .limits import KeyedWindows, Limits
+from .media import MediaStore
+from .session import Connection, Session
+from .tokens import TokenVerifier
+from .uploads import Upload, UploadSpec
+
+T = TypeVar("T")
+
+_ACKNOWLEDGE_EVERY = 32
+_STORAGE_THREADS = 4
+_SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
+_SWEEP_INTERVAL = 3600.0
+_MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
+
+logger = logging.getLogger(__name__)
+
+
+class Hub:
+    """One node. Make it, `start` it on a running loop, `stop` it there.
+
+    Args:
+        engine: what lies beyond the node; the hub starts and stops it.
+        media_store: where blobs live; the hub closes it.
+        limits: what is allowed.
+        verifiers: app id → who checks its tokens; only these apps exist. None is for trial: every
+            app id and uid is welcome, and tokens are not looked at.
+        now: the wall clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        media_store: MediaStore,
+        *,
+        limits: Limits | None = None,
+        verifiers: Mapping[str, TokenVerifier] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.limits = limits or Limits()
+        self._engine = engine
+        self._store = media_store
+        self._verifiers = verifiers
+        self._now = now
+        self._sessions: dict[str, Session] = {}
+        self._users: dict[tuple[str, str], Session] = {}
+        self._channels: dict[tuple[str, str], dict[Session, None]] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._uploads_by_key: dict[tuple[str, str], Upload] = {}
+        self._login_rate = KeyedWindows(self.limits.logins)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._storage = ThreadPoolExecutor(_STORAGE_THREADS, "rtm-sync-storage")
+        self._handlers: dict[type[Request[Any]], Callable[[Session, Any], Coroutine[Any, Any, Any]]]
+        self._handlers = {
+            SendMessageToPeer: self._send_message_to_peer,
+            SendChannelMessage: self._send_channel_message,
+            JoinChannel: self._join_channel,
+            LeaveChannel: self._leave_channel,
+            Logout: self._logout,
+        }
+
+    # -- life --
+
+    async def start(self) -> None:
+        """Start the engine and the sweeping of what has expired."""
+        await self._engine.start(self)
+        self._spawn(self._sweep_for_ever())
+
+    async def stop(self) -> None:
+        """End every session and upload, then the engine. Connections are closed with 1001."""
+        for session in list(self._sessions.values()):
+            if session.connection is not None:
+                session.connection.close(1001, "the hub is stopping")
+            self._end(session)
+        for upload in list(self._uploads.values()):
+            await self._drop_upload(upload)
+        sweeping_and_rest = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in sweeping_and_rest:
+            task.cancel()
+        await asyncio.gather(*sweeping_and_rest, return_exceptions=True)
+        await self._engine.stop()
+        await asyncio.get_running_loop().run_in_executor(self._storage, self._store.close)
+        self._storage.shutdown()
+
+    @property
+    def session_count(self) -> int:
+        """Sessions on this node, those whose connection is away included."""
+        return len(self._sessions)
+
+    # -- sessions --
+
+    async def login(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
+        """Open a session, or resume the one it names.
+
+        The caller sends the result on the connection and only then calls `attach`.
+
+        Raises:
+            LoginError: who may not, and why.
+        """
+        self._check_login(login)
+        session = self._sessions.get(login.session or "")
+        if (
+            session is not None
+            and (session.app_id, session.uid) == (login.app_id, login.uid)
+            and not session.overflowed
+        ):
+            try:
+                session.outbox.rewind(login.received)
+            except ValueError as error:
+                logger.info("%r cannot resume: %s", session, error)
+            else:
+                return session, self._login_result(session, resumed=True)
+        now = asyncio.get_running_loop().time()
+        if not self._login_rate.allow((login.app_id, login.uid), now):
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_TOO_OFTEN,
+                f"{login.uid!r} logs in more than {self.limits.logins}.",
+            )
+        if len(self._sessions) >= self.limits.sessions:
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_REJECTED,
+                f"The gateway has {len(self._sessions):,} sessions, as many as it may.",
+            )
+        session = Session(login.app_id, login.uid, self.limits)
+        await self._engine.claim(login.app_id, login.uid, session.id)
+        self._sessions[session.id] = session
+        self._users[login.app_id, login.uid] = session
+        self._spawn(self._release_with_offline(session))
+        return session, self._login_result(session, resumed=False)
+
+    def attach(self, session: Session, connection: Connection) -> bool:
+        """Give the session its connection; a previous one is closed. False if the session ended."""
+        if self._sessions.get(session.id) is not session:
+            return False
+        if session.expiry is not None:
+            session.expiry.cancel()
+            session.expiry = None
+        previous, session.connection = session.connection, connection
+        if previous is not None:
+            previous.close(4000, "the session goes on over another connection")
+        connection.wake()
+        return True
+
+    def detach(self, session: Session, connection: Connection) -> None:
+        """A connection is gone; the session stays for a while."""
+        if session.connection is not connection or session.id not in self._sessions:
+            return
+        session.connection = None
+        if session.overflowed:
+            self._end(session)
+            return
+        loop = asyncio.get_running_loop()
+        session.expiry = loop.call_later(self.limits.session_grace, self._end, session)
+
+    def session(self, session_id: str) -> Session | None:
+        """The session with this secret id, or None."""
+        return self._sessions.get(session_id)
+
+    def receive(self, session: Session, connection: Connection, text: str | bytes) -> None:
+        """Take one frame from the session's client. Never blocks; answers go to the outbox.
+
+        Raises:
+            ProtocolError: not a frame at all; the connection should be closed.
+        """
+        if session.connection is not connection:
+            return  # a replaced connection's late words
+        try:
+            frame = decode(text)
+        except ProtocolError as error:
+            if error.call_id is None:
+                raise
+            session.received += 1
+            session.push(encode_failure(error.call_id, _as_family_error(error)))
+            return
+        if isinstance(frame, Notice) and isinstance(frame.event, Acknowledge):
+            try:
+                session.outbox.acknowledge(frame.event.received)
+            except ValueError as error:
+                raise ProtocolError(RpcCode.INVALID_PARAMS, str(error)) from error
+            return
+        session.received += 1
+        if isinstance(frame, Call):
+            self._spawn(self._answer(session, frame))
+        elif isinstance(frame, Notice):
+            if isinstance(frame.event, CancelUpload):
+                self._spawn(self._cancel_upload(session, frame.event.key))
+        elif frame.id is not None:
+            session.answer(frame.id, accepted=not isinstance(frame, Failure))
+        if session.received - session.acknowledged >= _ACKNOWLEDGE_EVERY:
+            session.acknowledged = session.received
+            connection.send_now(encode_notice(Acknowledge(session.received)))
+
+    def _check_login(self, login: Login) -> None:
+        problem = app_id_problem(login.app_id)
+        if problem is not None:
+            raise LoginError(LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, problem)
+        problem = id_problem("uid", login.uid)
+        if problem is not None:
+            raise LoginError(LoginErrorCode.LOGIN_ERR_INVALID_ARGUMENT, problem)
+        if login.version != PROTOCOL_VERSION:
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_REJECTED,
+                f"The client speaks protocol {login.version}, the hub {PROTOCOL_VERSION}; update.",
+            )
+        if self._verifiers is None:
+            return
+        verifier = self._verifiers.get(login.app_id)
+        if verifier is None:
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, f"There is no app {login.app_id!r} here."
+            )
+        if login.token is None:
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_INVALID_TOKEN,
+                "This app needs a token; pass token= to login, or a token_provider.",
+            )
+        verifier.verify(login.token, login.uid)
+
+    def _login_result(self, session: Session, *, resumed: bool) -> LoginResult:
+        session.acknowledged = session.received
+        return LoginResult(session.id, resumed, session.received, self.limits.outbox_frames)
+
+    async def _release_with_offline(self, session: Session) -> None:
+        """Offline messages go out before anything that arrived since the login."""
+        waiting: list[OfflineMessage] = []
+        try:
+            waiting = await self._engine.offline(session.app_id, session.uid, self._now())
+        except OSError:
+            logger.exception("offline messages of %r could not be read; they stay", session)
+        receipts = [session.call_first(item.message) for item in waiting]
+        session.release()
+        for item, receipt in zip(waiting, receipts, strict=True):
+            if await receipt:
+                with contextlib.suppress(OSError):  # it is delivered again; the client drops copies
+                    await self._engine.discard_offline(session.app_id, session.uid, [item.key])
+
+    def _end(self, session: Session, reason: ConnectionChangeReason | None = None) -> None:
+        """The session is over; with a reason, its client is told not to come back by itself."""
+        if self._sessions.pop(session.id, None) is None:
+            return
+        connection, session.connection = session.connection, None
+        if connection is not None and reason is not None:
+            connection.send_now(encode_notice(SessionEnded(reason)))
+            connection.close(4001, reason.name)
+        session.end()
+        if self._users.get((session.app_id, session.uid)) is session:
+            del self._users[session.app_id, session.uid]
+        for channel_id in session.channels:
+            self._forget_member(session, channel_id)
+        for upload in [item for item in self._uploads.values() if item.owner == session.id]:
+            self._spawn(self._drop_upload(upload))
+        self._spawn(self._leave_engine(session))
+
+    async def _leave_engine(self, session: Session) -> None:
+        try:
+            await self._engine.release(session.app_id, session.uid, session.id)
+            if (session.app_id, session.uid) in self._users:
+                return  # logged in again here meanwhile: memberships are the new session's now
+            for channel_id in session.channels:
+                await self._engine.leave(session.app_id, channel_id, session.uid)
+        except OSError:
+            logger.exception("the engine could not release %r", session)
+
+    # -- Node: what the engine calls --
+
+    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> bool:
+        session = self._users.get((app_id, uid))
+        if session is None or session.overflowed:
+            return False
+        return await session.call(message)
+
+    def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
+        members = self._channels.get((app_id, event.channel_id))
+        if not members:
+            return
+        frame = encode_notice(event)  # once for all
+        for session in tuple(members):
+            if session.uid != event.member_id:
+                session.push(frame)
+
+    def evict(self, app_id: str, uid: str, session_id: str) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None:
+            self._end(session, ConnectionChangeReason.REMOTE_LOGIN)
+
+    # -- requests --
+
+    async def _answer(self, session: Session, call: Call) -> None:
+        request = call.request
+        handler = self._handlers.get(type(request))
+        try:
+            if handler is None:
+                raise ProtocolError(RpcCode.METHOD_NOT_FOUND, f"A hub has no {request.METHOD}.")
+            reply = encode_reply(call.id, await handler(session, request))
+        except (RtmError, ProtocolError) as error:
+            reply = encode_failure(call.id, error)
+        except OSError as error:
+            logger.warning("%s of %r failed: %s", request.METHOD, session, error)
+            reply = encode_failure(call.id, request.ERROR.named("FAILURE", str(error)))
+        except Exception:
+            logger.exception("%s of %r failed", request.METHOD, session)
+            reply = encode_failure(call.id, request.ERROR.named("FAILURE", "Internal error."))
+        session.push(reply)
+        if isinstance(request, Logout):
+            self._end(session)
+
+    async def _logout(self, session: Session, request: Logout) -> Done:
+        return Done()
+
+    async def _send_message_to_peer(
+        self, session: Session, request: SendMessageToPeer
+    ) -> PeerMessageSendResult:
+        problem = id_problem("peer_id", request.peer_id)
+        if problem is not None:
+            raise PeerMessageError.named("INVALID_USERID", problem)
+        problem = message_id_problem(request.message_id)
+        if problem is not None:
+            raise PeerMessageError.named("INVALID_MESSAGE", problem)
+        self._spend_send(session, PeerMessageError)
+        message = MessageFromPeer(
+            request.message,
+            session.uid,
+            request.message_id,
+            ReceivedMessageProperties(self._now_ms()),
+        )
+        if request.enable_historical_messaging:
+            await self._keep_history(session, request.peer_id, message, is_channel=False)
+        try:
+            received = await asyncio.wait_for(
+                self._engine.send_to_peer(session.app_id, request.peer_id, message),
+                self.limits.receipt_timeout,
+            )
+        except asyncio.TimeoutError:
+            raise PeerMessageError.named(
+                "TIMEOUT",
+                f"{request.peer_id!r} did not confirm within {self.limits.receipt_timeout:g} "
+                "seconds; it may still arrive.",
+            ) from None
+        if received or not request.enable_offline_messaging:
+            return PeerMessageSendResult(received)
+        stored = replace(
+            message, message_props=replace(message.message_props, is_offline_message=True)
+        )
+        await self._engine.store_offline(
+            session.app_id,
+            request.peer_id,
+            stored,
+            self.limits.offline_messages,
+            self.limits.retention,
+        )
+        return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
+
+    async def _send_channel_message(self, session: Session, request: SendChannelMessage) -> Done:
+        problem = message_id_problem(request.message_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        if request.channel_id not in session.channels:
+            raise ChannelMessageError.named(
+                "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before sending to it."
+            )
+        self._spend_send(session, ChannelMessageError)
+        message = ChannelMessage(
+            request.channel_id,
+            request.message,
+            session.uid,
+            request.message_id,
+            ReceivedMessageProperties(self._now_ms()),
+        )
+        if request.enable_historical_messaging:
+            await self._keep_history(session, request.channel_id, message, is_channel=True)
+        await self._engine.publish(session.app_id, message)
+        return Done()
+
+    async def _join_channel(self, session: Session, request: JoinChannel) -> Done:
+        channel_id = request.channel_id
+        problem = id_problem("channel_id", channel_id)
+        if problem is not None:
+            raise JoinChannelError.named("INVALID_ARGUMENT", problem)
+        if channel_id in session.channels:
+            raise JoinChannelError.named("ALREADY_JOINED", f"{channel_id!r} is joined already.")
+        if len(session.channels) >= self.limits.joined_channels:
+            raise JoinChannelError.named(
+                "EXCEED_LIMIT",
+                f"{len(session.channels)} channels are joined, as many as a client may; "
+                "leave one first.",
+            )
+        now = asyncio.get_running_loop().time()
+        if not session.same_channel_joins.allow(channel_id, now):
+            raise JoinChannelError.named(
+                "JOIN_SAME_CHANNEL_TOO_OFTEN",
+                f"{channel_id!r} is joined more than {self.limits.same_channel_joins}.",
+            )
+        if not session.joins.allow(now):
+            raise JoinChannelError.named(
+                "TOO_OFTEN", f"Channels are joined more than {self.limits.joins}."
+            )
+        session.channels[channel_id] = None
+        self._channels.setdefault((session.app_id, channel_id), {})[session] = None
+        await self._engine.join(session.app_id, channel_id, session.uid)
+        return Done()
+
+    async def _leave_channel(self, session: Session, request: LeaveChannel) -> Done:
+        if request.channel_id not in session.channels:
+            raise LeaveChannelError.named(
+                "NOT_IN_CHANNEL", f"{request.channel_id[:64]!r} is not joined."
+            )
+        del session.channels[request.channel_id]
+        self._forget_member(session, request.channel_id)
+        await self._engine.leave(session.app_id, request.channel_id, session.uid)
+        return Done()
+
+    def _forget_member(self, session: Session, channel_id: str) -> None:
+        members = self._channels.get((session.app_id, channel_id), {})
+        members.pop(session, None)
+        if not members:
+            self._channels.pop((session.app_id, channel_id), None)
+
+    def _spend_send(self, session: Session, family: type[RtmError]) -> None:
+        if not session.sends.allow(asyncio.get_running_loop().time()):
+            raise family.named(
+                "TOO_OFTEN", f"Messages are sent more than {self.limits.sends}; slow down."
+            )
+
+    async def _keep_history(
+        self,
+        session: Session,
+        destination: str,
+        message: MessageFromPeer | ChannelMessage,
+        *,
+        is_channel: bool,
+    ) -> None:
+        entry = HistoryEntry(session.uid, destination, is_channel, message)
+        await self._engine.store_history(session.app_id, entry, self.limits.retention)
+
+    # -- media --
+
+    async def begin_upload(self, session: Session, spec: UploadSpec) -> Upload:
+        """Begin an upload, or find the one the session began under the same key.
+
+        Raises:
+            UploadMediaError: empty, too large, or too many transfers at once.
+        """
+        if spec.key is not None:
+            known = self._uploads_by_key.get((session.id, spec.key))
+            if known is not None:
+                return known
+        if spec.size < 1:
+            raise UploadMediaError.named("INVALID_ARGUMENT", "The medium is empty.")
+        if spec.size > self.limits.media_size:
+            raise UploadMediaError.named(
+                "SIZE_OVERFLOW",
+                f"The medium has {spec.size:,} bytes; the limit is {self.limits.media_size:,}.",
+            )
+        await self._take_slot(session, UploadMediaError)
+        if session.id not in self._sessions:
+            session.transfers.release()
+            raise UploadMediaError.named("NOT_LOGGED_IN", "The session has ended.")
+        upload = Upload(secrets.token_urlsafe(24), session.id, spec, self._store, self._storage)
+        upload.touched_at = asyncio.get_running_loop().time()
+        self._uploads[upload.media_id] = upload
+        if spec.key is not None:
+            self._uploads_by_key[session.id, spec.key] = upload
+        return upload
+
+    def upload(self, session: Session, media_id: str) -> Upload | None:
+        """The session's unfinished (or just finished) upload of that id."""
+        upload = self._uploads.get(media_id)
+        return upload if upload is not None and upload.owner == session.id else None
+
+    async def complete_upload(self, session: Session, upload: Upload) -> MediaInfo:
+        """Publish an upload whose bytes are all here: durable, recorded, downloadable by anyone."""
+        if upload.info is not None:
+            return upload.info
+        sha256 = await upload.finish()
+        info = MediaInfo(
+            upload.media_id,
+            upload.spec.size,
+            sha256,
+            upload.spec.file_name,
+            upload.spec.content_type,
+            self._now() + self.limits.retention,
+        )
+        try:
+            await self._engine.put_media(session.app_id, session.uid, info)
+        except OSError as error:
+            await self._in_storage(self._store.delete, upload.media_id)
+            await self._drop_upload(upload)
+            raise UploadMediaError.named("FAILURE", str(error), error) from error
+        upload.info = info
+        session.transfers.release()
+        # Kept a while under its key: if this answer is lost, the client asks again.
+        loop = asyncio.get_running_loop()
+        loop.call_later(self.limits.session_grace, self._forget_upload, upload)
+        return info
+
+    async def drop_upload(self, session: Session, upload: Upload) -> None:
+        """Forget an unfinished upload and its bytes, at its client's wish."""
+        await self._drop_upload(upload)
+
+    async def stored_media(self, session: Session, media_id: str) -> MediaInfo:
+        """The record of a medium that can be downloaded now.
+
+        Raises:
+            DownloadMediaError: INVALID_ARGUMENT for what is no media id; NOT_EXIST for an unknown
+                or expired one.
+        """
+        if not _MEDIA_ID.fullmatch(media_id):
+            raise DownloadMediaError.named(
+                "INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id."
+            )
+        info = await self._engine.media(session.app_id, media_id)
+        if info is None or info.expires_at <= self._now():
+            what = "does not exist" if info is None else "has expired"
+            raise DownloadMediaError.named("NOT_EXIST", f"The medium {media_id} {what}.")
+        return info
+
+    @contextlib.asynccontextmanager
+    async def download_slot(self, session: Session) -> AsyncIterator[MediaStore]:
+        """Count a download against the session's transfers while the block reads the store."""
+        await self._take_slot(session, DownloadMediaError)
+        try:
+            yield self._store
+        finally:
+            session.transfers.release()
+
+    async def in_storage(self, run: Callable[..., T], *args: Any) -> T:
+        """Run something that blocks on the media store's threads."""
+        return await self._in_storage(run, *args)
+
+    async def sweep(self) -> int:
+        """Remove what has expired; returns how many media that were."""
+        idle_since = asyncio.get_running_loop().time() - self.limits.upload_idle
+        for upload in list(self._uploads.values()):
+            if upload.info is None and upload.touched_at < idle_since:
+                await self._drop_upload(upload)
+        swept = 0
+        while batch := await self._engine.expired_media(self._now()):
+            for media_id in batch:
+                await self._in_storage(self._store.delete, media_id)
+                await self._engine.delete_media(media_id)
+            swept += len(batch)
+        return swept
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            try:
+                swept = await self.sweep()
+                if swept:
+                    logger.info("removed %d expired media", swept)
+            except OSError:
+                logger.exception("sweeping failed; the next try is in an hour")
+            await asyncio.sleep(_SWEEP_INTERVAL)
+
+    async def _take_slot(self, session: Session, family: type[RtmError]) -> None:
+        try:
+            await asyncio.wait_for(session.transfers.acquire(), _SLOT_PATIENCE)
+        except asyncio.TimeoutError:
+            raise family.named(
+                "CONCURRENCY_LIMIT_EXCEEDED",
+                f"{self.limits.transfers} transfers of this session run, as many as may.",
+            ) from None
+
+    async def _cancel_upload(self, session: Session, key: str) -> None:
+        upload = self._uploads_by_key.get((session.id, key))
+        if upload is not None and upload.info is None:
+            await self._drop_upload(upload)
+
+    async def _drop_upload(self, upload: Upload) -> None:
+        if self._uploads.get(upload.media_id) is not upload:
+            return
+        self._forget_upload(upload)
+        await upload.abort()
+        session = self._sessions.get(upload.owner)
+        if session is not None and upload.info is None:
+            session.transfers.release()
+
+    def _forget_upload(self, upload: Upload) -> None:
+        self._uploads.pop(upload.media_id, None)
+        if upload.spec.key is not None:
+            self._uploads_by_key.pop((upload.owner, upload.spec.key), None)
+
+    async def _in_storage(self, run: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._storage, run, *args)
+
+    # -- inside --
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1000)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _as_family_error(error: ProtocolError) -> RtmError | ProtocolError:
+    """Parameters that do not fit a known request are that request's own kind of error."""
+    if error.request is None:
+        return error
+    return error.request.ERROR.named(error.request.INVALID, error.message)

@@ -1,0 +1,114 @@
+"""Every limit a hub enforces, each with its source, and the sliding window. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from ..blob import MEDIA_LIMIT
+from ..protocol import RETENTION_SECONDS
+from ..transfers import MAX_TRANSFERS
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` in any `seconds`."""
+
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.count:,} in {self.seconds:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one hub allows. Sizes are bytes, times seconds. The defaults are the reference's Linux
+    server tier (reference 1.3, call frequency); `Limits.web()` is the other one.
+
+    Attributes:
+        media_size: one medium (reference 1.3: 30 MB).
+        transfers: uploads and downloads at once per session (reference 1.3: nine).
+        retention: life of media and offline messages (reference 1.3: seven days).
+        joined_channels: per session (reference 1.3: 20).
+        offline_messages: waiting for one user, the oldest dropped (reference 1.3: 200).
+        sends: peer and channel messages together, per session (Linux: 1,500 in 3 s).
+        joins, same_channel_joins: per session (reference 1.3: 50 in 3 s; 2 in 5 s).
+        logins: per user (reference 1.3: 2 a second).
+        receipt_timeout: how long a receiver may take to confirm (reference 1.3: sends end in 10 s).
+        session_grace: how long a session outlives its connection (reference 1.3: 30 s).
+        upload_idle: how long an unfinished upload is kept without a byte. Ours.
+        outbox_frames, outbox_bytes: unacknowledged by one client before it is too slow. Ours.
+        sessions: at once on this node. Ours.
+    """
+
+    media_size: int = MEDIA_LIMIT
+    transfers: int = MAX_TRANSFERS
+    retention: float = RETENTION_SECONDS
+    joined_channels: int = 20
+    offline_messages: int = 200
+    sends: Rate = Rate(1500, 3.0)
+    joins: Rate = Rate(50, 3.0)
+    same_channel_joins: Rate = Rate(2, 5.0)
+    logins: Rate = Rate(2, 1.0)
+    receipt_timeout: float = 8.0
+    session_grace: float = 30.0
+    upload_idle: float = 600.0
+    outbox_frames: int = 2048
+    outbox_bytes: int = 8 * 1024 * 1024
+    sessions: int = 10_000
+
+    @classmethod
+    def web(cls) -> Limits:
+        """The reference's web, mobile and Windows tier."""
+        return cls(sends=Rate(180, 3.0))
+
+
+class SlidingWindow:
+    """Counts happenings in the last seconds. Time comes as an argument; not thread-safe."""
+
+    __slots__ = ("_rate", "_times")
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._times: deque[float] = deque()
+
+    def allow(self, now: float) -> bool:
+        """Count one more happening, or refuse it; refused ones do not count."""
+        times = self._times
+        oldest = now - self._rate.seconds
+        while times and times[0] <= oldest:
+            times.popleft()
+        if len(times) >= self._rate.count:
+            return False
+        times.append(now)
+        return True
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing counts any more."""
+        return not self._times or self._times[-1] <= now - self._rate.seconds
+
+
+class KeyedWindows:
+    """One sliding window a key, forgetting idle keys. Bounded by `max_keys`."""
+
+    def __init__(self, rate: Rate, max_keys: int = 10_000) -> None:
+        self._rate = rate
+        self._max_keys = max_keys
+        self._windows: dict[object, SlidingWindow] = {}
+
+    def allow(self, key: object, now: float) -> bool:
+        """Count a happening under this key, or refuse it."""
+        window = self._windows.get(key)
+        if window is None:
+            if len(self._windows) >= self._max_keys:
+                self._forget(now)
+            window = self._windows[key] = SlidingWindow(self._rate)
+        return window.allow(now)
+
+    def _forget(self, now: float) -> None:
+        self._windows = {
+            key: window for key, window in self._windows.items() if not window.is_idle(now)
+        }
+        if len(self._windows) >= self._max_keys:  # all busy: a flood of names; start over
+            self._windows.clear()

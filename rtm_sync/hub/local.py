@@ -1,0 +1,222 @@
+"""The engine of one machine: claims and membership in memory, queues and records in SQLite."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ..protocol import (
+    MediaInfo,
+    MemberJoined,
+    MemberLeft,
+    MessageFromPeer,
+    decode_json,
+    encode_json,
+)
+from .database import Database
+from .engine import ChannelEvent, Engine, HistoryEntry, Node, OfflineMessage
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS offline (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, expires_at REAL NOT NULL, message TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS offline_by_user ON offline (app_id, uid, key);
+CREATE TABLE IF NOT EXISTS history (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    app_id TEXT NOT NULL, source TEXT NOT NULL, destination TEXT NOT NULL,
+    is_channel INTEGER NOT NULL, ms INTEGER NOT NULL, expires_at REAL NOT NULL,
+    message TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS history_by_destination ON history (app_id, destination, ms);
+CREATE TABLE IF NOT EXISTS media (
+    media_id TEXT PRIMARY KEY, app_id TEXT NOT NULL, uid TEXT NOT NULL,
+    expires_at REAL NOT NULL, info TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS media_by_end ON media (expires_at);
+"""
+_BATCH = 500
+
+
+class LocalEngine(Engine):
+    """Serves one hub on one machine.
+
+    Args:
+        path: the SQLite file, whose folder is made; None keeps everything in memory.
+        now: the wall clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, now: Callable[[], float] = time.time
+    ) -> None:
+        self._path = None if path is None else Path(path)
+        self._now = now
+        self._database: Database | None = None
+        self._node: Node | None = None
+        self._claims: dict[tuple[str, str], str] = {}
+        self._members: dict[tuple[str, str], dict[str, None]] = {}
+
+    @classmethod
+    def from_url(cls, url: str) -> LocalEngine:
+        """The engine of `local:///folder` (SQLite in that folder) or `local:` (in memory)."""
+        folder = unquote(urlsplit(url).path)
+        return cls(Path(folder) / "rtm.sqlite3" if folder else None)
+
+    async def start(self, node: Node) -> None:
+        self._node = node
+        if self._path is None:
+            self._database = Database(":memory:", _SCHEMA)
+        else:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._database = Database(str(self._path), _SCHEMA)
+
+    async def stop(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    async def claim(self, app_id: str, uid: str, session_id: str) -> None:
+        holder = self._claims.get((app_id, uid))
+        self._claims[app_id, uid] = session_id
+        if holder is not None and holder != session_id:
+            self._there.evict(app_id, uid, holder)
+
+    async def release(self, app_id: str, uid: str, session_id: str) -> None:
+        if self._claims.get((app_id, uid)) == session_id:
+            del self._claims[app_id, uid]
+
+    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> bool:
+        if (app_id, uid) not in self._claims:
+            return False
+        return await self._there.deliver_to_peer(app_id, uid, message)
+
+    async def join(self, app_id: str, channel_id: str, uid: str) -> None:
+        members = self._members.setdefault((app_id, channel_id), {})
+        if uid not in members:
+            members[uid] = None
+            await self.publish(app_id, MemberJoined(channel_id, uid))
+
+    async def leave(self, app_id: str, channel_id: str, uid: str) -> None:
+        members = self._members.get((app_id, channel_id), {})
+        if uid in members:
+            del members[uid]
+            if not members:
+                del self._members[app_id, channel_id]
+            await self.publish(app_id, MemberLeft(channel_id, uid))
+
+    async def members(self, app_id: str, channel_id: str) -> list[str]:
+        return list(self._members.get((app_id, channel_id), {}))
+
+    async def publish(self, app_id: str, event: ChannelEvent) -> None:
+        self._there.deliver_to_channel(app_id, event)
+
+    async def store_offline(
+        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
+    ) -> None:
+        body = encode_json(message)
+        expires_at = self._now() + retention
+
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO offline (app_id, uid, expires_at, message) VALUES (?, ?, ?, ?)",
+                (app_id, uid, expires_at, body),
+            )
+            connection.execute(
+                "DELETE FROM offline WHERE app_id = ? AND uid = ? AND key <= ("
+                "SELECT key FROM offline WHERE app_id = ? AND uid = ? "
+                "ORDER BY key DESC LIMIT 1 OFFSET ?)",
+                (app_id, uid, app_id, uid, keep),
+            )
+
+        await self._disk.run(store)
+
+    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
+        def load(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+            connection.execute(
+                "DELETE FROM offline WHERE app_id = ? AND uid = ? AND expires_at <= ?",
+                (app_id, uid, now),
+            )
+            return connection.execute(
+                "SELECT key, message FROM offline WHERE app_id = ? AND uid = ? ORDER BY key",
+                (app_id, uid),
+            ).fetchall()
+
+        rows = await self._disk.run(load)
+        return [OfflineMessage(key, decode_json(MessageFromPeer, body)) for key, body in rows]
+
+    async def discard_offline(self, app_id: str, uid: str, keys: list[int]) -> None:
+        def discard(connection: sqlite3.Connection) -> None:
+            connection.executemany(
+                "DELETE FROM offline WHERE key = ? AND app_id = ? AND uid = ?",
+                [(key, app_id, uid) for key in keys],
+            )
+
+        await self._disk.run(discard)
+
+    async def store_history(self, app_id: str, entry: HistoryEntry, retention: float) -> None:
+        body = encode_json(entry.message)
+        ms = entry.message.message_props.server_received_ts
+        row = (app_id, entry.source, entry.destination, entry.is_channel, ms)
+
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO history (app_id, source, destination, is_channel, ms, expires_at, "
+                "message) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*row, self._now() + retention, body),
+            )
+
+        await self._disk.run(store)
+
+    async def put_media(self, app_id: str, uid: str, info: MediaInfo) -> None:
+        row = (info.media_id, app_id, uid, info.expires_at, encode_json(info))
+
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO media (media_id, app_id, uid, expires_at, info) "
+                "VALUES (?, ?, ?, ?, ?)",
+                row,
+            )
+
+        await self._disk.run(store)
+
+    async def media(self, app_id: str, media_id: str) -> MediaInfo | None:
+        def load(connection: sqlite3.Connection) -> tuple[str] | None:
+            row: tuple[str] | None = connection.execute(
+                "SELECT info FROM media WHERE media_id = ? AND app_id = ?", (media_id, app_id)
+            ).fetchone()
+            return row
+
+        row = await self._disk.run(load)
+        return None if row is None else decode_json(MediaInfo, row[0])
+
+    async def delete_media(self, media_id: str) -> None:
+        def delete(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM media WHERE media_id = ?", (media_id,))
+
+        await self._disk.run(delete)
+
+    async def expired_media(self, now: float) -> list[str]:
+        def load(connection: sqlite3.Connection) -> list[tuple[str]]:
+            connection.execute("DELETE FROM offline WHERE expires_at <= ?", (now,))
+            connection.execute("DELETE FROM history WHERE expires_at <= ?", (now,))
+            return connection.execute(
+                "SELECT media_id FROM media WHERE expires_at <= ? LIMIT ?", (now, _BATCH)
+            ).fetchall()
+
+        return [media_id for (media_id,) in await self._disk.run(load)]
+
+    @property
+    def _there(self) -> Node:
+        if self._node is None:
+            raise OSError("The engine has not been started.")
+        return self._node
+
+    @property
+    def _disk(self) -> Database:
+        if self._database is None:
+            raise OSError("The engine has been stopped.")
+        return self._database

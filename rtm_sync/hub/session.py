@@ -1,0 +1,127 @@
+"""One user's session on a hub: what outlives the connection. No I/O; lives on the hub's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..outbox import Outbox, OutboxFull
+from ..protocol import Request, encode_call
+from .limits import KeyedWindows, Limits, SlidingWindow
+
+
+class Connection(Protocol):
+    """What carries a session's frames at the moment. Called on the hub's loop; never blocks."""
+
+    def wake(self) -> None:
+        """The session's outbox has frames to take."""
+
+    def send_now(self, frame: str) -> None:
+        """Send a frame that is not numbered, before what waits."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close after what was sent; the session may go on without it."""
+
+
+class Session:
+    """A logged-in user: outbox, receipts, channels, budgets.
+
+    Attributes:
+        id: names the session and is its bearer token; secret.
+        connection: what carries frames now, or None while the client is away.
+        received: numbered frames the hub has from the client.
+        acknowledged: how many of those the client was told.
+        channels: joined channels.
+        transfers: one permit for each upload or download at once.
+        overflowed: the client did not acknowledge for too long; the session cannot be resumed.
+    """
+
+    def __init__(self, app_id: str, uid: str, limits: Limits) -> None:
+        self.app_id = app_id
+        self.uid = uid
+        self.id = secrets.token_urlsafe(32)
+        self.connection: Connection | None = None
+        self.received = 0
+        self.acknowledged = 0
+        self.channels: dict[str, None] = {}
+        self.transfers = asyncio.Semaphore(limits.transfers)
+        self.overflowed = False
+        self.expiry: asyncio.TimerHandle | None = None
+        self.sends = SlidingWindow(limits.sends)
+        self.joins = SlidingWindow(limits.joins)
+        self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
+        self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
+        self._held: list[Callable[[], object]] | None = []
+        self._calls: dict[int, asyncio.Future[bool]] = {}
+        self._next_call = 1
+
+    def __repr__(self) -> str:
+        return f"<Session of {self.uid!r} in {self.app_id!r}>"
+
+    def push(self, frame: str) -> None:
+        """Queue a frame for the client; a client that is too far behind loses its session."""
+        if self._held is not None:
+            self._held.append(lambda: self._push(frame))
+        else:
+            self._push(frame)
+
+    def call(self, request: Request[Any]) -> asyncio.Future[bool]:
+        """Call the client; the future says whether it answered without an error."""
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self._held is not None:
+            self._held.append(lambda: self._call(request, answered))
+        else:
+            self._call(request, answered)
+        return answered
+
+    def call_first(self, request: Request[Any]) -> asyncio.Future[bool]:
+        """As `call`, before everything that is held."""
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._call(request, answered)
+        return answered
+
+    def release(self) -> None:
+        """Let go what was held since the session began (the offline messages go first)."""
+        held, self._held = self._held or [], None
+        for push in held:
+            push()
+
+    def answer(self, call_id: int, *, accepted: bool) -> None:
+        """The client has answered a call."""
+        future = self._calls.pop(call_id, None)
+        if future is not None and not future.done():
+            future.set_result(accepted)
+
+    def end(self) -> None:
+        """No more answers will come."""
+        self._held = None
+        for future in self._calls.values():
+            if not future.done():
+                future.set_result(False)
+        self._calls.clear()
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
+
+    def _call(self, request: Request[Any], answered: asyncio.Future[bool]) -> None:
+        call_id = self._next_call
+        self._next_call += 1
+        self._calls[call_id] = answered
+        self._push(encode_call(call_id, request))
+        if self.overflowed:
+            self.answer(call_id, accepted=False)
+
+    def _push(self, frame: str) -> None:
+        if self.overflowed:
+            return
+        try:
+            self.outbox.push(frame)
+        except OutboxFull:
+            self.overflowed = True
+            if self.connection is not None:
+                self.connection.close(4008, "slow consumer: too much is not acknowledged")
+            return
+        if self.connection is not None:
+            self.connection.wake()

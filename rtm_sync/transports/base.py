@@ -1,0 +1,162 @@
+"""The Transport contract: all that a client needs of the world, in five methods."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol, TypeVar
+
+from ..blob import Blob
+from ..protocol import (
+    ConnectionChangeReason,
+    ConnectionState,
+    Event,
+    MediaInfo,
+    MessageFromPeer,
+    Request,
+)
+from ..transfers import TransferControl
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who logs in.
+
+    Attributes:
+        app_id, uid: the app and the user.
+        token: what the app's server issued, or None where the hub wants none.
+        token_provider: called for a fresh token before every attempt to connect; wins over `token`.
+    """
+
+    app_id: str
+    uid: str
+    token: str | None = field(default=None, repr=False)
+    token_provider: Callable[[], str] | None = field(default=None, repr=False)
+
+    def current_token(self) -> str | None:
+        """The token to present now."""
+        return self.token_provider() if self.token_provider is not None else self.token
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """What the application chose for its connection. All times are seconds.
+
+    Attributes:
+        login_timeout: for the first connection and login (reference 1.3: 12 s).
+        connect_timeout: for one TCP and TLS handshake.
+        ping_interval: how often the transport shows that it lives.
+        ping_timeout: silence after which a connection counts as lost.
+        reconnecting_after: how long a lost connection may stay unmentioned (reference 1.3: 4 s).
+        media: URL of the media store for an embedded hub; other transports ignore it.
+    """
+
+    login_timeout: float = 12.0
+    connect_timeout: float = 10.0
+    ping_interval: float = 2.0
+    ping_timeout: float = 10.0
+    reconnecting_after: float = 4.0
+    media: str | None = None
+
+
+class Listener(Protocol):
+    """Who hears what arrives. Called on the transport's threads; none of it blocks."""
+
+    def on_event(self, event: Event | MessageFromPeer) -> bool:
+        """An event arrived; False when it could not be taken (the queue is full)."""
+
+    def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
+        """The connection's state changed."""
+
+    @property
+    def backlog(self) -> int:
+        """How many events wait for their handlers."""
+
+
+class Sink:
+    """Where a download's bytes go, with their count and digest.
+
+    Args:
+        file: a writable binary file; bytes are appended from its present position.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._start = file.tell() if file.seekable() else None
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self.size += len(data)
+
+    def sha256(self) -> str:
+        """Hexadecimal digest of all bytes so far."""
+        return self._sha256.hexdigest()
+
+    def restart(self) -> bool:
+        """Go back to the beginning; False when the file cannot."""
+        if self._start is None and self.size:
+            return False
+        if self._start is not None:
+            self._file.seek(self._start)
+            self._file.truncate()
+        self._sha256 = hashlib.sha256()
+        self.size = 0
+        return True
+
+
+class Transport(ABC):
+    """How a client reaches a hub. Thread-safe; one transport serves one client.
+
+    A transport is made without I/O, opened at login and closed at logout, and may be opened again.
+    It keeps the session alive by itself and reports through the listener. `rtm_sync.testing` has
+    the contract as a test case.
+    """
+
+    @abstractmethod
+    def open(self, credentials: Credentials, listener: Listener) -> None:
+        """Log in; returns when the hub accepted. Reports CONNECTING and CONNECTED or what failed.
+
+        Raises:
+            LoginError: refused, unreachable or not done within the login time-out.
+        """
+
+    @abstractmethod
+    def call(self, request: Request[R], timeout: float) -> R:
+        """Make a request and block until the hub answered it.
+
+        While the connection is being restored the request waits, within its time-out.
+
+        Raises:
+            RtmError: of the request's family; TIMEOUT after `timeout` seconds.
+        """
+
+    @abstractmethod
+    def upload(self, blob: Blob, control: TransferControl) -> MediaInfo:
+        """Upload a blob; returns when any peer can download it. Called on a transfer's thread.
+
+        Raises:
+            RtmError: UploadMediaError, or the transfer's end as `control.check` raises it; nothing
+                of the upload stays behind.
+        """
+
+    @abstractmethod
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        """Write a medium's bytes into `sink`, checked by digest. Called on a transfer's thread.
+
+        Raises:
+            RtmError: DownloadMediaError, or the transfer's end as `control.check` raises it.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the session and everything the transport owns. Idempotent, never hangs."""
+
+    def event_handled(self) -> None:  # noqa: B027  an optional capability
+        """The application has dealt with one more event; a transport may use it to pace its hub."""

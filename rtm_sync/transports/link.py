@@ -1,0 +1,301 @@
+"""The client's end of a session: calls out, calls and events in, nothing lost between sockets.
+
+A `Link` knows frames and their order; it does not know what carries them. A transport gives it a
+`send` function for as long as it has a connection and feeds it the texts that arrive. The link
+outlives the connection: frames that the hub has not acknowledged are sent again on the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from ..errors import PeerMessageError, RtmError
+from ..outbox import Outbox, OutboxFull
+from ..protocol import (
+    Acknowledge,
+    Call,
+    ChannelMessage,
+    Done,
+    Event,
+    Failure,
+    JoinChannel,
+    LeaveChannel,
+    LoginResult,
+    MessageFromPeer,
+    Notice,
+    ProtocolError,
+    Reply,
+    Request,
+    RpcCode,
+    decode,
+    decode_result,
+    encode_call,
+    encode_failure,
+    encode_notice,
+    encode_reply,
+)
+from .base import Listener
+
+R = TypeVar("R")
+Send = Callable[[str], None]
+
+_MAX_FRAMES = 10_000
+_MAX_BYTES = 64 * 1024 * 1024
+_ACKNOWLEDGE_EVERY = 32
+_REMEMBERED_IDS = 10_000  # message ids kept to drop a retried copy
+
+logger = logging.getLogger(__name__)
+
+
+class _PendingCall:
+    """A request on its way and the one-place queue its caller waits on."""
+
+    __slots__ = ("answer", "request")
+
+    def __init__(self, request: Request[Any]) -> None:
+        self.request = request
+        self.answer: SimpleQueue[Reply | RtmError] = SimpleQueue()
+
+
+class Link:
+    """One session seen from the client. Thread-safe.
+
+    Callers of `call` send on their own thread. Frames leave in the order they were made although
+    no lock is held while sending: whoever finds nobody sending sends what there is, and the others
+    just leave their frame.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._lock = threading.Lock()  # guards all below; never held while sending or telling
+        self._outbox = Outbox(_MAX_FRAMES, _MAX_BYTES)
+        self._calls: dict[int, _PendingCall] = {}
+        self._next_id = 1  # 0 is the login's
+        self._joined: dict[str, None] = {}
+        self._send: Send | None = None
+        self._sending = False
+        self._received = 0
+        self._acknowledged = 0
+        self._ended: str | None = None
+        # Used by the thread that feeds `receive` alone:
+        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    @property
+    def received(self) -> int:
+        """Numbered frames of the hub that arrived in this session."""
+        return self._received
+
+    # -- the transport's side --
+
+    def attach(self, send: Send, login: LoginResult) -> None:
+        """A connection is logged in: send what the hub does not have.
+
+        In a new session (the old one was lost) the joined channels are joined again first, then
+        every unanswered call is made again; message ids let the receivers drop copies.
+        """
+        with self._lock:
+            if login.resumed:
+                self._outbox.rewind(login.received)
+            else:
+                self._start_over()
+            self._send = send
+        self._flush()
+
+    def detach(self) -> None:
+        """The connection is gone."""
+        with self._lock:
+            self._send = None
+
+    def end(self, message: str) -> None:
+        """The session is over: every waiting call fails, and every later one at once."""
+        with self._lock:
+            self._send = None
+            self._ended = message
+            calls = list(self._calls.values())
+            self._calls.clear()
+        for pending in calls:
+            pending.answer.put(pending.request.ERROR.named("FAILURE", message))
+
+    def receive(self, text: str | bytes) -> None:
+        """Take one arrived frame. Called by one thread, in order.
+
+        Raises:
+            ProtocolError: not one of our frames; the connection should be given up.
+        """
+        frame = decode(text)
+        if isinstance(frame, Notice) and isinstance(frame.event, Acknowledge):
+            self._take_acknowledge(frame.event)
+            return
+        with self._lock:
+            self._received += 1
+        if isinstance(frame, (Reply, Failure)):
+            self._take_answer(frame)
+        elif isinstance(frame, Call):
+            self._take_call(frame)
+        elif isinstance(frame.event, ChannelMessage):
+            event = frame.event
+            if self._is_new(event.member_id, event.message_id):
+                self._listener.on_event(event)
+        else:
+            self._listener.on_event(frame.event)
+        self.acknowledge(_ACKNOWLEDGE_EVERY)
+
+    def acknowledge(self, at_least: int = 1) -> None:
+        """Tell the hub how much was dealt with, when that is at least so many frames more.
+
+        Frames whose events still wait for the application are not counted: that is what slows a
+        hub down to the pace of the handlers.
+        """
+        backlog = self._listener.backlog
+        with self._lock:
+            done = self._received - backlog
+            send = self._send
+            if send is None or done - self._acknowledged < at_least:
+                return
+            self._acknowledged = done
+        self._try(send, encode_notice(Acknowledge(done)))
+
+    # -- the client's side --
+
+    def call(self, request: Request[R], timeout: float) -> R:
+        """Make a call and wait for its answer, across reconnects.
+
+        Raises:
+            RtmError: of the request's family.
+        """
+        pending = _PendingCall(request)
+        call_id = self._post(pending)
+        self._flush()
+        try:
+            answer = pending.answer.get(timeout=timeout)
+        except Empty:
+            with self._lock:
+                self._calls.pop(call_id, None)
+            raise request.ERROR.named(
+                "TIMEOUT", f"{request.METHOD} was not answered within {timeout:g} seconds."
+            ) from None
+        if isinstance(answer, RtmError):
+            raise answer
+        try:
+            result: R = decode_result(request.RESULT, answer.result)
+        except ProtocolError as error:
+            raise request.ERROR.named(
+                "FAILURE", f"The answer to {request.METHOD} is damaged: {error}", error
+            ) from error
+        return result
+
+    def notify(self, event: Event) -> None:
+        """Tell the hub something, now or when the connection is back; dropped when full or over."""
+        with self._lock:
+            if self._ended is not None:
+                return
+            try:
+                self._outbox.push(encode_notice(event))
+            except OutboxFull:
+                return
+        self._flush()
+
+    # -- inside --
+
+    def _post(self, pending: _PendingCall) -> int:
+        request = pending.request
+        with self._lock:
+            if self._ended is not None:
+                raise request.ERROR.named("USER_NOT_LOGGED_IN", self._ended)
+            call_id = self._next_id
+            try:
+                self._outbox.push(encode_call(call_id, request))
+            except OutboxFull as error:
+                raise request.ERROR.named("FAILURE", f"Too much waits: {error}", error) from error
+            self._next_id += 1
+            self._calls[call_id] = pending
+        return call_id
+
+    def _start_over(self) -> None:
+        self._outbox = Outbox(_MAX_FRAMES, _MAX_BYTES)
+        self._received = self._acknowledged = 0
+        again = [_PendingCall(JoinChannel(channel_id)) for channel_id in self._joined]
+        again += self._calls.values()
+        self._calls = {}
+        for pending in again:
+            self._outbox.push(encode_call(self._next_id, pending.request))
+            self._calls[self._next_id] = pending
+            self._next_id += 1
+
+    def _flush(self) -> None:
+        with self._lock:
+            if self._sending:
+                return  # whoever is sending takes ours along
+            self._sending = True
+        while True:
+            with self._lock:
+                send = self._send
+                frame = self._outbox.take() if send is not None else None
+                if send is None or frame is None:
+                    self._sending = False
+                    return
+            self._try(send, frame)
+
+    def _try(self, send: Send, frame: str) -> None:
+        try:
+            send(frame)
+        except Exception as error:  # whatever carries frames raises its own kinds
+            logger.debug("sending failed: %r", error)
+            with self._lock:
+                if self._send is send:
+                    self._send = None
+
+    def _take_acknowledge(self, event: Acknowledge) -> None:
+        with self._lock:
+            try:
+                self._outbox.acknowledge(event.received)
+            except ValueError as error:
+                logger.warning("the hub acknowledged nonsense: %s", error)
+
+    def _take_answer(self, frame: Reply | Failure) -> None:
+        with self._lock:
+            pending = None if frame.id is None else self._calls.pop(frame.id, None)
+            if pending is None:
+                return  # its caller gave up
+            request = pending.request
+            if isinstance(request, JoinChannel) and isinstance(frame, Reply):
+                self._joined[request.channel_id] = None
+            elif isinstance(request, (JoinChannel, LeaveChannel)):
+                self._joined.pop(request.channel_id, None)
+        if isinstance(frame, Reply):
+            pending.answer.put(frame)
+        elif isinstance(frame.error, RtmError):
+            pending.answer.put(frame.error)
+        else:
+            pending.answer.put(request.ERROR.named("FAILURE", frame.error.message, frame.error))
+
+    def _take_call(self, frame: Call) -> None:
+        request = frame.request
+        if not isinstance(request, MessageFromPeer):
+            error = ProtocolError(RpcCode.METHOD_NOT_FOUND, f"A client has no {request.METHOD}.")
+            answer = encode_failure(frame.id, error)
+        elif not self._is_new(request.peer_id, request.message_id) or self._listener.on_event(
+            request
+        ):
+            answer = encode_reply(frame.id, Done())
+        else:
+            self._seen.pop((request.peer_id, request.message_id), None)
+            full = PeerMessageError.named("FAILURE", "The receiver's event queue is full.")
+            answer = encode_failure(frame.id, full)
+        with self._lock:
+            self._outbox.push(answer)
+        self._flush()
+
+    def _is_new(self, sender: str, message_id: str) -> bool:
+        key = (sender, message_id)
+        if key in self._seen:
+            return False
+        self._seen[key] = None
+        if len(self._seen) > _REMEMBERED_IDS:
+            self._seen.popitem(last=False)
+        return True
