@@ -1,0 +1,104 @@
+"""Real-time messaging with image and file messages: a blocking, thread-pooled SDK."""
+
+import logging as _logging
+
+from .blob import Blob
+from .channel import RtmChannel
+from .client import RtmClient
+from .errors import (
+    AttributeOperationError,
+    ChannelMessageError,
+    CreateChannelError,
+    CreateInstanceError,
+    DownloadCancelled,
+    DownloadMediaError,
+    GetChannelMemberCountError,
+    GetMembersError,
+    InvitationApiCallError,
+    JoinChannelError,
+    LeaveChannelError,
+    LoginError,
+    LogoutError,
+    PeerMessageError,
+    PeerSubscriptionStatusError,
+    PluginError,
+    QueryPeersBySubscriptionOptionError,
+    QueryPeersOnlineStatusError,
+    RenewTokenError,
+    RtmError,
+    TransferCancelled,
+    UploadCancelled,
+    UploadMediaError,
+)
+from .messages import (
+    MessageType,
+    RtmFileMessage,
+    RtmImageMessage,
+    RtmMessage,
+    RtmRawMessage,
+    RtmTextMessage,
+)
+from .plugins import hookimpl
+from .protocol import (
+    ConnectionChangeReason,
+    ConnectionState,
+    MediaInfo,
+    PeerMessageSendResult,
+    ReceivedMessageProperties,
+)
+from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
+from .transfers import MediaOperationProgress, Transfer
+from .version import __version__
+
+create_instance = RtmClient
+"""The reference's name for making a client."""
+
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())
+
+__all__ = [
+    "AttributeOperationError",
+    "Blob",
+    "CannotThumbnail",
+    "ChannelMessageError",
+    "ConnectionChangeReason",
+    "ConnectionState",
+    "CreateChannelError",
+    "CreateInstanceError",
+    "DownloadCancelled",
+    "DownloadMediaError",
+    "GetChannelMemberCountError",
+    "GetMembersError",
+    "InvitationApiCallError",
+    "JoinChannelError",
+    "LeaveChannelError",
+    "LoginError",
+    "LogoutError",
+    "MediaInfo",
+    "MediaOperationProgress",
+    "MessageType",
+    "PeerMessageError",
+    "PeerMessageSendResult",
+    "PeerSubscriptionStatusError",
+    "PluginError",
+    "QueryPeersBySubscriptionOptionError",
+    "QueryPeersOnlineStatusError",
+    "ReceivedMessageProperties",
+    "RenewTokenError",
+    "RtmChannel",
+    "RtmClient",
+    "RtmError",
+    "RtmFileMessage",
+    "RtmImageMessage",
+    "RtmMessage",
+    "RtmRawMessage",
+    "RtmTextMessage",
+    "Thumbnail",
+    "ThumbnailGenerator",
+    "Transfer",
+    "TransferCancelled",
+    "UploadCancelled",
+    "UploadMediaError",
+    "__version__",
+    "create_instance",
+    "hookimpl",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -252,33 +253,38 @@ class Dispatcher:
             return False
         return True
 
-    def close(self, timeout: float = 5.0) -> None:
-        """End the thread after the handler it runs; what waits is dropped. Idempotent."""
+    def close(self, drain: float = 1.0, timeout: float = 5.0) -> None:
+        """Take nothing more, run what waits for up to `drain` seconds, end. Idempotent.
+
+        Called from a handler it does not wait: the thread ends after that handler and what waits.
+        """
         with self._lock:
             self._closed = True
             thread = self._thread
         if thread is None:
             return
-        while True:  # make room for the end mark; nobody puts any more
+        while True:
             try:
-                self._queue.put_nowait(None)
+                self._queue.put_nowait(None)  # the end mark; nobody else puts any more
                 break
             except queue.Full:
-                self._drain()
+                self._drop_waiting()
         if thread is not threading.current_thread():
-            thread.join(timeout)
+            thread.join(drain)
+            if thread.is_alive():
+                self._drop_waiting()
+                self._queue.put_nowait(None)
+                thread.join(timeout - drain)
 
-    def _drain(self) -> None:
-        try:
+    def _drop_waiting(self) -> None:
+        with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
-        except queue.Empty:
-            pass
 
     def _run(self) -> None:
         while True:
             run = self._queue.get()
-            if run is None or self._closed:
+            if run is None:
                 return
             try:
                 run()

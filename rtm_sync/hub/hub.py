@@ -216,6 +216,10 @@ class Hub:
         loop = asyncio.get_running_loop()
         session.expiry = loop.call_later(self.limits.session_grace, self._end, session)
 
+    def end(self, session: Session) -> None:
+        """Log the session out."""
+        self._end(session)
+
     def session(self, session_id: str) -> Session | None:
         """The session with this secret id, or None."""
         return self._sessions.get(session_id)
@@ -318,10 +322,10 @@ class Hub:
     async def _leave_engine(self, session: Session) -> None:
         try:
             await self._engine.release(session.app_id, session.uid, session.id)
-            if (session.app_id, session.uid) in self._users:
-                return  # logged in again here meanwhile: memberships are the new session's now
             for channel_id in session.channels:
-                await self._engine.leave(session.app_id, channel_id, session.uid)
+                successor = self._users.get((session.app_id, session.uid))
+                if successor is None or channel_id not in successor.channels:
+                    await self._engine.leave(session.app_id, channel_id, session.uid)
         except OSError:
             logger.exception("the engine could not release %r", session)
 
@@ -586,6 +590,10 @@ class Hub:
             yield self._store
         finally:
             session.transfers.release()
+
+    def wall_time(self, loop_time: float) -> float:
+        """A time of the event loop as seconds since the epoch."""
+        return self._now() + loop_time - asyncio.get_running_loop().time()
 
     async def in_storage(self, run: Callable[..., T], *args: Any) -> T:
         """Run something that blocks on the media store's threads."""

@@ -92,7 +92,7 @@ class Upload:
         async with self._lock:
             return self.offset
 
-    async def append(
+    async def append(  # noqa: PLR0912  one loop, told in order
         self,
         read: Callable[[], Awaitable[bytes]],
         expected: int,
@@ -203,7 +203,7 @@ class Upload:
             await asyncio.wait([work])
             raise
         except OSError as error:
-            logger.error("storing an upload failed: %s", error)
+            logger.warning("storing an upload failed: %s", error)
             raise self._error("FAILURE", f"The media store failed: {error}.", error) from error
 
     def _refuse_if_aborted(self) -> None:

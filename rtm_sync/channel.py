@@ -1,0 +1,99 @@
+"""RtmChannel: one channel as one client sees it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .errors import ChannelMessageError
+from .events import EventEmitter
+from .messages import RtmMessage, as_message
+from .protocol import JoinChannel, LeaveChannel, SendChannelMessage, message_id_problem
+
+if TYPE_CHECKING:
+    from .client import Caller
+
+SEND_TIMEOUT = 10.0
+"""Seconds for a peer or channel message (reference 1.3: 10 s)."""
+
+CALL_TIMEOUT = 10.0
+"""Seconds for the other calls (reference 1.3, web: 10 s)."""
+
+
+class RtmChannel(EventEmitter):
+    """A channel; made by `RtmClient.create_channel`, any number of times for the same id.
+
+    Events: `ChannelMessage(message, member_id, message_props)`, `MemberJoined(member_id)`,
+    `MemberLeft(member_id)`. The sender of a message does not receive it. Thread-safe.
+
+    Attributes:
+        channel_id: the channel's name.
+    """
+
+    EVENTS = frozenset({"ChannelMessage", "MemberJoined", "MemberLeft"})
+
+    def __init__(self, channel_id: str, call: Caller) -> None:
+        super().__init__()
+        self.channel_id = channel_id
+        self._call = call
+
+    def __repr__(self) -> str:
+        return f"<RtmChannel {self.channel_id!r}>"
+
+    def join(self, *, timeout: float = CALL_TIMEOUT) -> None:
+        """Join the channel; blocks until the hub has made us a member.
+
+        Raises:
+            JoinChannelError: not logged in, joined already, 20 channels joined, or too often.
+        """
+        self._call(JoinChannel(self.channel_id), timeout)
+
+    def leave(self, *, timeout: float = CALL_TIMEOUT) -> None:
+        """Leave the channel.
+
+        Raises:
+            LeaveChannelError: not logged in, or not joined.
+        """
+        self._call(LeaveChannel(self.channel_id), timeout)
+
+    def send_message(
+        self,
+        message: RtmMessage | str | bytes,
+        *,
+        enable_historical_messaging: bool = False,
+        message_id: str | None = None,
+        timeout: float = SEND_TIMEOUT,
+    ) -> None:
+        """Send to all other members; returns when the hub has passed it on.
+
+        Args:
+            message: a message; a `str` is a text message, bytes a raw one. At most 32 KB.
+            enable_historical_messaging: keep it in the history for seven days.
+            message_id: names the message, so that sending it again cannot duplicate it.
+            timeout: seconds.
+
+        Raises:
+            ChannelMessageError: not logged in or joined, too large, too often, or timed out.
+        """
+        try:
+            checked = as_message(message)
+        except (TypeError, ValueError) as error:
+            raise ChannelMessageError.named("INVALID_MESSAGE", str(error), error) from error
+        chosen = chosen_message_id(
+            message_id, lambda problem: ChannelMessageError.named("INVALID_MESSAGE", problem)
+        )
+        self._call(
+            SendChannelMessage(self.channel_id, checked, chosen, enable_historical_messaging),
+            timeout,
+        )
+
+
+def chosen_message_id(given: str | None, error: Callable[[str], Exception]) -> str:
+    """The caller's message id, checked, or a fresh one."""
+    if given is None:
+        return uuid.uuid4().hex
+    problem = message_id_problem(given)
+    if problem is not None:
+        raise error(problem)
+    return given

@@ -1,0 +1,586 @@
+"""RtmClient: the face. Checks arguments, builds requests, hands them to the transport."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Literal, Protocol, TypeVar, cast, overload
+
+from .blob import Blob, Payload
+from .channel import SEND_TIMEOUT, RtmChannel, chosen_message_id
+from .errors import (
+    CreateChannelError,
+    CreateInstanceError,
+    DownloadMediaError,
+    LoginError,
+    LogoutError,
+    PeerMessageError,
+    PluginError,
+    RtmError,
+    UploadMediaError,
+)
+from .events import Dispatcher, EventEmitter
+from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
+from .messages import (
+    MessageType,
+    RtmFileMessage,
+    RtmImageMessage,
+    RtmMessage,
+    RtmRawMessage,
+    RtmTextMessage,
+    as_message,
+)
+from .plugins import PluginManager, plugin_manager
+from .protocol import (
+    ChannelMessage,
+    ConnectionChangeReason,
+    ConnectionState,
+    Event,
+    Logout,
+    MemberJoined,
+    MemberLeft,
+    MessageFromPeer,
+    PeerMessageSendResult,
+    Request,
+    SendMessageToPeer,
+    app_id_problem,
+    id_problem,
+)
+from .transfers import STALL_TIMEOUT, ProgressCallback, Transfer, TransferKind, TransferPool
+from .transports.base import Credentials, Transport, TransportOptions
+
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+_LOGOUT_TIMEOUT = 2.0
+_open_clients: weakref.WeakSet[RtmClient] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for client in list(_open_clients):
+        client.close()
+
+
+class Caller(Protocol):
+    """How channels make their calls."""
+
+    def __call__(self, request: Request[R], timeout: float) -> R: ...
+
+
+class RtmClient(EventEmitter):
+    """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
+
+    Events: `MessageFromPeer(message, peer_id, message_props)`,
+    `ConnectionStateChanged(new_state, reason)`.
+
+    Args:
+        app_id: names the app; users of different apps never meet. 1 to 64 characters.
+        url: where the hub is: `memory://` (default; a hub in this process), `ws://host:8765` or
+            `wss://…` (a gateway), or what an installed transport plugin serves.
+        token_provider: called for a token before each attempt to connect.
+        transfer_backlog: transfers that may wait while nine run; 0 refuses the tenth, as the
+            reference does.
+        stall_timeout: seconds without a byte that end a transfer with TIMEOUT (reference 1.3: 120).
+        login_timeout: seconds for a login (reference 1.3: 12).
+        ping_interval, ping_timeout: seconds between signs of life, and of silence after which the
+            connection counts as lost.
+        auto_thumbnails: make a thumbnail for every upload that has none, where a plugin can.
+        on_handler_error: called with what a handler or progress callback raised; it is logged too.
+        media: URL of an embedded hub's media store; memory by default.
+        plugins: plugin objects for this client only.
+
+    Raises:
+        CreateInstanceError: an argument is not valid, or nobody serves the URL.
+    """
+
+    EVENTS = frozenset({"MessageFromPeer", "ConnectionStateChanged"})
+
+    def __init__(
+        self,
+        app_id: str,
+        *,
+        url: str = "memory://",
+        token_provider: Callable[[], str] | None = None,
+        transfer_backlog: int = 1000,
+        stall_timeout: float = STALL_TIMEOUT,
+        login_timeout: float = 12.0,
+        ping_interval: float = 2.0,
+        ping_timeout: float = 10.0,
+        auto_thumbnails: bool = False,
+        on_handler_error: Callable[[BaseException], object] | None = None,
+        media: str | None = None,
+        plugins: tuple[object, ...] = (),
+    ) -> None:
+        super().__init__()
+        problem = app_id_problem(app_id)
+        if problem is None and not 0 <= transfer_backlog <= 1_000_000:
+            problem = f"transfer_backlog is {transfer_backlog}; it must be 0 to 1,000,000."
+        if problem is not None:
+            raise CreateInstanceError.named("INVALID_ARGUMENT", problem)
+        self.app_id = app_id
+        self._token_provider = token_provider
+        self._auto_thumbnails = auto_thumbnails
+        self._on_handler_error = on_handler_error
+        self._plugins = PluginManager(extra=plugins) if plugins else plugin_manager
+        options = TransportOptions(
+            login_timeout=login_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            media=media,
+        )
+        try:
+            self._transport: Transport = self._plugins.transport(url, options)
+        except (PluginError, ValueError) as error:
+            raise CreateInstanceError.named("INVALID_ARGUMENT", str(error), error) from error
+        self._lock = threading.Lock()  # guards _uid, _state, _channels, _closed
+        self._uid: str | None = None
+        self._state = ConnectionState.DISCONNECTED
+        self._closed = False
+        self._pid = os.getpid()
+        self._channels: dict[str, RtmChannel] = {}
+        self._dispatcher = Dispatcher()
+        self._transfers = TransferPool(
+            backlog=transfer_backlog, stall_timeout=stall_timeout, on_error=self._handler_failed
+        )
+        _open_clients.add(self)
+
+    def __repr__(self) -> str:
+        return f"<RtmClient {self.app_id!r} {self._uid!r} {self._state}>"
+
+    def __enter__(self) -> RtmClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- session --
+
+    @property
+    def uid(self) -> str | None:
+        """The logged-in user, or None."""
+        return self._uid
+
+    @property
+    def connection_state(self) -> ConnectionState:
+        """The connection's state now."""
+        return self._state
+
+    def login(self, uid: str, token: str | None = None) -> None:
+        """Log in; blocks until CONNECTED.
+
+        Args:
+            uid: 1 to 64 of ASCII letters, digits, space and some punctuation.
+            token: from the app's server; not needed where the hub runs without a secret.
+
+        Raises:
+            LoginError: refused (and why), unreachable, or not done within the login time-out.
+        """
+        problem = id_problem("uid", uid)
+        if problem is None and token is not None and not isinstance(token, str):
+            problem = f"token must be a str, not {type(token).__name__}."
+        if problem is not None:
+            raise LoginError.named("INVALID_ARGUMENT", problem)
+        self._check_process(LoginError)
+        with self._lock:
+            if self._closed:
+                raise LoginError.named("REJECTED", "The client is closed; make a new one.")
+            if self._uid is not None:
+                raise LoginError.named(
+                    "ALREADY_LOGIN", f"{self._uid!r} is logged in (or ABORTED); log out first."
+                )
+            self._uid = uid
+        try:
+            self._transport.open(Credentials(self.app_id, uid, token, self._token_provider), self)
+        except BaseException:
+            with self._lock:
+                self._uid = None
+            raise
+
+    def logout(self) -> None:
+        """Log out: ends transfers (INTERRUPTED), channels and the connection.
+
+        Raises:
+            LogoutError: USER_NOT_LOGGED_IN.
+        """
+        self._check_process(LogoutError)
+        with self._lock:
+            if self._uid is None:
+                raise LogoutError.named("USER_NOT_LOGGED_IN", "Nobody is logged in.")
+        self._log_out()
+
+    def close(self) -> None:
+        """Log out and end every thread of the client. Idempotent; may be called from a handler."""
+        if os.getpid() != self._pid:
+            return  # the parent's sockets and threads are the parent's
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            logged_in = self._uid is not None
+        if logged_in:
+            self._log_out()
+        self._transfers.close()
+        self._dispatcher.close()
+        _open_clients.discard(self)
+
+    def _log_out(self) -> None:
+        self._transfers.interrupt("The client logged out.")
+        if self._state is ConnectionState.CONNECTED:
+            try:
+                self._transport.call(Logout(), _LOGOUT_TIMEOUT)
+            except LogoutError as error:
+                logger.info("the hub was not told of the logout: %s", error)
+        self._transport.close()
+        with self._lock:
+            self._uid = None
+
+    # -- messages --
+
+    def send_message_to_peer(
+        self,
+        message: RtmMessage | str | bytes,
+        peer_id: str,
+        *,
+        enable_offline_messaging: bool = False,
+        enable_historical_messaging: bool = False,
+        message_id: str | None = None,
+        timeout: float = SEND_TIMEOUT,
+    ) -> PeerMessageSendResult:
+        """Send a message to one user; blocks until the user's client has it, or is offline.
+
+        Args:
+            message: a message; a `str` is a text message, bytes a raw one. At most 32 KB.
+            peer_id: the receiver's uid.
+            enable_offline_messaging: where the receiver is offline, keep it for the next login
+                (200 messages a receiver, seven days).
+            enable_historical_messaging: keep it in the history for seven days.
+            message_id: names the message, so that sending it again cannot duplicate it.
+            timeout: seconds.
+
+        Raises:
+            PeerMessageError: not logged in, a bad id, too large, too often, or timed out.
+        """
+        problem = id_problem("peer_id", peer_id)
+        if problem is not None:
+            raise PeerMessageError.named("INVALID_USERID", problem)
+        try:
+            checked = as_message(message)
+        except (TypeError, ValueError) as error:
+            raise PeerMessageError.named("INVALID_MESSAGE", str(error), error) from error
+        chosen = chosen_message_id(
+            message_id, lambda problem: PeerMessageError.named("INVALID_MESSAGE", problem)
+        )
+        return self._call(
+            SendMessageToPeer(
+                peer_id, checked, chosen, enable_offline_messaging, enable_historical_messaging
+            ),
+            timeout,
+        )
+
+    def create_channel(self, channel_id: str) -> RtmChannel:
+        """The channel object of that id (always the same one); no network, allowed before login.
+
+        Raises:
+            CreateChannelError: the id is not valid.
+        """
+        problem = id_problem("channel_id", channel_id)
+        if problem is not None:
+            raise CreateChannelError.named("INVALID_ARGUMENT", problem)
+        with self._lock:
+            channel = self._channels.get(channel_id)
+            if channel is None:
+                channel = self._channels[channel_id] = RtmChannel(channel_id, self._call)
+        return channel
+
+    def create_message(
+        self,
+        *,
+        text: str | None = None,
+        raw_message: bytes | None = None,
+        media_id: str | None = None,
+        message_type: MessageType | str | None = None,
+        file_name: str = "",
+        description: str = "",
+        thumbnail: bytes = b"",
+        size: int = 0,
+        width: int = 0,
+        height: int = 0,
+        thumbnail_width: int = 0,
+        thumbnail_height: int = 0,
+    ) -> RtmMessage:
+        """Make a message from its parts; no network, nothing is checked with the hub.
+
+        Exactly one of `text`, `raw_message` and `media_id` (an earlier upload's) says what it is;
+        with `media_id`, `message_type` is FILE unless it says IMAGE.
+
+        Raises:
+            ValueError: none or several of them, a message type that does not fit, or over 32 KB.
+        """
+        given = [
+            name
+            for name, value in (
+                ("text", text),
+                ("raw_message", raw_message),
+                ("media_id", media_id),
+            )
+            if value is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                f"Give exactly one of text, raw_message and media_id, not {given or 'none'}."
+            )
+        kind = None if message_type is None else MessageType(message_type)
+        message: RtmMessage
+        if text is not None:
+            message = RtmTextMessage(text, description)
+        elif raw_message is not None:
+            message = RtmRawMessage(raw_message, description)
+        else:
+            named = (cast(str, media_id), file_name, description, size, thumbnail)
+            if kind is MessageType.IMAGE:
+                message = RtmImageMessage(
+                    *named,
+                    width=width,
+                    height=height,
+                    thumbnail_width=thumbnail_width,
+                    thumbnail_height=thumbnail_height,
+                )
+            else:
+                message = RtmFileMessage(*named)
+        if kind is not None and kind is not message.message_type:
+            raise ValueError(f"{given[0]} makes a {message.message_type} message, not {kind}.")
+        return message
+
+    # -- media --
+
+    @overload
+    def create_media_message_by_uploading(
+        self,
+        payload: Payload,
+        *,
+        message_type: Literal["IMAGE", MessageType.IMAGE],
+        file_name: str | None = ...,
+        description: str = ...,
+        thumbnail: ThumbnailSource | None = ...,
+        width: int | None = ...,
+        height: int | None = ...,
+        thumbnail_width: int | None = ...,
+        thumbnail_height: int | None = ...,
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[RtmImageMessage]: ...
+    @overload
+    def create_media_message_by_uploading(
+        self,
+        payload: Payload,
+        *,
+        message_type: MessageType | str = ...,
+        file_name: str | None = ...,
+        description: str = ...,
+        thumbnail: ThumbnailSource | None = ...,
+        width: int | None = ...,
+        height: int | None = ...,
+        thumbnail_width: int | None = ...,
+        thumbnail_height: int | None = ...,
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[RtmFileMessage]: ...
+    def create_media_message_by_uploading(
+        self,
+        payload: Payload,
+        *,
+        message_type: MessageType | str = MessageType.FILE,
+        file_name: str | None = None,
+        description: str = "",
+        thumbnail: ThumbnailSource | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        thumbnail_width: int | None = None,
+        thumbnail_height: int | None = None,
+        cancel_signal: threading.Event | None = None,
+        on_operation_progress: ProgressCallback | None = None,
+    ) -> Transfer[RtmFileMessage] | Transfer[RtmImageMessage]:
+        """Upload a file or picture and make the message that points to it.
+
+        Args:
+            payload: a path, bytes, a binary file or a `Blob`; 1 byte to 30 MB.
+            message_type: FILE or IMAGE.
+            file_name: shown to the receiver; the source's own name when not given.
+            description: free text; description + file name + thumbnail are at most 32 KB.
+            thumbnail: the preview's bytes (bytes, `Path`, file, `Blob`), a callable
+                `(blob, max_bytes) -> bytes`, "auto", or the name of an installed generator.
+            width, height, thumbnail_width, thumbnail_height: pixels; read from the pictures'
+                headers when not given. Accepted and ignored with FILE.
+            cancel_signal: set it to cancel the upload.
+            on_operation_progress: called with `MediaOperationProgress`, on the transfer's thread:
+                one call at a time, about ten a second, the last one at 100 %.
+
+        Returns:
+            A future of the message; by the time it has a result, any peer can download the medium.
+
+        Raises:
+            UploadMediaError: at once for bad arguments, a missing or oversize source, not being
+                logged in, or (with `transfer_backlog=0`) a tenth transfer; the rest from
+                `result()`.
+        """
+        dimensions = Dimensions(width, height, thumbnail_width, thumbnail_height)
+        work = UploadWork(
+            payload,
+            message_type,
+            file_name,
+            description,
+            thumbnail,
+            dimensions,
+            self._plugins,
+            auto=self._auto_thumbnails,
+        )
+        self._check_logged_in(UploadMediaError)
+        return self._transfers.submit(
+            TransferKind.UPLOAD,
+            lambda control: work.run(self._transport, control),
+            cancel_signal=cancel_signal,
+            on_progress=on_operation_progress,
+        )
+
+    @overload
+    def download_media(
+        self,
+        media_id: str,
+        *,
+        to: None = ...,
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[Blob]: ...
+    @overload
+    def download_media(
+        self,
+        media_id: str,
+        *,
+        to: str | os.PathLike[str],
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[Path]: ...
+    @overload
+    def download_media(
+        self,
+        media_id: str,
+        *,
+        to: IO[bytes],
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[IO[bytes]]: ...
+    def download_media(
+        self,
+        media_id: str,
+        *,
+        to: Destination = None,
+        cancel_signal: threading.Event | None = None,
+        on_operation_progress: ProgressCallback | None = None,
+    ) -> Transfer[Blob] | Transfer[Path] | Transfer[IO[bytes]]:
+        """Download a medium; every byte is checked by SHA-256.
+
+        Args:
+            media_id: from a received message.
+            to: None for a `Blob` in memory; a path, which appears whole or not at all and replaces
+                an older file; an existing folder, into which it goes under the sender's file name
+                (made safe, never over another file); or a binary file to write into.
+            cancel_signal, on_operation_progress: as for uploads.
+
+        Returns:
+            A future of the `Blob`, of the path written, or of the file given.
+
+        Raises:
+            DownloadMediaError: at once for bad arguments or not being logged in; the rest, such as
+                NOT_EXIST for an unknown or expired id, from `result()`.
+        """
+        work = DownloadWork(media_id, to)
+        self._check_logged_in(DownloadMediaError)
+        transfer = self._transfers.submit(
+            TransferKind.DOWNLOAD,
+            lambda control: work.run(self._transport, control),
+            cancel_signal=cancel_signal,
+            on_progress=on_operation_progress,
+        )
+        return cast("Transfer[Blob]", transfer)  # the overloads say which of the three
+
+    # -- inside --
+
+    def _call(self, request: Request[R], timeout: float) -> R:
+        self._check_logged_in(request.ERROR)
+        return self._transport.call(request, timeout)
+
+    def _check_logged_in(self, family: type[RtmError]) -> None:
+        self._check_process(family)
+        if self._uid is None:
+            raise family.named("USER_NOT_LOGGED_IN", "Log in first.")
+
+    def _check_process(self, family: type[RtmError]) -> None:
+        if os.getpid() != self._pid:
+            raise family.named(
+                "USER_NOT_LOGGED_IN",
+                f"This client was made in process {self._pid} and does not work after a fork; "
+                "make a new one in each process.",
+            )
+
+    def _dispatch(self, event: Event | MessageFromPeer) -> None:
+        if isinstance(event, MessageFromPeer):
+            arguments = (event.message, event.peer_id, event.message_props)
+            self.emit("MessageFromPeer", *arguments, on_error=self._handler_failed)
+        elif isinstance(event, (ChannelMessage, MemberJoined, MemberLeft)):
+            with self._lock:
+                channel = self._channels.get(event.channel_id)
+            if channel is not None:
+                self._dispatch_to(channel, event)
+        self._transport.event_handled()
+
+    def _dispatch_to(
+        self, channel: RtmChannel, event: ChannelMessage | MemberJoined | MemberLeft
+    ) -> None:
+        failed = self._handler_failed
+        if isinstance(event, ChannelMessage):
+            arguments = (event.message, event.member_id, event.message_props)
+            channel.emit("ChannelMessage", *arguments, on_error=failed)
+        else:
+            channel.emit(type(event).__name__, event.member_id, on_error=failed)
+
+    def _handler_failed(self, error: BaseException) -> None:
+        logger.error("a handler raised", exc_info=error)
+        if self._on_handler_error is not None:
+            try:
+                self._on_handler_error(error)
+            except Exception:
+                logger.exception("on_handler_error itself raised")
+
+    # -- Listener: called by the transport --
+
+    def on_event(self, event: Event | MessageFromPeer) -> bool:
+        """Take an event from the transport (not for applications)."""
+        return self._dispatcher.submit(lambda: self._dispatch(event))
+
+    def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
+        """Take a state change from the transport (not for applications)."""
+        self._state = state
+        if state is ConnectionState.ABORTED:
+            self._transfers.interrupt(f"The session was ended: {reason.name}.")
+        self._dispatcher.submit(
+            lambda: self.emit(
+                "ConnectionStateChanged", state, reason, on_error=self._handler_failed
+            )
+        )
+
+    @property
+    def backlog(self) -> int:
+        """Events that wait for their handlers."""
+        return self._dispatcher.backlog

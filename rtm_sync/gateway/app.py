@@ -1,0 +1,213 @@
+"""The gateway process: a hub behind aiohttp, from first socket to last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from types import TracebackType
+
+from aiohttp import web
+
+from ..hub.hub import Hub
+from ..hub.limits import Limits
+from ..plugins import PluginManager, plugin_manager
+from .config import ConfigError, GatewayConfig
+from .media import Media
+from .signalling import Signalling
+
+SIGNALLING_PATH = "/v1/signalling"
+MEDIA_PATH = "/v1/media"
+_READ_BUFFER = 256 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+def make_hub(config: GatewayConfig, plugins: PluginManager = plugin_manager) -> Hub:
+    """The hub that a configuration describes.
+
+    Raises:
+        PluginError: no plugin serves the engine's or the media store's URL.
+        OSError: the data folder cannot be used.
+    """
+    data = Path(config.data).absolute()
+    verifiers = None
+    if not config.is_open:
+        verifiers = {config.app_id: plugins.token_verifier(config.app_id, config.app_secret)}
+    return Hub(
+        plugins.engine(config.engine or f"local://{data}"),
+        plugins.media_store(config.media or f"disk://{data / 'media'}"),
+        limits=Limits.web() if config.limits == "web" else Limits(),
+        verifiers=verifiers,
+    )
+
+
+def make_app(hub: Hub) -> web.Application:
+    """The aiohttp application of a hub; it starts and stops the hub."""
+    app = web.Application()
+    app.router.add_get(SIGNALLING_PATH, Signalling(hub).handle)
+    app.router.add_routes(Media(hub, MEDIA_PATH).routes())
+
+    async def healthz(request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    app.router.add_get("/healthz", healthz)
+    return app
+
+
+async def serve(
+    config: GatewayConfig, stop: asyncio.Event, on_ready: Callable[[str], object]
+) -> None:
+    """Serve until `stop` is set, then drain: no new work, running requests get their time.
+
+    Args:
+        on_ready: called with the gateway's URL (`ws://host:port`) once it accepts connections.
+
+    Raises:
+        ConfigError: the data folder is another gateway's.
+        OSError: the port or the data folder cannot be used.
+    """
+    with _data_folder(Path(config.data)):
+        hub = make_hub(config)
+        runner = web.AppRunner(
+            make_app(hub),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=config.drain,
+            read_bufsize=_READ_BUFFER,
+        )
+        await runner.setup()
+        try:
+            await hub.start()
+            try:
+                site = web.TCPSite(runner, config.host, config.port, backlog=1024)
+                await site.start()
+                on_ready(_url(config.host, runner))
+                await stop.wait()
+                await site.stop()
+            finally:
+                await hub.stop()
+        finally:
+            await runner.cleanup()
+
+
+def run(config: GatewayConfig, on_ready: Callable[[str], object]) -> None:
+    """Serve in this process until SIGTERM or SIGINT; uvloop is used where it is installed."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await serve(config, stop, on_ready)
+
+    run_loop(main())
+
+
+def run_loop(main: Coroutine[object, object, None]) -> None:
+    """`asyncio.run`, on uvloop where it is installed."""
+    factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    loop = (factory or asyncio.new_event_loop)()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main)
+    finally:
+        with contextlib.suppress(RuntimeError):
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+class BackgroundGateway:
+    """A gateway on a thread of this process, for demos and tests: a context manager.
+
+    Owns one thread, from `start` to `stop`.
+
+    Attributes:
+        url: what `RtmClient(url=…)` takes, once started.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._error: BaseException | None = None
+        self.url = ""
+
+    def start(self) -> BackgroundGateway:
+        """Start and wait until it accepts connections. Raises what kept it from starting."""
+        self._thread = threading.Thread(target=self._run, name="rtm-sync-gateway", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self
+
+    def stop(self) -> None:
+        """Drain and stop. Idempotent."""
+        if self._thread is None or self._loop is None or self._stop is None:
+            return
+        with contextlib.suppress(RuntimeError):  # its loop has ended already
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def __enter__(self) -> BackgroundGateway:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        async def main() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._stop = asyncio.Event()
+            await serve(self._config, self._stop, self._started)
+
+        try:
+            run_loop(main())
+        except BaseException as error:
+            self._error = error
+            if self._ready.is_set():
+                logger.exception("the background gateway died")
+        finally:
+            self._ready.set()
+
+    def _started(self, url: str) -> None:
+        self.url = url
+        self._ready.set()
+
+
+@contextlib.contextmanager
+def _data_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: two gateways on one folder would remove each other's files."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"The data folder {folder} is used by another gateway.") from None
+        yield
+
+
+def _url(host: str, runner: web.AppRunner) -> str:
+    port = runner.addresses[0][1]
+    shown = f"[{host}]" if ":" in host else host
+    return f"ws://{shown}:{port}"

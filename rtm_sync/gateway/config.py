@@ -1,0 +1,136 @@
+"""The gateway's settings: one set of names for options, RTM_SYNC_* variables and the TOML file."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ..hub.tokens import check_secret
+from ..protocol import app_id_problem
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ENVIRONMENT_PREFIX = "RTM_SYNC_"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; the message names it, its value and where it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """What one gateway process serves.
+
+    Attributes:
+        host, port: where it listens; port 0 takes a free one.
+        data: folder of the SQLite file and the media.
+        engine, media: URLs of the engine and media store; empty means local ones under `data`.
+        app_id, app_secret: the app it serves, with token checks; both empty means trial: any app
+            and uid, loopback only.
+        limits: "linux" or "web", the reference's two tiers.
+        drain: seconds that running requests get at SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    data: str = "rtm-data"
+    engine: str = ""
+    media: str = ""
+    app_id: str = ""
+    app_secret: str = field(default="", repr=False)
+    limits: str = "linux"
+    drain: float = 8.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port is {self.port}; it must be 0 to 65535.")
+        if self.limits not in ("linux", "web"):
+            raise ConfigError(f'limits is {self.limits!r}; it must be "linux" or "web".')
+        if not 0 <= self.drain <= 600:
+            raise ConfigError(f"drain is {self.drain}; it must be 0 to 600 seconds.")
+        if bool(self.app_id) != bool(self.app_secret):
+            raise ConfigError("app_id and app_secret belong together; set both, or neither.")
+        if self.app_secret:
+            problem = app_id_problem(self.app_id)
+            if problem is not None:
+                raise ConfigError(problem)
+            try:
+                check_secret(self.app_secret)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+        elif not is_loopback(self.host):
+            raise ConfigError(
+                f"host is {self.host!r}, and without an app_secret anybody could log in as "
+                "anybody: set app_id and app_secret, or listen on 127.0.0.1."
+            )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any uid is accepted without a token."""
+        return not self.app_secret
+
+
+def load_config(
+    file: Path | None, environment: Mapping[str, str], options: Mapping[str, object]
+) -> GatewayConfig:
+    """Merge the sources; options win over the environment, that over the file.
+
+    Raises:
+        ConfigError: an unknown name, a value of the wrong kind, or settings that cannot be.
+    """
+    kinds: dict[str, type] = {item.name: type(item.default) for item in fields(GatewayConfig)}
+    settings: dict[str, Any] = {}
+    if file is not None:
+        settings |= _checked(_read(file), kinds, str(file))
+    settings |= _checked(
+        {
+            name: environment[ENVIRONMENT_PREFIX + name.upper()]
+            for name in kinds
+            if ENVIRONMENT_PREFIX + name.upper() in environment
+        },
+        kinds,
+        "the environment",
+    )
+    settings |= {name: value for name, value in options.items() if value is not None}
+    return replace(GatewayConfig(), **settings)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        with file.open("rb") as stream:
+            return dict(tomllib.load(stream))
+    except OSError as error:
+        raise ConfigError(f"The configuration file cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}.") from error
+
+
+def _checked(given: Mapping[str, object], kinds: Mapping[str, type], where: str) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for name, value in given.items():
+        kind = kinds.get(name)
+        if kind is None:
+            raise ConfigError(f"{name!r} in {where} is no setting; there are {', '.join(kinds)}.")
+        try:
+            # Through text, so that the file's `true` or a table is refused where a number belongs.
+            checked[name] = kind(value) if isinstance(value, kind) else kind(str(value))
+        except ValueError:
+            raise ConfigError(
+                f"{name} in {where} is {value!r}; it must be {kind.__name__}."
+            ) from None
+    return checked

@@ -1,0 +1,392 @@
+"""The HTTP face of media: tus 1.0.0 for uploads, GET with Range for downloads.
+
+Uploads follow https://tus.io/protocols/resumable-upload (core, creation, creation-with-upload,
+checksum, expiration, termination). Ours: an `Idempotency-Key` on the creation names the upload to
+its session, so a client that lost the answer asks again with an empty body and goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import TypeVar
+from urllib.parse import quote
+
+from aiohttp import ClientError, hdrs, web
+
+from ..errors import DownloadMediaError, RtmError, UploadMediaError
+from ..hub.hub import Hub
+from ..hub.media import MediaStore
+from ..hub.session import Session
+from ..hub.uploads import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
+from ..protocol import MediaInfo, encode_failure
+
+TUS_VERSION = "1.0.0"
+TUS_EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
+OFFSET_STREAM = "application/offset+octet-stream"
+STALL_LIMIT = 120.0
+"""Seconds without a byte of a request's body after which its connection is closed."""
+
+_DOWNLOAD_CHUNK = 256 * 1024
+_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
+_FILE_NAME_LIMIT = 255
+_KEY = re.compile(r"[\x21-\x7e]{1,128}")
+_STATUS = {
+    "NOT_LOGGED_IN": 401,
+    "INVALID_ARGUMENT": 400,
+    "SIZE_OVERFLOW": 413,
+    "NOT_EXIST": 404,
+    "CONCURRENCY_LIMIT_EXCEEDED": 429,
+    "TIMEOUT": 408,
+    "FAILURE": 507,
+}
+_CHECKSUM_MISMATCH = 460  # tus's own status
+
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _TusError(Exception):
+    """A request that tus answers with this status and sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Media:
+    """The handlers under `/v1/media`."""
+
+    def __init__(self, hub: Hub, path: str) -> None:
+        self._hub = hub
+        self._path = path
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        one = self._path + "/{media_id}"
+        return [
+            web.options(self._path, self._tus(self._options)),
+            web.options(one, self._tus(self._options)),
+            web.post(self._path, self._tus(self._create)),
+            web.post(one, self._tus(self._override)),
+            web.head(one, self._head),
+            web.patch(one, self._tus(self._patch)),
+            web.delete(one, self._tus(self._terminate)),
+            web.get(one, self._get, allow_head=False),
+        ]
+
+    # -- tus --
+
+    def _tus(self, handler: Handler) -> Handler:
+        """Check the protocol version and turn our errors into tus answers."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                version = request.headers.get("Tus-Resumable")
+                if request.method != hdrs.METH_OPTIONS and version != TUS_VERSION:
+                    raise _TusError(412, f"Tus-Resumable must be {TUS_VERSION}.")
+                response = await handler(request)
+            except (RtmError, _TusError) as error:
+                response = _failure(error)
+                if not request.content.is_eof():
+                    response.force_close()  # the rest of the body is not worth reading
+            response.headers["Tus-Resumable"] = TUS_VERSION
+            response.headers.setdefault("Tus-Version", TUS_VERSION)
+            return response
+
+        return handle
+
+    async def _options(self, request: web.Request) -> web.Response:
+        return web.Response(
+            status=204,
+            headers={
+                "Tus-Extension": TUS_EXTENSIONS,
+                "Tus-Max-Size": str(self._hub.limits.media_size),
+                "Tus-Checksum-Algorithm": ",".join(CHECKSUM_ALGORITHMS),
+            },
+        )
+
+    async def _override(self, request: web.Request) -> web.StreamResponse:
+        """`X-HTTP-Method-Override`, for clients whose network knows only GET and POST."""
+        method = request.headers.get("X-HTTP-Method-Override", "").upper()
+        if method == "PATCH":
+            return await self._patch(request)
+        if method == "DELETE":
+            return await self._terminate(request)
+        raise _TusError(405, "POST here needs X-HTTP-Method-Override: PATCH or DELETE.")
+
+    async def _create(self, request: web.Request) -> web.Response:
+        session = self._session(request, UploadMediaError)
+        spec = _upload_spec(request)
+        carries_body = request.can_read_body and request.content_type == OFFSET_STREAM
+        upload = await self._hub.begin_upload(session, spec)
+        if carries_body and upload.offset == 0 and not upload.complete:
+            try:
+                await self._append(request, session, upload)
+            except _TusError:
+                if spec.key is None:  # nobody else will ever know its address
+                    await self._hub.drop_upload(session, upload)
+                raise
+        else:
+            await upload.current_offset()  # take over from a dead connection
+        response = await self._progress(session, upload, status=201)
+        response.headers["Location"] = str(
+            request.url.with_path(f"{self._path}/{upload.media_id}").with_query(None)
+        )
+        return response
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        session = self._session(request, UploadMediaError)
+        upload = self._upload(session, request)
+        if request.content_type != OFFSET_STREAM:
+            raise _TusError(415, f"Content-Type must be {OFFSET_STREAM}.")
+        offset = _whole_number(request, "Upload-Offset")
+        if offset != upload.offset and offset != await upload.current_offset():
+            raise _TusError(409, f"Upload-Offset is {offset}; the upload is at {upload.offset}.")
+        await self._append(request, session, upload)
+        return await self._progress(session, upload, status=204)
+
+    async def _terminate(self, request: web.Request) -> web.Response:
+        session = self._session(request, UploadMediaError)
+        upload = self._upload(session, request)
+        if upload.info is not None:
+            raise _TusError(403, "The upload is complete; its medium ends with its seven days.")
+        await self._hub.drop_upload(session, upload)
+        return web.Response(status=204)
+
+    async def _append(self, request: web.Request, session: Session, upload: Upload) -> None:
+        checksum = None
+        if "Upload-Checksum" in request.headers:
+            try:
+                checksum = Checksum.parse(request.headers["Upload-Checksum"])
+            except (ValueError, binascii.Error) as error:
+                raise _TusError(400, f"Upload-Checksum: {error}") from error
+        left = upload.spec.size - upload.offset
+        length = request.content_length
+        if length is not None and length > left:
+            raise _TusError(413, f"The body has {length:,} bytes; the upload lacks {left:,}.")
+        loop = asyncio.get_running_loop()
+
+        def touch() -> None:
+            upload.touched_at = loop.time()
+
+        touch()
+        try:
+            with _StallGuard(request, upload):
+                await upload.append(request.content.readany, left, checksum, touch)
+        except ChecksumMismatch:
+            raise _TusError(_CHECKSUM_MISMATCH, "The chunk's checksum does not match.") from None
+        except (ConnectionError, ClientError, web.RequestPayloadError) as error:
+            # What arrived is kept for a PATCH; this answer has no reader.
+            raise _TusError(400, f"The body broke off: {error}.") from error
+
+    async def _progress(self, session: Session, upload: Upload, status: int) -> web.Response:
+        headers = {"Upload-Offset": str(upload.offset)}
+        if upload.complete:
+            info = await self._hub.complete_upload(session, upload)
+            headers |= _info_headers(info)
+        headers["Upload-Expires"] = self._expires(upload)
+        return web.Response(status=status, headers=headers)
+
+    def _expires(self, upload: Upload) -> str:
+        if upload.info is not None:
+            return formatdate(upload.info.expires_at, usegmt=True)
+        left = upload.touched_at + self._hub.limits.upload_idle
+        return formatdate(self._hub.wall_time(left), usegmt=True)
+
+    # -- downloads --
+
+    async def _head(self, request: web.Request) -> web.StreamResponse:
+        if "Tus-Resumable" in request.headers:
+            return await self._tus(self._upload_state)(request)
+        return await self._get(request)
+
+    async def _upload_state(self, request: web.Request) -> web.Response:
+        session = self._session(request, UploadMediaError)
+        upload = self._hub.upload(session, request.match_info["media_id"])
+        if upload is None:
+            info = await self._hub.stored_media(session, request.match_info["media_id"])
+            offset = length = info.size
+            expires = formatdate(info.expires_at, usegmt=True)
+        else:
+            offset, length = await upload.current_offset(), upload.spec.size
+            expires = self._expires(upload)
+        return web.Response(
+            headers={
+                "Upload-Offset": str(offset),
+                "Upload-Length": str(length),
+                "Upload-Expires": expires,
+                "Cache-Control": "no-store",
+            }
+        )
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
+        try:
+            session = self._session(request, DownloadMediaError)
+            info = await self._hub.stored_media(session, request.match_info["media_id"])
+            async with self._hub.download_slot(session) as store:
+                return await self._send(request, info, store)
+        except RtmError as error:
+            return _failure(error)
+
+    async def _send(
+        self, request: web.Request, info: MediaInfo, store: MediaStore
+    ) -> web.StreamResponse:
+        headers = _download_headers(info)
+        etag = headers["ETag"]
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers=headers)
+        start, stop, status = 0, info.size, 200
+        if request.headers.get("If-Range", etag) == etag and "Range" in request.headers:
+            try:
+                wanted = request.http_range
+            except ValueError:
+                wanted = slice(0, None)
+            start, stop, _ = wanted.indices(info.size)
+            if start >= stop:
+                headers["Content-Range"] = f"bytes */{info.size}"
+                return web.Response(status=416, headers=headers)
+            if "," not in request.headers["Range"]:
+                status = 206
+                headers["Content-Range"] = f"bytes {start}-{stop - 1}/{info.size}"
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = stop - start
+        response.content_type = info.content_type
+        if request.method == hdrs.METH_HEAD:
+            await response.prepare(request)
+            return response
+        try:
+            file = await self._hub.in_storage(store.open, info.media_id)
+        except FileNotFoundError:
+            raise DownloadMediaError.named(
+                "NOT_EXIST", f"The medium {info.media_id} is gone from the store."
+            ) from None
+        try:
+            await response.prepare(request)
+            file.seek(start)
+            left = stop - start
+            while left > 0:
+                data = await self._hub.in_storage(file.read, min(_DOWNLOAD_CHUNK, left))
+                if not data:
+                    break
+                left -= len(data)
+                await asyncio.wait_for(response.write(data), STALL_LIMIT)
+        except (ConnectionError, asyncio.TimeoutError):
+            response.force_close()
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            file.close()
+        return response
+
+    # -- both --
+
+    def _session(self, request: web.Request, family: type[RtmError]) -> Session:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        session = self._hub.session(token.strip()) if scheme.lower() == "bearer" else None
+        if session is None:
+            raise family.named(
+                "NOT_LOGGED_IN", "Authorization must be Bearer with a live session's token."
+            )
+        return session
+
+    def _upload(self, session: Session, request: web.Request) -> Upload:
+        upload = self._hub.upload(session, request.match_info["media_id"])
+        if upload is None:
+            raise _TusError(404, "This session has no such upload; it was given up or expired.")
+        return upload
+
+
+class _StallGuard:
+    """Closes a request's connection when its upload gets no byte for too long."""
+
+    def __init__(self, request: web.Request, upload: Upload) -> None:
+        self._request = request
+        self._upload = upload
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self._timer = self._loop.call_later(STALL_LIMIT, self._look)
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        left = self._upload.touched_at + STALL_LIMIT - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        elif self._request.transport is not None:
+            self._request.transport.abort()
+
+
+def _failure(error: RtmError | _TusError) -> web.Response:
+    """An error answer; ours carry the same error object as the WebSocket's."""
+    if isinstance(error, _TusError):
+        return web.Response(status=error.status, text=f"{error}\n")
+    response = web.Response(
+        status=_STATUS.get(error.reason, 500),
+        text=encode_failure(None, error),
+        content_type="application/json",
+    )
+    if response.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if response.status == 429:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def _whole_number(request: web.Request, header: str) -> int:
+    text = request.headers.get(header, "")
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise _TusError(400, f"{header} must be a whole number.")
+    return int(text)
+
+
+def _upload_spec(request: web.Request) -> UploadSpec:
+    if "Upload-Defer-Length" in request.headers or "Upload-Concat" in request.headers:
+        raise _TusError(400, "Deferred lengths and concatenation are not supported.")
+    metadata = _metadata(request.headers.get("Upload-Metadata", ""))
+    name = _CONTROL.sub("_", metadata.get("filename") or metadata.get("name") or "")
+    content_type = metadata.get("filetype") or metadata.get("type") or ""
+    if not _CONTENT_TYPE.fullmatch(content_type):
+        content_type = "application/octet-stream"
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise _TusError(400, "Idempotency-Key must be 1 to 128 visible ASCII characters.")
+    size = _whole_number(request, "Upload-Length")
+    return UploadSpec(size, name[:_FILE_NAME_LIMIT], content_type, key)
+
+
+def _metadata(header: str) -> dict[str, str]:
+    """Decode `Upload-Metadata: key base64,key base64`."""
+    decoded = {}
+    for pair in filter(None, (item.strip() for item in header.split(","))):
+        key, _, value = pair.partition(" ")
+        try:
+            decoded[key] = base64.b64decode(value, validate=True).decode()
+        except ValueError:
+            raise _TusError(400, f"Upload-Metadata: {key[:40]!r} is not base64 of text.") from None
+    return decoded
+
+
+def _info_headers(info: MediaInfo) -> dict[str, str]:
+    digest = base64.b64encode(bytes.fromhex(info.sha256)).decode()
+    return {"Repr-Digest": f"sha-256=:{digest}:", "Rtm-Expires-At": repr(info.expires_at)}
+
+
+def _download_headers(info: MediaInfo) -> dict[str, str]:
+    name = quote(info.file_name or info.media_id, safe="")
+    return _info_headers(info) | {
+        "ETag": f'"{info.sha256}"',
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": "private, max-age=3600, immutable",
+    }

@@ -1,0 +1,316 @@
+"""What an upload and a download do around their transport: checks, thumbnails, destinations.
+
+Arguments are checked on the caller's thread, so that bad ones raise at once; `run` then works on a
+transfer's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, TypeAlias, cast
+
+from .blob import MEDIA_LIMIT, Blob, BlobTooLarge, Payload, atomic_write
+from .errors import DownloadMediaError, PluginError, RtmError, UploadMediaError
+from .messages import (
+    MessageType,
+    RtmFileMessage,
+    RtmImageMessage,
+    check_media_message,
+    thumbnail_room,
+)
+from .plugins import PluginManager
+from .protocol import MediaInfo
+from .thumbnails import (
+    CannotThumbnail,
+    Thumbnail,
+    ThumbnailCallable,
+    choose_generator,
+)
+from .transfers import TransferControl
+from .transports.base import Sink, Transport
+
+ThumbnailSource: TypeAlias = "Payload | ThumbnailCallable"
+"""Thumbnail bytes (bytes, `Path`, binary file, `Blob`), a callable, or a `str`: "auto" or the name
+of a generator."""
+
+Destination: TypeAlias = "str | os.PathLike[str] | IO[bytes] | None"
+
+_MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+
+
+@dataclass(frozen=True, slots=True)
+class Dimensions:
+    """Pixel sizes the caller gave; None is to be found out."""
+
+    width: int | None
+    height: int | None
+    thumbnail_width: int | None
+    thumbnail_height: int | None
+
+
+class UploadWork:
+    """One upload: the blob, the message it becomes, and its thumbnail.
+
+    Raises:
+        UploadMediaError: an argument is not valid, the source is missing or unreadable (FAILURE),
+            empty (INVALID_ARGUMENT), over 30 MB (SIZE_OVERFLOW), or the message over 32 KB.
+    """
+
+    def __init__(
+        self,
+        payload: Payload,
+        message_type: MessageType | str,
+        file_name: str | None,
+        description: str,
+        thumbnail: ThumbnailSource | None,
+        dimensions: Dimensions,
+        plugins: PluginManager,
+        *,
+        auto: bool,
+    ) -> None:
+        self._description = description
+        self._dimensions = dimensions
+        with _argument_errors():
+            self._type = _media_type(message_type)
+            _check_dimensions(dimensions)
+            self._blob = _checked_blob(payload)
+            self._name = self._blob.name if file_name is None else file_name
+            check_media_message(self._name, description, 0)
+            self._thumbnail = b""
+            self._make: Callable[[Blob, int], Thumbnail | bytes] | None = None
+            self._thumbnail_name = ""
+            self._optional = False
+            if thumbnail is None:
+                if auto:
+                    self._use_generator("auto", plugins, optional=True)
+            elif isinstance(thumbnail, str):
+                self._use_generator(thumbnail, plugins, optional=False)
+            elif callable(thumbnail):
+                self._make = thumbnail
+                self._thumbnail_name = getattr(thumbnail, "__name__", "callable")
+            else:
+                self._use_bytes(thumbnail)
+
+    def run(self, transport: Transport, control: TransferControl) -> RtmFileMessage:
+        """Make the thumbnail, upload, make the message."""
+        picture = self._generate(control)
+        control.check()
+        width, height = self._image_dimensions()
+        blob = self._blob
+        if blob.name != self._name:
+            blob = Blob(blob.open, blob.size, self._name, blob.content_type)
+        info = transport.upload(blob, control)
+        control.complete(info.size)
+        named = (info.media_id, self._name, self._description, info.size)
+        if self._type is MessageType.FILE:
+            return RtmFileMessage(*named, picture.data, info.expires_at)
+        return RtmImageMessage(
+            *named,
+            picture.data,
+            info.expires_at,
+            width,
+            height,
+            picture.width,
+            picture.height,
+        )
+
+    def _use_generator(self, name: str, plugins: PluginManager, *, optional: bool) -> None:
+        try:
+            generator = choose_generator(plugins, name, self._blob.content_type)
+        except PluginError:
+            if optional:
+                return
+            raise
+        self._make = generator.generate
+        self._thumbnail_name = generator.name
+        self._optional = optional
+
+    def _use_bytes(self, thumbnail: Payload) -> None:
+        blob = Blob.of(thumbnail)
+        check_media_message(self._name, self._description, blob.size)
+        self._thumbnail = blob.to_bytes()
+
+    def _generate(self, control: TransferControl) -> Thumbnail:
+        if self._make is None:
+            return self._measured(Thumbnail(self._thumbnail, 0, 0, ""))
+        room = thumbnail_room(self._name, self._description)
+        try:
+            made = self._make(self._blob, room)
+            if isinstance(made, (bytes, bytearray, memoryview)):
+                made = Thumbnail(bytes(made), 0, 0, "")
+            if not isinstance(made, Thumbnail) or len(made.data) > room:
+                raise TypeError(f"it returned {made!r}, not a thumbnail of at most {room:,} bytes")
+        except CannotThumbnail as error:
+            if self._optional:
+                return Thumbnail(b"", 0, 0, "")
+            raise control.kind.error(
+                "INVALID_ARGUMENT", f"{self._thumbnail_name} makes no thumbnail: {error}", error
+            ) from error
+        except Exception as error:  # a plugin's code may raise anything
+            raise control.kind.error(
+                "FAILURE", f"The thumbnail plugin {self._thumbnail_name} failed: {error}", error
+            ) from error
+        return self._measured(made)
+
+    def _measured(self, picture: Thumbnail) -> Thumbnail:
+        """The caller's sizes win; then the generator's; then what the picture's header says."""
+        given = self._dimensions
+        width, height = given.thumbnail_width, given.thumbnail_height
+        if width is None and height is None:
+            width, height = picture.width, picture.height
+            if not width and picture.data:
+                found = Blob.from_bytes(picture.data).dimensions()
+                width, height = found or (0, 0)
+        return Thumbnail(picture.data, width or 0, height or 0, picture.content_type)
+
+    def _image_dimensions(self) -> tuple[int, int]:
+        given = self._dimensions
+        if self._type is MessageType.FILE:
+            return 0, 0
+        if given.width is not None or given.height is not None:
+            return given.width or 0, given.height or 0
+        return self._blob.dimensions() or (0, 0)
+
+
+class DownloadWork:
+    """One download and where it goes.
+
+    Raises:
+        DownloadMediaError: the id is not one (INVALID_ARGUMENT), or the destination cannot be
+            written (FAILURE).
+    """
+
+    def __init__(self, media_id: str, to: Destination) -> None:
+        if not isinstance(media_id, str) or not _MEDIA_ID.fullmatch(media_id):
+            raise DownloadMediaError.named(
+                "INVALID_ARGUMENT", f"{str(media_id)[:40]!r} is not a media id."
+            )
+        self._media_id = media_id
+        self._file: IO[bytes] | None = None
+        self._path: Path | None = None
+        if to is None:
+            return
+        if isinstance(to, (str, os.PathLike)):
+            self._path = Path(to)
+            self._into_folder = self._path.is_dir()
+            folder = self._path if self._into_folder else self._path.parent
+            if not folder.is_dir() or not os.access(folder, os.W_OK):
+                raise DownloadMediaError.named(
+                    "FAILURE", f"{folder} is not a folder that can be written to."
+                )
+        elif hasattr(to, "write") and not isinstance(cast(object, to), io.TextIOBase):
+            self._file = to
+        else:
+            raise DownloadMediaError.named(
+                "INVALID_ARGUMENT",
+                f"to must be a path, a folder or a binary file, not {type(to).__name__}.",
+            )
+
+    def run(self, transport: Transport, control: TransferControl) -> Blob | Path | IO[bytes]:
+        """Download; the result is what `download_media` promises for the destination."""
+        if self._file is not None:
+            self._fetch(transport, control, cast(BinaryIO, self._file))
+            return self._file
+        if self._path is None:
+            memory = io.BytesIO()
+            info = self._fetch(transport, control, memory)
+            return Blob.from_bytes(
+                memory.getvalue(), name=info.file_name, content_type=info.content_type
+            )
+        try:
+            if self._into_folder:
+                return self._into(self._path, transport, control)
+            with atomic_write(self._path) as file:
+                self._fetch(transport, control, file)
+        except RtmError:
+            raise
+        except OSError as error:
+            raise control.kind.error(
+                "FAILURE", f"{self._path} cannot be written: {error}", error
+            ) from error
+        return self._path
+
+    def _into(self, folder: Path, transport: Transport, control: TransferControl) -> Path:
+        """Into a folder, under the uploader's file name, never over another file."""
+        whole = folder / f".{secrets.token_hex(8)}.download"
+        try:
+            with atomic_write(whole) as file:
+                info = self._fetch(transport, control, file)
+            for candidate in _free_names(folder, safe_file_name(info.file_name)):
+                try:
+                    candidate.touch(exist_ok=False)  # taken, so that two downloads do not meet
+                except FileExistsError:
+                    continue
+                return whole.replace(candidate)
+        finally:
+            whole.unlink(missing_ok=True)
+        raise AssertionError("the names are endless")
+
+    def _fetch(self, transport: Transport, control: TransferControl, file: BinaryIO) -> MediaInfo:
+        info = transport.download(self._media_id, Sink(file), control)
+        control.complete(info.size)
+        return info
+
+
+def safe_file_name(name: str) -> str:
+    """A sender's file name as one that is safe to create in any folder."""
+    safe = _UNSAFE.sub("_", name).strip(" .")
+    return safe.encode()[:200].decode(errors="ignore") or "download"
+
+
+def _free_names(folder: Path, name: str) -> Iterator[Path]:
+    yield folder / name
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122  Path has no split of a bare name
+    number = 1
+    while True:
+        yield folder / f"{stem} ({number}){suffix}"
+        number += 1
+
+
+def _media_type(message_type: MessageType | str) -> MessageType:
+    kind = MessageType(message_type)
+    if kind not in (MessageType.FILE, MessageType.IMAGE):
+        raise ValueError(f"message_type must be FILE or IMAGE, not {kind}.")
+    return kind
+
+
+def _check_dimensions(dimensions: Dimensions) -> None:
+    for name in ("width", "height", "thumbnail_width", "thumbnail_height"):
+        value = getattr(dimensions, name)
+        if value is not None and (type(value) is not int or value < 0):
+            raise ValueError(f"{name} must be a whole number of pixels, not {value!r}.")
+
+
+def _checked_blob(payload: Payload) -> Blob:
+    blob = Blob.of(payload)
+    if blob.size > MEDIA_LIMIT:
+        raise BlobTooLarge(
+            f"{blob.name or 'The payload'} has {blob.size:,} bytes; the limit is "
+            f"{MEDIA_LIMIT:,} bytes (30 MB)."
+        )
+    if blob.size == 0:
+        raise ValueError(f"{blob.name or 'The payload'} is empty; media have at least one byte.")
+    return blob
+
+
+@contextlib.contextmanager
+def _argument_errors() -> Iterator[None]:
+    """Turn what is wrong with an upload's arguments into the family's error."""
+    try:
+        yield
+    except BlobTooLarge as error:
+        raise UploadMediaError.named("SIZE_OVERFLOW", str(error), error) from error
+    except (TypeError, ValueError, PluginError) as error:
+        raise UploadMediaError.named("INVALID_ARGUMENT", str(error), error) from error
+    except OSError as error:
+        raise UploadMediaError.named(
+            "FAILURE", f"The source cannot be read: {error}", error
+        ) from error

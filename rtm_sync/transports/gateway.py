@@ -1,0 +1,404 @@
+"""The gateway transport: WebSocket for calls and events, HTTP for media."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import socket
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import tenacity
+import websocket
+
+from ..blob import Blob
+from ..errors import LoginError, LoginErrorCode, RtmError
+from ..protocol import (
+    CancelUpload,
+    ConnectionChangeReason,
+    Event,
+    Failure,
+    Login,
+    LoginResult,
+    MediaInfo,
+    MessageFromPeer,
+    ProtocolError,
+    Reply,
+    Request,
+    SessionEnded,
+    decode,
+    decode_result,
+    encode_call,
+)
+from ..transfers import STALL_TIMEOUT, TransferControl
+from .base import Credentials, Listener, Sink, Transport, TransportOptions
+from .lifecycle import Lifecycle, StateChange
+from .link import Link
+from .media_http import MediaHttp
+
+SIGNALLING_PATH = "/v1/signalling"
+MEDIA_PATH = "/v1/media"
+
+_BACKOFF = tenacity.wait_random_exponential(multiplier=0.2, max=10.0)  # full jitter
+_JOIN_TIMEOUT = 2.0
+_ACKNOWLEDGE_HANDLED = 32
+_FATAL_AT_RECONNECT = frozenset(
+    {
+        LoginErrorCode.LOGIN_ERR_INVALID_APP_ID,
+        LoginErrorCode.LOGIN_ERR_INVALID_TOKEN,
+        LoginErrorCode.LOGIN_ERR_NOT_AUTHORIZED,
+        LoginErrorCode.LOGIN_ERR_INVALID_ARGUMENT,
+    }
+)
+
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+
+class GatewayTransport(Transport):
+    """Talks to a gateway at `ws://host:port` or `wss://…`. Thread-safe.
+
+    Owns one reader thread, from `open` to `close` (or until the hub ends the session). The reader
+    connects, logs in, reads frames, proves life with pings and reconnects; calls are sent on their
+    callers' threads.
+    """
+
+    def __init__(self, url: str, options: TransportOptions) -> None:
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ValueError(f"url must be like ws://host:8765, not {url!r}.")
+        secure = parts.scheme in ("wss", "https")
+        base = parts.netloc + parts.path.rstrip("/")
+        self._signalling = f"{'wss' if secure else 'ws'}://{base}{SIGNALLING_PATH}"
+        self._media_url = f"{'https' if secure else 'http'}://{base}{MEDIA_PATH}"
+        self._options = options
+        self._lock = threading.Lock()  # guards _connection
+        self._connection: _Connection | None = None
+
+    def open(self, credentials: Credentials, listener: Listener) -> None:
+        with self._lock:
+            if self._connection is not None:
+                raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
+            connection = _Connection(self._signalling, self._options, credentials, listener)
+            media = MediaHttp(
+                self._media_url,
+                lambda: connection.token,
+                self._options.connect_timeout,
+                STALL_TIMEOUT,
+            )
+            connection.media = media
+            self._connection = connection
+        try:
+            connection.start()
+        except BaseException:
+            with self._lock:
+                self._connection = None
+            media.close()
+            raise
+
+    def call(self, request: Request[R], timeout: float) -> R:
+        with self._lock:
+            connection = self._connection
+        if connection is None:
+            raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
+        return connection.link.call(request, timeout)
+
+    def upload(self, blob: Blob, control: TransferControl) -> MediaInfo:
+        connection = self._connected(control)
+        key = secrets.token_urlsafe(24)
+        try:
+            return connection.http.upload(blob, control, key)
+        except BaseException:
+            # The signalling connection is alive where this upload's is not: nothing to wait for.
+            connection.link.notify(CancelUpload(key))
+            raise
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        return self._connected(control).http.download(media_id, sink, control)
+
+    def close(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.stop()
+
+    def event_handled(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.link.acknowledge(_ACKNOWLEDGE_HANDLED)
+
+    def _connected(self, control: TransferControl) -> _Connection:
+        with self._lock:
+            connection = self._connection
+        if connection is None:
+            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
+        return connection
+
+
+class _Refused(Exception):
+    """The hub answered the login with an error that trying again will not change."""
+
+    def __init__(self, error: LoginError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Connection:
+    """One login's connection through all its sockets: the reader thread and what it works on."""
+
+    def __init__(
+        self, url: str, options: TransportOptions, credentials: Credentials, listener: Listener
+    ) -> None:
+        self._url = url
+        self._options = options
+        self._credentials = credentials
+        self._listener = listener
+        self._lifecycle = Lifecycle(options.reconnecting_after)  # the reader's, after start
+        self._stopping = threading.Event()
+        self._ended: ConnectionChangeReason | None = None
+        self._opened: Future[None] = Future()
+        self._socket: websocket.WebSocket | None = None
+        self._socket_lock = threading.Lock()  # guards _socket against closing from outside
+        self.media: MediaHttp | None = None
+        self.link = Link(self._Filter(self, listener))
+        self.token = ""  # bearer of the session, for media
+        self._thread = threading.Thread(target=self._run, name="rtm-sync-reader", daemon=True)
+
+    class _Filter:
+        """The link's listener: looks for the session's end, hands everything else on."""
+
+        def __init__(self, connection: _Connection, listener: Listener) -> None:
+            self._connection = connection
+            self._listener = listener
+
+        def on_event(self, event: Event | MessageFromPeer) -> bool:
+            if isinstance(event, SessionEnded):
+                self._connection._ended = event.reason
+                return True
+            return self._listener.on_event(event)
+
+        def on_state(self, state: object, reason: object) -> None:
+            raise NotImplementedError("a link reports no states")
+
+        @property
+        def backlog(self) -> int:
+            return self._listener.backlog
+
+    @property
+    def http(self) -> MediaHttp:
+        assert self.media is not None
+        return self.media
+
+    def start(self) -> None:
+        """Start the reader and wait for its first login."""
+        self._tell(self._lifecycle.login_started())
+        self._thread.start()
+        try:
+            self._opened.result(self._options.login_timeout)
+        except FutureTimeout:
+            self._halt()
+            self._tell(self._lifecycle.login_failed(timed_out=True))
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_TIMEOUT,
+                f"{self._url} did not complete the login within "
+                f"{self._options.login_timeout:g} seconds.",
+            ) from None
+        except LoginError as error:
+            self._halt()
+            self._tell(
+                self._lifecycle.login_failed(
+                    timed_out=error.code is LoginErrorCode.LOGIN_ERR_TIMEOUT
+                )
+            )
+            raise
+
+    def stop(self) -> None:
+        """End the reader, the socket and the session's waiting calls."""
+        self._halt()
+        self.link.end("The client logged out.")
+        self.http.close()
+        self._tell(self._lifecycle.logged_out())
+
+    def _halt(self) -> None:
+        self._stopping.set()
+        self._close_socket()
+        if self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_TIMEOUT)
+
+    # -- the reader thread --
+
+    def _run(self) -> None:
+        try:
+            self._connect(self._options.login_timeout)
+        except BaseException as error:
+            self._opened.set_exception(self._first_failure(error))
+            return
+        self._tell(self._lifecycle.connected())
+        self._opened.set_result(None)
+        while not self._stopping.is_set():
+            self._read_until_lost()
+            self.link.detach()
+            self._close_socket()
+            if self._stopping.is_set():
+                break
+            if self._ended is not None:
+                self._abort(self._ended)
+                break
+            self._lifecycle.lost(time.monotonic())
+            try:
+                self._reconnect()
+            except _Refused as error:
+                logger.warning("reconnecting was refused: %s", error)
+                self._abort(ConnectionChangeReason.LOGIN_FAILURE)
+                break
+
+    def _abort(self, reason: ConnectionChangeReason) -> None:
+        self.link.end(f"The session was ended by the hub: {reason.name}.")
+        self._tell(self._lifecycle.aborted(reason))
+
+    def _reconnect(self) -> None:
+        """Try until it works, `close` is called, or the hub refuses for good."""
+        attempt = 0
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            self._tell(self._lifecycle.tick(now))
+            quiet = self._lifecycle.quiet_time_left(now)
+            try:
+                # While the drop is not announced yet, no attempt may outlast that moment.
+                self._connect(min(self._options.connect_timeout, quiet or float("inf")))
+            except LoginError as error:
+                if error.code in _FATAL_AT_RECONNECT:
+                    raise _Refused(error) from error
+                logger.info("reconnecting: %s", error)
+            except (OSError, websocket.WebSocketException, ProtocolError) as error:
+                logger.info("reconnecting: %s", error)
+            else:
+                self._tell(self._lifecycle.connected())
+                return
+            attempt += 1
+            state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+            state.attempt_number = attempt
+            pause = _BACKOFF(state)
+            quiet = self._lifecycle.quiet_time_left(time.monotonic())
+            if 0 < quiet < pause:
+                self._stopping.wait(quiet)
+                self._tell(self._lifecycle.tick(time.monotonic()))
+                pause -= quiet
+            self._stopping.wait(pause)
+
+    def _connect(self, timeout: float) -> None:
+        """One attempt: socket, login, and the link goes on over it.
+
+        Raises:
+            LoginError: the hub refused. OSError, WebSocketException, ProtocolError: no connection.
+        """
+        deadline = time.monotonic() + timeout
+        token = self._credentials.current_token()
+        sock = websocket.create_connection(
+            self._url,
+            timeout=min(timeout, self._options.connect_timeout),
+            enable_multithread=True,
+            skip_utf8_validation=True,  # the codec decodes strictly, and much faster
+            suppress_origin=True,
+        )
+        with self._socket_lock:
+            self._socket = sock
+        if self._stopping.is_set():
+            self._close_socket()
+            raise OSError("the client was closed")
+        login = Login(
+            self._credentials.app_id,
+            self._credentials.uid,
+            token=token,
+            session=self.token or None,
+            received=self.link.received,
+        )
+        sock.settimeout(max(0.1, deadline - time.monotonic()))
+        sock.send(encode_call(0, login))
+        result = _login_result(sock.recv())
+        self.token = result.session
+        sock.settimeout(self._options.ping_interval)
+        self.link.attach(lambda frame: _send(sock, frame), result)
+
+    def _read_until_lost(self) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        options = self._options
+        heard_at = pinged_at = time.monotonic()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    opcode, data = sock.recv_data(control_frame=True)
+                except websocket.WebSocketTimeoutException:
+                    opcode, data = None, b""
+                now = time.monotonic()
+                if opcode is not None:
+                    heard_at = now
+                elif now - heard_at > options.ping_timeout:
+                    logger.info("nothing was heard for %g seconds", options.ping_timeout)
+                    return
+                if now - pinged_at >= options.ping_interval:
+                    pinged_at = now
+                    sock.ping()
+                    self.link.acknowledge()
+                if opcode == websocket.ABNF.OPCODE_TEXT:
+                    self.link.receive(data)
+                elif opcode == websocket.ABNF.OPCODE_CLOSE:
+                    logger.info("the gateway closed the connection: %r", data[:130])
+                    return
+        except (OSError, websocket.WebSocketException, ProtocolError) as error:
+            if not self._stopping.is_set():
+                logger.info("the connection was lost: %s", error)
+
+    def _close_socket(self) -> None:
+        with self._socket_lock:
+            sock, self._socket = self._socket, None
+        if sock is None:
+            return
+        with contextlib.suppress(Exception):  # it may be in any state; closing must not fail
+            if sock.sock is not None:
+                socket.socket.shutdown(sock.sock, socket.SHUT_RDWR)  # wakes a blocked reader
+        with contextlib.suppress(Exception):
+            sock.shutdown()  # type: ignore[no-untyped-call]
+
+    def _first_failure(self, error: BaseException) -> LoginError:
+        if isinstance(error, LoginError):
+            return error
+        if isinstance(error, (TimeoutError, websocket.WebSocketTimeoutException)):
+            code = LoginErrorCode.LOGIN_ERR_TIMEOUT
+            return LoginError(code, f"{self._url} did not answer in time.", error)
+        if self._stopping.is_set():
+            code = LoginErrorCode.LOGIN_ERR_ABORTED_BY_LOGOUT
+            return LoginError(code, "logout() or close() ended the login.", error)
+        code = LoginErrorCode.LOGIN_ERR_UNKNOWN
+        hint = ""
+        if isinstance(error, ConnectionRefusedError):
+            hint = " Is the gateway running? Start one with: rtm-sync serve"
+        return LoginError(code, f"Cannot reach {self._url}: {error}.{hint}", error)
+
+    def _tell(self, change: StateChange | None) -> None:
+        if change is not None:
+            self._listener.on_state(change.state, change.reason)
+
+
+def _send(sock: websocket.WebSocket, frame: str) -> None:
+    sock.send(frame)
+
+
+def _login_result(text: str | bytes) -> LoginResult:
+    frame = decode(text) if text else None
+    if isinstance(frame, Reply):
+        return decode_result(LoginResult, frame.result)
+    if isinstance(frame, Failure):
+        if isinstance(frame.error, LoginError):
+            raise frame.error
+        if isinstance(frame.error, RtmError):
+            raise LoginError.named("REJECTED", frame.error.message)
+        raise frame.error
+    raise OSError("the gateway closed the connection instead of answering the login")

@@ -1,0 +1,469 @@
+"""The client's half of media over HTTP: tus uploads and ranged downloads that can be broken off.
+
+Blocking, one call a transfer, on the transfer's thread. Bytes are read, hashed and sent in one
+pass; the gateway answers with its own digest, and the two must agree. `requests` does the HTTP;
+what is added here is that a cancelled transfer wakes whatever its thread is blocked in, connecting
+included, by shutting the socket down.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.message
+import hashlib
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urljoin
+
+import requests
+import tenacity
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from ..blob import CHUNK, Blob
+from ..errors import RtmError
+from ..protocol import Failure, MediaInfo, ProtocolError, decode
+from ..transfers import MAX_TRANSFERS, TransferControl, TransferKind
+from ..version import __version__
+from .base import Sink
+
+ATTEMPTS = 5
+"""Tries of one transfer before it fails; each goes on where the last one stopped."""
+
+_WAIT = tenacity.wait_random_exponential(multiplier=0.25, max=5.0)  # full jitter
+_RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, 500, 502, 503, 504})
+"""401 as well: the session may just be renewing itself after a lost connection."""
+
+_RETRY_AFTER_LIMIT = 30.0
+_OFFSET_STREAM = "application/offset+octet-stream"
+_REPR_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
+
+T = TypeVar("T")
+
+
+class _Transient(Exception):
+    """Worth another try; `after` is what the gateway asked to wait, in seconds."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class _Wire:
+    """The socket a transfer's thread uses now, so that another thread can shut it down."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards both below
+        self._socket: socket.socket | None = None
+        self._cut = False
+
+    def use(self, sock: socket.socket | None) -> None:
+        with self._lock:
+            self._socket = sock
+            cut = self._cut
+        if cut:
+            self.cut()
+
+    def cut(self) -> None:
+        """Wake whoever is blocked in the socket: connecting, sending or waiting for an answer."""
+        with self._lock:
+            self._cut = True
+            sock = self._socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # The plain socket's method also for TLS: no goodbye, no waiting.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+_of_thread = threading.local()
+
+
+class _WiredConnection(HTTPConnection):
+    """Tells the thread's wire which socket it uses, from before it connects."""
+
+    def _new_conn(self) -> socket.socket:
+        wire: _Wire | None = getattr(_of_thread, "wire", None)
+        if wire is None:
+            return super()._new_conn()
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
+        return _connect(self._dns_host, self.port, timeout, wire)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        wire: _Wire | None = getattr(_of_thread, "wire", None)
+        if wire is not None and self.sock is not None:
+            wire.use(self.sock)  # a kept-alive connection
+        super().request(*args, **kwargs)
+
+
+class _WiredTlsConnection(_WiredConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _WiredPool(HTTPConnectionPool):
+    ConnectionCls = _WiredConnection
+
+
+class _WiredTlsPool(HTTPSConnectionPool):
+    ConnectionCls = _WiredTlsConnection
+
+
+def _connect(host: str, port: int, timeout: float | None, wire: _Wire) -> socket.socket:
+    """`socket.create_connection`, but the socket is on the wire while it connects."""
+    error: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(timeout)
+            wire.use(sock)
+            sock.connect(address)
+        except OSError as failure:
+            error = failure
+            wire.use(None)
+            sock.close()
+        else:
+            return sock
+    raise urllib3.exceptions.NewConnectionError(
+        None,  # type: ignore[arg-type]  # only kept for its repr
+        f"Cannot connect to {host}:{port}: {error}",
+    )
+
+
+class _WiredAdapter(HTTPAdapter):
+    """An adapter whose connections are wired, through proxies as well."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, blocksize=CHUNK, **kwargs)
+        self._wire(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, blocksize=CHUNK, **kwargs)
+        self._wire(manager)
+        return manager
+
+    @staticmethod
+    def _wire(manager: urllib3.PoolManager) -> None:
+        manager.pool_classes_by_scheme = {"http": _WiredPool, "https": _WiredTlsPool}
+
+
+class MediaHttp:
+    """Uploads and downloads of one client over HTTP. Thread-safe.
+
+    Args:
+        url: of the gateway's media, `http://host:port/v1/media`.
+        token: gives the session's present bearer token.
+        connect_timeout, read_timeout: seconds; the transfer's own stall time-out is tighter.
+    """
+
+    def __init__(
+        self, url: str, token: Callable[[], str], connect_timeout: float, read_timeout: float
+    ) -> None:
+        self._url = url
+        self._token = token
+        self._timeout = (connect_timeout, read_timeout)
+        self._http = requests.Session()
+        self._http.headers["User-Agent"] = f"rtm_sync/{__version__}"
+        adapter = _WiredAdapter(pool_connections=1, pool_maxsize=MAX_TRANSFERS)
+        self._http.mount("http://", adapter)
+        self._http.mount("https://", adapter)
+
+    def close(self) -> None:
+        """Close the kept-alive connections."""
+        self._http.close()
+
+    def upload(self, blob: Blob, control: TransferControl, key: str) -> MediaInfo:
+        """Upload a blob under an idempotency key; goes on where a dropped connection stopped."""
+        upload = _Upload(blob, key)
+        return self._with_retries(control, lambda: self._try_upload(upload, control))
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        """Write a medium into a sink; goes on where a dropped connection stopped."""
+        return self._with_retries(control, lambda: self._try_download(media_id, sink, control))
+
+    def _with_retries(self, control: TransferControl, attempt: Callable[[], T]) -> T:
+        kind = control.kind
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome is not None else None
+            asked = error.after if isinstance(error, _Transient) else 0.0
+            return max(asked, _WAIT(state))
+
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(ATTEMPTS),
+            wait=wait,
+            retry=tenacity.retry_if_exception_type(_Transient),
+            sleep=control.pause,
+            reraise=True,
+        )
+        try:
+            return retrying(attempt)
+        except _Transient as error:
+            raise kind.error(
+                "FAILURE", f"The {kind.value} failed {ATTEMPTS} times; last: {error}", error
+            ) from error
+
+    # -- upload --
+
+    def _try_upload(self, upload: _Upload, control: TransferControl) -> MediaInfo:
+        size = upload.blob.size
+        with upload.blob.open() as file:
+            body = _Body(file, size, control)
+            headers = {
+                "Tus-Resumable": "1.0.0",
+                "Upload-Length": str(size),
+                "Upload-Metadata": upload.metadata,
+                "Idempotency-Key": upload.key,
+            }
+            if not upload.begun:
+                upload.begun = True
+                response = self._request(
+                    control,
+                    "POST",
+                    self._url,
+                    headers | {"Content-Type": _OFFSET_STREAM},
+                    body,
+                )
+            else:
+                response = self._request(control, "POST", self._url, headers, None)
+                offset = int(response.headers.get("Upload-Offset", "0"))
+                location = urljoin(self._url, response.headers["Location"])
+                body.skip_to(offset)
+                if offset < size:
+                    patch = {
+                        "Tus-Resumable": "1.0.0",
+                        "Upload-Offset": str(offset),
+                        "Content-Type": _OFFSET_STREAM,
+                    }
+                    response = self._request(control, "PATCH", location, patch, body)
+                    response.headers.setdefault("Location", location)
+        offset = int(response.headers.get("Upload-Offset", "0"))
+        if offset != size:
+            raise _Transient(f"the gateway has {offset:,} of {size:,} bytes")
+        sha256 = body.sha256()
+        if _digest(response) != sha256:
+            upload.renew()  # what the gateway stored is not what we read: send it all again
+            raise _Transient("the stored bytes do not have the digest of the sent ones")
+        return MediaInfo(
+            response.headers["Location"].rstrip("/").rpartition("/")[2],
+            size,
+            sha256,
+            upload.blob.name,
+            upload.blob.content_type,
+            float(response.headers.get("Rtm-Expires-At", "0")),
+        )
+
+    # -- download --
+
+    def _try_download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        headers = {"Accept-Encoding": "identity"}
+        if sink.size:
+            headers["Range"] = f"bytes={sink.size}-"
+        wire = _Wire()
+        with (
+            self._wired(control, wire),
+            self._send(control, "GET", f"{self._url}/{media_id}", headers, None) as response,
+        ):
+            if response.status_code == 416:  # nothing was missing but the confirmation
+                total = int(response.headers.get("Content-Range", "*/0").rpartition("/")[2])
+            else:
+                self._raise_for_status(response, control.kind)
+                if sink.size and response.status_code != 206 and not sink.restart():
+                    raise control.kind.error(
+                        "FAILURE", "The download broke off and its destination cannot go back."
+                    )
+                total = sink.size + int(response.headers.get("Content-Length", "0"))
+                while data := response.raw.read(CHUNK):
+                    sink.write(data)
+                    control.advance(sink.size, total)
+            if sink.size < total:
+                raise _Transient(f"{sink.size:,} of {total:,} bytes came")
+            sha256 = sink.sha256()
+            if _digest(response) != sha256:
+                if sink.restart():
+                    raise _Transient("the received bytes do not have the stored ones' digest")
+                raise control.kind.error("FAILURE", "The received bytes are damaged.")
+            return MediaInfo(
+                media_id,
+                total,
+                sha256,
+                _file_name(response),
+                response.headers.get("Content-Type", "application/octet-stream"),
+                float(response.headers.get("Rtm-Expires-At", "0")),
+            )
+
+    # -- both --
+
+    def _request(
+        self,
+        control: TransferControl,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: _Body | None,
+    ) -> requests.Response:
+        with self._wired(control, _Wire()):
+            response = self._send(control, method, url, headers, body)
+            self._raise_for_status(response, control.kind)
+            return response
+
+    @contextlib.contextmanager
+    def _wired(self, control: TransferControl, wire: _Wire) -> Iterator[None]:
+        """While the block talks, cancelling cuts its socket; lost connections are transient."""
+        _of_thread.wire = wire
+        try:
+            with control.interruptible(wire.cut):
+                try:
+                    yield
+                except (
+                    requests.ConnectionError,
+                    requests.Timeout,
+                    urllib3.exceptions.HTTPError,
+                    HTTPException,
+                    ConnectionError,
+                ) as error:
+                    raise _Transient(f"{error}") from error
+        finally:
+            _of_thread.wire = None
+
+    def _send(
+        self,
+        control: TransferControl,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: _Body | None,
+    ) -> requests.Response:
+        headers = headers | {"Authorization": f"Bearer {self._token()}"}
+        control.check()
+        return self._http.request(
+            method,
+            url,
+            headers=headers,
+            data=body,
+            stream=method == "GET",
+            timeout=self._timeout,
+            allow_redirects=method == "GET",
+        )
+
+    @staticmethod
+    def _raise_for_status(response: requests.Response, kind: TransferKind) -> None:
+        status = response.status_code
+        if status < 400:
+            return
+        error = _error_in(response)
+        message = error.message if error else f"{status} {response.text[:200].strip()}"
+        if status in _RETRIED_STATUS:
+            raise _Transient(f"the gateway answered {message}", _retry_after(response))
+        if error is not None:
+            raise error
+        raise kind.error(
+            "NOT_EXIST" if status in (404, 410) else "FAILURE",
+            f"The gateway refused the {kind.value}: {message}",
+        )
+
+
+class _Upload:
+    """What one upload keeps between attempts."""
+
+    def __init__(self, blob: Blob, key: str) -> None:
+        self.blob = blob
+        self.key = key
+        self.begun = False
+        name = base64.b64encode(blob.name.encode("utf-8", "replace")).decode()
+        kind = base64.b64encode(blob.content_type.encode("utf-8", "replace")).decode()
+        self.metadata = f"filename {name},filetype {kind}"
+
+    def renew(self) -> None:
+        """Start over as another upload."""
+        self.key = secrets.token_urlsafe(24)
+        self.begun = False
+
+
+class _Body:
+    """A request body read from a file, hashed and counted on the way."""
+
+    def __init__(self, file: BinaryIO, size: int, control: TransferControl) -> None:
+        self._file = file
+        self._size = size
+        self._control = control
+        self._sha256 = hashlib.sha256()
+        self._position = 0
+        self._start = 0
+
+    def __len__(self) -> int:
+        """What `requests` makes Content-Length of."""
+        return self._size - self._start
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._size - self._position
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._take(data)
+        if data:
+            self._control.advance(self._position, self._size)
+        elif left:
+            raise self._control.kind.error(
+                "FAILURE",
+                f"The source ended after {self._position:,} of {self._size:,} bytes; "
+                "it was changed while it was uploaded.",
+            )
+        return data
+
+    def skip_to(self, offset: int) -> None:
+        """The gateway has this much already: read it for the digest only."""
+        while self._position < offset:
+            data = self._file.read(min(CHUNK, offset - self._position))
+            if not data:
+                break
+            self._take(data)
+            self._control.check()
+        self._start = offset
+
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def _take(self, data: bytes) -> None:
+        self._sha256.update(data)
+        self._position += len(data)
+
+
+def _digest(response: requests.Response) -> str:
+    match = _REPR_DIGEST.search(response.headers.get("Repr-Digest", ""))
+    if match is None:
+        return ""
+    try:
+        return base64.b64decode(match[1]).hex()
+    except ValueError:
+        return ""
+
+
+def _file_name(response: requests.Response) -> str:
+    message = email.message.Message()
+    message["Content-Disposition"] = response.headers.get("Content-Disposition", "")
+    return message.get_filename() or ""
+
+
+def _error_in(response: requests.Response) -> RtmError | None:
+    """The typed error in an answer's body, if it has one."""
+    if response.headers.get("Content-Type", "").startswith("application/json"):
+        with contextlib.suppress(ProtocolError):
+            frame = decode(response.content)
+            if isinstance(frame, Failure) and isinstance(frame.error, RtmError):
+                return frame.error
+    return None
+
+
+def _retry_after(response: requests.Response) -> float:
+    try:
+        return min(_RETRY_AFTER_LIMIT, max(0.0, float(response.headers.get("Retry-After", "0"))))
+    except ValueError:
+        return 0.0
