@@ -88,14 +88,17 @@ class TransferControl:
         kind: TransferKind,
         on_progress: ProgressCallback | None = None,
         on_error: Callable[[BaseException], object] | None = None,
+        cancel_signal: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind = kind
+        self._cancel_signal = cancel_signal
         self._on_progress = on_progress
         self._on_error = on_error
         self._clock = clock
-        self._lock = threading.Lock()  # guards _ended, _ended_at, _aborts
+        self._lock = threading.Lock()  # guards _ended, _ended_at, _finished, _aborts
         self._ended: RtmError | None = None
+        self._finished = False
         self._ended_at = 0.0
         self._aborts: list[Callable[[], object]] = []
         self._stop = threading.Event()
@@ -103,7 +106,6 @@ class TransferControl:
         self._active_at = clock()
         self._progress = MediaOperationProgress(0, 0)
         self._reported_at = float("-inf")
-        self._completed = False
 
     # -- for the work --
 
@@ -128,17 +130,22 @@ class TransferControl:
             self._report(now)
 
     def complete(self, total_size: int) -> None:
-        """Tell that everything arrived and is confirmed: the one call at 100 %."""
+        """Tell that everything arrived and is confirmed: the one call at 100 %.
+
+        Raises like `check`; from now on it is too late to cancel.
+        """
         self.check()
-        if not self._completed:
-            self._completed = True
-            self._progress = MediaOperationProgress(total_size, total_size)
-            self._report(self._clock())
-        self.check()
+        with self._lock:
+            if self._ended is not None:
+                raise self._ended
+            self._finished = True
+        self._progress = MediaOperationProgress(total_size, total_size)
+        self._report(self._clock())
 
     def check(self) -> None:
         """Raise the transfer's end when it was cancelled or stalled."""
-        if self._ended is not None:
+        self.look_at_signal()
+        if self._ended is not None and not self._finished:
             raise self._ended
 
     def pause(self, seconds: float) -> None:
@@ -168,10 +175,19 @@ class TransferControl:
 
     # -- for the pool --
 
+    def look_at_signal(self) -> None:
+        """Cancel the transfer when the application's event is set."""
+        if self._cancel_signal is not None and self._cancel_signal.is_set():
+            self.cancel()
+
+    def cancel(self) -> bool:
+        """End the transfer as cancelled."""
+        return self.end(self.kind.cancelled(f"The {self.kind.value} was cancelled."))
+
     def end(self, error: RtmError) -> bool:
-        """End the transfer early; wakes whatever blocks. False when it had ended already."""
+        """End the transfer early; wakes whatever blocks. False when it is complete or had ended."""
         with self._lock:
-            if self._ended is not None:
+            if self._ended is not None or self._finished:
                 return False
             self._ended = error
             self._ended_at = self._clock()
@@ -235,11 +251,13 @@ class Transfer(Future[T], Generic[T]):
         return self._control.progress
 
     def cancel(self) -> bool:
-        """End the transfer, in whatever state it is, within 100 ms. False when it is done."""
+        """End the transfer, in whatever state it is, within 100 ms.
+
+        False when it is done, or its last byte is confirmed and only the result is missing.
+        """
         if self.done():
             return False
-        self._control.end(self.kind.cancelled(f"The {self.kind.value} was cancelled."))
-        return True
+        return self._control.cancel() or self._control.ended is not None
 
     def cancelled(self) -> bool:
         """Whether it ended by cancellation."""
@@ -260,19 +278,17 @@ class Transfer(Future[T], Generic[T]):
 class _Job(Generic[T]):
     """A transfer and what it takes to run it."""
 
-    __slots__ = ("cancel_signal", "control", "transfer", "work")
+    __slots__ = ("control", "transfer", "work")
 
     def __init__(
         self,
         transfer: Transfer[T],
         control: TransferControl,
         work: Callable[[TransferControl], T],
-        cancel_signal: threading.Event | None,
     ) -> None:
         self.transfer = transfer
         self.control = control
         self.work = work
-        self.cancel_signal = cancel_signal
 
     def finish(self, error: BaseException) -> None:
         """Fail the future, unless it is done already."""
@@ -329,9 +345,9 @@ class TransferPool:
             UploadMediaError, DownloadMediaError: CONCURRENCY_LIMIT_EXCEEDED when nine run and the
                 backlog is full; NOT_LOGGED_IN after `close()`.
         """
-        control = TransferControl(kind, on_progress, self._on_error)
+        control = TransferControl(kind, on_progress, self._on_error, cancel_signal)
         transfer: Transfer[T] = Transfer(control)
-        job = _Job(transfer, control, work, cancel_signal)
+        job = _Job(transfer, control, work)
         with self._lock:
             if self._closed:
                 raise kind.error("NOT_LOGGED_IN", "The client is closed; make a new one.")
@@ -400,7 +416,6 @@ class TransferPool:
                     job.transfer.set_running_or_notify_cancel()
             job.control.check()
             result = job.work(job.control)
-            job.control.check()
         except BaseException as error:
             self._forget(job)
             job.finish(self._typed(job, error))
@@ -449,8 +464,7 @@ class TransferPool:
         self, running: list[_Job[object]], pending: list[_Job[object]], now: float
     ) -> None:
         for job in running + pending:
-            if job.cancel_signal is not None and job.cancel_signal.is_set():
-                job.transfer.cancel()
+            job.control.look_at_signal()
         for job in running:
             idle = job.control.idle_for(now)
             if idle > self._stall_timeout and job.control.ended is None:

@@ -368,9 +368,13 @@ class Hub:
         except Exception:
             logger.exception("%s of %r failed", request.METHOD, session)
             reply = encode_failure(call.id, request.ERROR.named("FAILURE", "Internal error."))
-        session.push(reply)
-        if isinstance(request, Logout):
+        connection = session.connection
+        if isinstance(request, Logout) and connection is not None:
             self._end(session)
+            connection.send_now(reply)  # its outbox has ended with the session
+            connection.close(1000, "logged out")
+        else:
+            session.push(reply)
 
     async def _logout(self, session: Session, request: Logout) -> Done:
         return Done()
@@ -634,8 +638,12 @@ class Hub:
 
     async def _cancel_upload(self, session: Session, key: str) -> None:
         upload = self._uploads_by_key.get((session.id, key))
-        if upload is not None and upload.info is None:
-            await self._drop_upload(upload)
+        if upload is None:
+            return
+        await self._drop_upload(upload)
+        if upload.info is not None:  # the client never saw the answer, so nobody knows the id
+            await self._in_storage(self._store.delete, upload.media_id)
+            await self._engine.delete_media(upload.media_id)
 
     async def _drop_upload(self, upload: Upload) -> None:
         if self._uploads.get(upload.media_id) is not upload:

@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, ClassVar, TypeVar
 
@@ -226,7 +227,8 @@ class _Connection:
         asyncio.get_running_loop().call_soon(self.link.receive, frame)
 
     def close(self, code: int, reason: str) -> None:
-        asyncio.get_running_loop().call_soon(self._closed, reason)
+        if code != 1000:  # after a logout nothing is left to close
+            asyncio.get_running_loop().call_soon(self._closed, reason)
 
     def _closed(self, reason: str) -> None:
         session, self._session = self._session, None
@@ -317,7 +319,7 @@ class _EmbeddedHub:
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run a coroutine on the hub's loop and wait for it."""
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        future = self._submit(work)
         try:
             return future.result(timeout)
         except FutureTimeout:
@@ -326,9 +328,16 @@ class _EmbeddedHub:
 
     def interruptibly(self, work: Coroutine[Any, Any, T], control: TransferControl) -> T:
         """As `run`, for as long as the transfer is not cancelled."""
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        future = self._submit(work)
         with control.interruptible(future.cancel):
             return future.result()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:  # the loop has ended
+            work.close()
+            raise
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -347,8 +356,17 @@ class _EmbeddedHub:
         try:
             self.loop.run_forever()
             self.loop.run_until_complete(self.hub.stop())
+            self.loop.run_until_complete(_cancel_rest())
         finally:
             self.loop.close()
+
+
+async def _cancel_rest() -> None:
+    """Cancel what callers still wait for; their futures end as cancelled."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _once(data: bytes) -> Any:

@@ -1,0 +1,122 @@
+"""A test case that fails when a test leaves a thread, socket, child process or temporary file."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+_SETTLE = 5.0  # seconds that what is ending may take to end
+_POLL = 0.005
+T = TypeVar("T")
+
+
+def wait_until(predicate: Callable[[], object], timeout: float = 5.0, message: str = "") -> None:
+    """Return as soon as `predicate()` is true.
+
+    Raises:
+        AssertionError: it did not become true in `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise AssertionError(message or f"not true after {timeout:g} seconds: {predicate}")
+        time.sleep(_POLL)
+
+
+class RtmTestCase(unittest.TestCase):
+    """Fails a test that leaks; the check runs after `tearDown` and all clean-ups.
+
+    Temporary files are looked for where `tempfile` makes them during the test; the folders that
+    `folder()` gave are removed and do not count. Sockets and children are seen on Linux only.
+    """
+
+    def folder(self) -> Path:
+        """A new empty folder, removed after the test."""
+        path = Path(tempfile.mkdtemp(prefix="rtm-sync-test-", dir=_real_temp))
+        self.addCleanup(shutil.rmtree, path, ignore_errors=True)
+        return path
+
+    def entered(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context manager that is left after the test."""
+        value = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return value
+
+    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        if result is None:
+            result = self.defaultTestResult()
+        watched = Path(tempfile.mkdtemp(prefix="rtm-sync-watched-", dir=_real_temp))
+        before = tempfile.tempdir
+        tempfile.tempdir = str(watched)
+        try:
+            gc.collect()
+            threads, sockets, children = _threads(), _sockets(), _children()
+            outcome = super().run(result)
+            leaks = self._leaks(watched, threads, sockets, children)
+            if leaks:
+                try:
+                    raise AssertionError(f"the test leaves behind: {'; '.join(leaks)}")
+                except AssertionError:
+                    result.addFailure(self, sys.exc_info())
+            return outcome
+        finally:
+            tempfile.tempdir = before
+            shutil.rmtree(watched, ignore_errors=True)
+
+    def _leaks(
+        self,
+        watched: Path,
+        threads: frozenset[threading.Thread],
+        sockets: frozenset[str],
+        children: frozenset[str],
+    ) -> list[str]:
+        def present() -> list[str]:
+            return [
+                *(f"thread {thread.name}" for thread in _threads() - threads),
+                *(f"socket {name}" for name in _sockets() - sockets),
+                *(f"child process {pid}" for pid in _children() - children),
+                *(f"temporary file {path.name}" for path in watched.iterdir()),
+            ]
+
+        if present():
+            gc.collect()  # what only a reference cycle keeps is no leak
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: not present(), _SETTLE)
+        return present()
+
+
+_real_temp = tempfile.gettempdir()
+
+
+def _threads() -> frozenset[threading.Thread]:
+    return frozenset(threading.enumerate())
+
+
+def _sockets() -> frozenset[str]:
+    found = set()
+    with contextlib.suppress(OSError):
+        for entry in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                target = str(entry.readlink())
+                if target.startswith("socket:"):
+                    found.add(target)
+    return frozenset(found)
+
+
+def _children() -> frozenset[str]:
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):
+                found.update((task / "children").read_text().split())
+    return frozenset(found)
