@@ -318,6 +318,9 @@ class TransferCancelled(concurrent.futures.CancelledError):
     all catch it.
     """
 
+    code: IntEnum
+    message: str
+
 
 class UploadCancelled(UploadMediaError, TransferCancelled):
     """An upload was cancelled: `UPLOAD_MEDIA_ERR_INTERRUPTED`."""

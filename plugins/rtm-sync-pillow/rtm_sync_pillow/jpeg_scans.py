@@ -1,0 +1,75 @@
+"""What a JPEG would cost to decode, read from its markers without decoding anything.
+
+Pixels do not tell. A baseline JPEG is decoded in bands and shrunk on the way, so 120 megapixels
+cost little. A progressive one keeps every coefficient of the whole picture in memory, and each of
+its scans, even a scan of a hundred bytes, walks over all of them: a small file can ask for hours.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those are DHT, JPG and DAC
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # not stuffing, fill or a restart
+
+_BLOCK_BYTES = 64 * 2  # an 8×8 block's coefficients, two bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class JpegScans:
+    """The cost of one JPEG.
+
+    Attributes:
+        scans: how many times the decoder walks over the picture; counted up to the limit asked.
+        buffered_bytes: coefficients the decoder keeps in memory; 0 when it decodes in bands.
+    """
+
+    scans: int
+    buffered_bytes: int
+
+
+def read_jpeg_scans(data: bytes, at_most: int) -> JpegScans:
+    """Walk the markers of the first picture in `data` until its end or more than `at_most` scans.
+
+    Damaged markers end the walk; the decoder will complain about them in its own words.
+    """
+    scans = 0
+    components = 0
+    buffered_bytes = 0
+    buffered = False
+    position = 2  # after the start-of-image marker
+    while scans <= at_most and (match := _NEXT_MARKER.search(data, position)):
+        marker, position = match[1][0], match.end()
+        if marker == _END_OF_IMAGE:
+            break
+        segment = data[position + 2 : position + 2 + _length(data, position)]
+        if marker in _START_OF_FRAME and len(segment) >= 6:
+            components = segment[5]
+            buffered = buffered or marker in _PROGRESSIVE
+            buffered_bytes = max(buffered_bytes, _coefficient_bytes(segment))
+        elif marker == _START_OF_SCAN and segment:
+            scans += 1
+            buffered = buffered or segment[0] < components
+        position += len(segment) + 2
+    return JpegScans(scans, buffered_bytes if buffered else 0)
+
+
+def _length(data: bytes, position: int) -> int:
+    """Bytes in the segment at `position`, its two length bytes not counted."""
+    return max(0, int.from_bytes(data[position : position + 2], "big") - 2)
+
+
+def _coefficient_bytes(frame: bytes) -> int:
+    """Memory for all coefficients of the frame that this start-of-frame segment declares."""
+    height = int.from_bytes(frame[1:3], "big")
+    width = int.from_bytes(frame[3:5], "big")
+    sampling = [(code >> 4, code & 15) for code in frame[7 : 6 + 3 * frame[5] : 3]]
+    widest = max((across for across, _ in sampling), default=0) or 1
+    tallest = max((down for _, down in sampling), default=0) or 1
+    units = -(-width // (8 * widest)) * -(-height // (8 * tallest))
+    blocks: int = units * sum(across * down for across, down in sampling)
+    return blocks * _BLOCK_BYTES

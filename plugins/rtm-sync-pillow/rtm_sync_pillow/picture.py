@@ -1,0 +1,300 @@
+"""From untrusted bytes to a small, upright sRGB picture, in bounded memory and time.
+
+The format is told by the first bytes, never by a name. Pillow's format classes are called
+directly and not through `Image.open`: that would warn about large pictures by a mechanism that
+cannot be silenced for one thread alone, and would offer the bytes to formats we do not vouch for.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+    features,
+)
+
+from rtm_sync import CannotThumbnail
+
+from .jpeg_scans import read_jpeg_scans
+
+try:
+    from PIL import ImageCms
+except ImportError:  # Pillow may be built without LittleCMS
+    ImageCms = None  # type: ignore[assignment]
+
+MAX_FILE_BYTES = 32 * 1024 * 1024  # a medium has at most 30 MB; some decoders hold it twice
+MAX_SIDE = 65_535  # more than any camera or scanner makes; a picture of 1 × 100,000 shows nothing
+MAX_JPEG_SCANS = 100  # a usual progressive JPEG has ten
+MAX_JPEG_BUFFER = 200_000_000  # bytes; 67 MP of progressive 4:2:0, 33 MP of 4:4:4
+MAX_RLE_BMP_BYTES = 2 * 1024 * 1024  # Pillow decodes these in Python: a second for each 2 MB
+
+_BAND_PIXELS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """A format we read.
+
+    Attributes:
+        name: for messages.
+        content_types: the MIME types it goes by.
+        open: reads the header.
+        max_pixels: so that decoding stays below 300 MB; measured, see README.md.
+    """
+
+    name: str
+    content_types: frozenset[str]
+    open: Callable[[io.BytesIO], ImageFile.ImageFile]
+    max_pixels: int
+
+
+def _avif() -> _Format | None:
+    if not features.check("avif"):
+        return None
+    from PIL import AvifImagePlugin
+
+    return _Format("AVIF", frozenset({"image/avif"}), AvifImagePlugin.AvifImageFile, 12_500_000)
+
+
+_JPEG = _Format(
+    "JPEG",
+    frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/mpo"}),
+    JpegImagePlugin.JpegImageFile,
+    120_000_000,
+)
+_PNG = _Format(
+    "PNG", frozenset({"image/png", "image/apng"}), PngImagePlugin.PngImageFile, 50_000_000
+)
+_GIF = _Format("GIF", frozenset({"image/gif"}), GifImagePlugin.GifImageFile, 50_000_000)
+_BMP = _Format(
+    "BMP", frozenset({"image/bmp", "image/x-ms-bmp"}), BmpImagePlugin.BmpImageFile, 50_000_000
+)
+# A strip may be the whole picture and turning it upright copies it, on top of the picture itself.
+_TIFF = _Format("TIFF", frozenset({"image/tiff"}), TiffImagePlugin.TiffImageFile, 20_000_000)
+# The decoder keeps two canvases and hands over a third; the picture is the fourth.
+_WEBP = _Format("WebP", frozenset({"image/webp"}), WebPImagePlugin.WebPImageFile, 12_500_000)
+_AVIF = _avif()
+
+CONTENT_TYPES = frozenset[str]().union(
+    *(
+        known.content_types
+        for known in (_JPEG, _PNG, _GIF, _BMP, _TIFF, _WEBP, _AVIF)
+        if known is not None
+    )
+)
+"""The MIME types `read_picture()` can handle with this Pillow."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_picture(data: bytes, side: int) -> Image.Image:
+    """The picture in `data`, upright, in sRGB, with its longest side at most `side` pixels.
+
+    Returns:
+        An RGB image, or RGBA when some of it is transparent, that carries no metadata.
+
+    Raises:
+        CannotThumbnail: not a picture, too large to decode safely.
+        Exception: damaged; Pillow's decoders raise whatever they meet.
+    """
+    known = _recognise(data)
+    if known is _WEBP:  # allocates its canvas on opening, so look before
+        _check_size(known, _webp_size(data))
+    image = known.open(io.BytesIO(data))
+    _check_size(known, image.size)
+    if known is _JPEG:
+        _check_jpeg(data)
+        image.draft(image.mode, scaled(image.size, 2 * side))
+    if (
+        known is _BMP
+        and image.tile
+        and image.tile[0][0] == "bmp_rle"
+        and len(data) > MAX_RLE_BMP_BYTES
+    ):
+        raise CannotThumbnail(
+            f"The run-length BMP has {len(data):,} bytes; the limit is {MAX_RLE_BMP_BYTES:,}."
+        )
+    image.load()
+    turn = _UPRIGHT.get(_orientation(image))
+    profile = image.info.get("icc_profile")
+    small = _shrunk(image, side)
+    small = _as_srgb(small, profile)
+    return small if turn is None else small.transpose(turn)
+
+
+def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """`size` with its longest side brought down to `side`; never up, never under one pixel."""
+    longest = max(size)
+    if longest <= side:
+        return size
+    width, height = (max(1, round(length * side / longest)) for length in size)
+    return width, height
+
+
+def _recognise(data: bytes) -> _Format:
+    known: _Format | None = None
+    if data.startswith(b"\xff\xd8\xff"):
+        known = _JPEG
+    elif data.startswith(b"\x89PNG\r\n\x1a\n"):
+        known = _PNG
+    elif data.startswith((b"GIF87a", b"GIF89a")):
+        known = _GIF
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        known = _WEBP
+    elif data.startswith(b"BM"):
+        known = _BMP
+    elif data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        known = _TIFF
+    elif data[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1"):
+        known = _AVIF
+    if known is None:
+        raise CannotThumbnail(
+            "The blob does not begin like a picture that this Pillow reads (JPEG, PNG, GIF, WebP, "
+            f"BMP, TIFF{', AVIF' if _AVIF else ''})."
+        )
+    return known
+
+
+def _check_size(known: _Format, size: tuple[int, int]) -> None:
+    width, height = size
+    if min(size) < 1:
+        raise CannotThumbnail(f"The {known.name} claims {width} × {height} pixels.")
+    if max(size) > MAX_SIDE:
+        raise CannotThumbnail(
+            f"The {known.name} claims {width:,} × {height:,} pixels; the limit is {MAX_SIDE:,} "
+            "on a side."
+        )
+    if width * height > known.max_pixels:
+        raise CannotThumbnail(
+            f"The {known.name} claims {width:,} × {height:,} pixels; the limit is "
+            f"{known.max_pixels:,} in all, to decode it in bounded memory."
+        )
+
+
+def _check_jpeg(data: bytes) -> None:
+    cost = read_jpeg_scans(data, at_most=MAX_JPEG_SCANS)
+    if cost.scans > MAX_JPEG_SCANS:
+        raise CannotThumbnail(f"The JPEG has more than {MAX_JPEG_SCANS} scans.")
+    if cost.buffered_bytes > MAX_JPEG_BUFFER:
+        raise CannotThumbnail(
+            f"The progressive JPEG needs {cost.buffered_bytes:,} bytes to decode; the limit is "
+            f"{MAX_JPEG_BUFFER:,}."
+        )
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """The canvas that the first chunk of a WebP declares."""
+    kind = data[12:16]
+    if len(data) >= 30 and kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if len(data) >= 30 and kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if len(data) >= 25 and kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    raise CannotThumbnail("The WebP is cut off, or its first chunk is not a picture.")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged EXIF is no reason to refuse the picture
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _shrunk(image: Image.Image, side: int) -> Image.Image:
+    """`image` in one of our plain modes, brought down to `side`.
+
+    Goes band by band: converting (and, for transparency, premultiplying) the whole of a large
+    picture would hold two or three copies of it.
+    """
+    width, height = image.size
+    factor = max(1, max(image.size) // (2 * side))  # leaves the final resampling twice the pixels
+    lowest, highest = _range(image)
+    rows = max(1, _BAND_PIXELS // (width * factor)) * factor
+    reduced: Image.Image | None = None
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        plain = _plain(band, lowest, highest)
+        if factor > 1:
+            plain = plain.reduce(factor)
+        if reduced is None:
+            reduced = Image.new(plain.mode, (plain.width, -(-height // factor)))
+        reduced.paste(plain, (0, top // factor))
+    assert reduced is not None  # a picture has at least one row
+    return reduced.resize(scaled(image.size, side), Image.Resampling.LANCZOS)
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    """What is black and what is white in a grey picture of more than eight bits."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return 0, 65_535
+    if image.mode in ("I", "F"):  # 32 bits or real numbers have no white of their own
+        low, high = image.getextrema()
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+            return low, high
+    return 0, 255
+
+
+def _plain(band: Image.Image, lowest: float, highest: float) -> Image.Image:
+    """`band` as L, RGB, CMYK, LA or RGBA, the modes that shrink well and have colour profiles."""
+    mode = band.mode
+    if mode.startswith(("I", "F")):
+        scale = 255 / (highest - lowest) if highest > lowest else 0.0
+        grey = band.convert("F").point(lambda value: value * scale - lowest * scale)
+        return grey.convert("L")
+    if mode in ("LA", "RGBA", "CMYK"):
+        return band
+    if mode in ("PA", "La", "RGBa") or "transparency" in band.info:
+        return band.convert("RGBA")
+    if mode == "1":
+        return band.convert("L")
+    return band if mode in ("L", "RGB") else band.convert("RGB")
+
+
+def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """`image` as RGB, or RGBA when some of it is transparent, by its colour profile if sound."""
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    colours = image.convert(image.mode.removesuffix("A")) if alpha else image
+    colours = _by_profile(colours, profile) or colours.convert("RGB")
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        colours.putalpha(alpha)
+    colours.info.clear()  # or comments and profiles would be saved with the thumbnail
+    return colours
+
+
+def _by_profile(image: Image.Image, profile: object) -> Image.Image | None:
+    """`image` brought from its embedded ICC profile to sRGB; None when that cannot be done."""
+    if ImageCms is None or not isinstance(profile, bytes):
+        return None
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted: Image.Image | None = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+        return converted
+    except Exception:  # damaged, or for another kind of picture: the plain colours will do
+        return None
+    return converted

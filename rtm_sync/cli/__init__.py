@@ -1,0 +1,16 @@
+"""The command line: `rtm-sync serve`, `demo`, `token`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; says what to install when its libraries are missing."""
+    try:
+        import click  # noqa: F401
+    except ImportError:
+        sys.exit('The command line needs more libraries: pip install "rtm-sync[cli]"')
+    from .commands import rtm_sync
+
+    rtm_sync()

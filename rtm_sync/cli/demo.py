@@ -1,0 +1,233 @@
+"""`rtm-sync demo`: the main job from login to checksum, told step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from ..blob import Blob
+from ..client import RtmClient
+from ..errors import PluginError, RtmError, TransferCancelled
+from ..messages import RtmImageMessage
+from ..transfers import MediaOperationProgress, ProgressCallback
+
+_SECONDS = 30.0
+
+
+class DemoFailed(Exception):
+    """A step did not do what it should."""
+
+
+def run_demo(photo: Path | None, transport: str) -> int:
+    """Tell the story on standard output; returns the exit status."""
+    console = Console(highlight=False)
+    story = _Story(console)
+    try:
+        with tempfile.TemporaryDirectory(prefix="rtm-sync-demo-") as name:
+            folder = Path(name)
+            with _hub(transport, folder, story) as url:
+                story.tell(url, photo or _make_photo(folder, story), folder)
+    except (DemoFailed, RtmError, ImportError, OSError) as error:
+        console.print(f"[red]failed[/red] {error}", markup=True, soft_wrap=True)
+        return 1
+    console.print("[green]All of it worked.[/green]")
+    return 0
+
+
+@contextlib.contextmanager
+def _hub(transport: str, folder: Path, story: _Story) -> Iterator[str]:
+    if transport == "memory":
+        yield "memory://demo"
+        return
+    from ..gateway.app import BackgroundGateway
+    from ..gateway.config import GatewayConfig
+
+    with story.step("start a gateway") as note:
+        gateway = BackgroundGateway(GatewayConfig(port=0, data=str(folder / "data"))).start()
+        note(gateway.url)
+    try:
+        yield gateway.url
+    finally:
+        gateway.stop()
+
+
+class _Story:
+    """Runs the steps, and prints each with what came of it and how long it took."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextlib.contextmanager
+    def step(self, what: str) -> Iterator[_Note]:
+        """One step: printed when it is done, with its time."""
+        note = _Note()
+        start = time.perf_counter()
+        yield note
+        milliseconds = 1000 * (time.perf_counter() - start)
+        self._console.print(
+            f"{milliseconds:8.1f} ms  {what}: {note.text}", markup=False, soft_wrap=True
+        )
+
+    def tell(self, url: str, photo: Path, folder: Path) -> None:
+        """The story, with clients at `url`."""
+        with RtmClient("demo", url=url) as alice, RtmClient("demo", url=url) as bob:
+            with self.step("log in") as note:
+                alice.login("alice")
+                bob.login("bob")
+                note("alice and bob")
+            message = self._upload(alice, photo)
+            self._send_to_peer(alice, bob, message)
+            self._send_to_channel(alice, bob, message)
+            self._download(bob, message, photo, folder)
+            self._cancel(alice, photo)
+
+    def _upload(self, alice: RtmClient, photo: Path) -> RtmImageMessage:
+        thumbnail: str | None = "auto"
+        with self.step("upload the photo") as note, self._progress_bar() as on_progress:
+            while True:
+                try:
+                    message = alice.create_media_message_by_uploading(
+                        photo,
+                        message_type="IMAGE",
+                        description="sent by the demo",
+                        thumbnail=thumbnail,
+                        on_operation_progress=on_progress,
+                    ).result(_SECONDS)
+                    break
+                except RtmError as error:
+                    if thumbnail is None or not isinstance(error.cause, PluginError):
+                        raise
+                    self._console.print(
+                        f"             no thumbnail: {error.cause}", markup=False, soft_wrap=True
+                    )
+                    thumbnail = None
+            note(f"{message.size:,} bytes, {message.width} × {message.height}, {message.media_id}")
+        with self.step("thumbnail") as note:
+            note(
+                f"{len(message.thumbnail):,} bytes, "
+                f"{message.thumbnail_width} × {message.thumbnail_height}"
+            )
+        return message
+
+    def _send_to_peer(self, alice: RtmClient, bob: RtmClient, message: RtmImageMessage) -> None:
+        with self.step("send it to bob") as note, bob.events("MessageFromPeer") as arriving:
+            result = alice.send_message_to_peer(message, "bob")
+            received = next(arriving.until(_SECONDS), None)
+            _require(result.has_peer_received, "bob did not confirm the message")
+            _require(
+                received is not None and received.args[:2] == (message, "alice"),
+                "bob did not get the message as it was sent",
+            )
+            note("bob has it, thumbnail and all")
+
+    def _send_to_channel(self, alice: RtmClient, bob: RtmClient, message: RtmImageMessage) -> None:
+        with self.step("send it to a channel") as note:
+            theirs, ours = bob.create_channel("photos"), alice.create_channel("photos")
+            theirs.join()
+            ours.join()
+            with theirs.events("ChannelMessage") as arriving:
+                ours.send_message(message)
+                received = next(arriving.until(_SECONDS), None)
+            _require(
+                received is not None and received.args[:2] == (message, "alice"),
+                "the channel did not bring the message as it was sent",
+            )
+            note("bob has it from the channel photos")
+
+    def _download(
+        self, bob: RtmClient, message: RtmImageMessage, photo: Path, folder: Path
+    ) -> None:
+        with self.step("download it") as note, self._progress_bar() as on_progress:
+            copy = bob.download_media(
+                message.media_id, to=folder / "copy", on_operation_progress=on_progress
+            ).result(_SECONDS)
+            note(f"{copy.stat().st_size:,} bytes")
+        with self.step("compare checksums") as note:
+            digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (photo, copy)}
+            _require(len(digests) == 1, "the copy is not what was sent")
+            note(f"the same bytes, sha256 {digests.pop()[:16]}…")
+
+    def _cancel(self, alice: RtmClient, photo: Path) -> None:
+        with self.step("cancel another upload") as note:
+            cancelled = threading.Event()
+
+            def cancel(progress: MediaOperationProgress) -> None:
+                cancelled.set()
+
+            upload = alice.create_media_message_by_uploading(
+                photo, cancel_signal=cancelled, on_operation_progress=cancel
+            )
+            try:
+                upload.result(_SECONDS)
+            except TransferCancelled as error:
+                sent = upload.progress.current_size
+                note(f"{error.code.name} after {sent:,} bytes")
+            else:
+                raise DemoFailed("the upload was not cancelled")
+
+    @contextlib.contextmanager
+    def _progress_bar(self) -> Iterator[ProgressCallback]:
+        """A bar on a terminal, nothing elsewhere."""
+        columns = (TextColumn("            "), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(
+            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
+        ) as bar:
+            task = bar.add_task("transfer", total=None)
+
+            def show(progress: MediaOperationProgress) -> None:
+                bar.update(task, completed=progress.current_size, total=progress.total_size)
+
+            yield show
+
+
+class _Note:
+    """What a step has to say."""
+
+    def __init__(self) -> None:
+        self.text = "done"
+
+    def __call__(self, text: str) -> None:
+        self.text = text
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise DemoFailed(otherwise)
+
+
+def _make_photo(folder: Path, story: _Story) -> Path:
+    """A photograph-like JPEG: a sky, hills, a sun, and the grain that makes photographs large."""
+    try:
+        from PIL import Image, ImageChops, ImageDraw
+    except ImportError as error:
+        raise ImportError(
+            "Making a photo needs Pillow: pip install rtm-sync[thumbnails]; or pass a PHOTO."
+        ) from error
+    with story.step("make a photo") as note:
+        width = 4000
+        size = (width, 3000)
+        sky = Image.linear_gradient("L").resize(size)
+        picture = Image.merge(
+            "RGB", (sky, sky.point(lambda v: 90 + v // 2), ImageChops.invert(sky))
+        )
+        draw = ImageDraw.Draw(picture)
+        draw.ellipse((2700, 500, 3200, 1000), fill=(255, 236, 170))
+        for number, colour in enumerate(((70, 110, 90), (50, 90, 60), (30, 60, 40))):
+            top = 1500 + 400 * number
+            for x in range(-800, width, 900):
+                shift = 300 * number
+                draw.ellipse((x + shift, top, x + shift + 1600, top + 2600), fill=colour)
+        grain = Image.effect_noise(size, 24)
+        picture = ImageChops.overlay(picture, Image.merge("RGB", (grain, grain, grain)))
+        path = folder / "photo.jpg"
+        picture.save(path, quality=90)
+        note(f"{path.name}, {Blob.from_path(path).size:,} bytes")
+    return path
