@@ -26,24 +26,32 @@ class JpegScans:
     Attributes:
         scans: how many times the decoder walks over the picture; counted up to the limit asked.
         buffered_bytes: coefficients the decoder keeps in memory; 0 when it decodes in bands.
+        steps: markers, and bytes of junk between those before the first scan. Pillow looks at
+            each of them in Python, a million in a second.
     """
 
     scans: int
     buffered_bytes: int
+    steps: int
 
 
-def read_jpeg_scans(data: bytes, at_most: int) -> JpegScans:
-    """Walk the markers of the first picture in `data` until its end or more than `at_most` scans.
+def read_jpeg_scans(data: bytes, max_scans: int, max_steps: int) -> JpegScans:
+    """Walk the markers of the first picture in `data` until its end or past one of the limits.
 
     Damaged markers end the walk; the decoder will complain about them in its own words.
     """
-    scans = 0
+    scans = steps = 0
     components = 0
     buffered_bytes = 0
     buffered = False
     position = 2  # after the start-of-image marker
-    while scans <= at_most and (match := _NEXT_MARKER.search(data, position)):
-        marker, position = match[1][0], match.end()
+    while scans <= max_scans and steps <= max_steps:
+        match = _NEXT_MARKER.search(data, position)
+        after = match.end() if match else len(data)
+        steps += 1 if scans else 1 + max(0, after - position - 2)
+        if match is None:
+            break
+        marker, position = match[1][0], after
         if marker == _END_OF_IMAGE:
             break
         segment = data[position + 2 : position + 2 + _length(data, position)]
@@ -55,7 +63,7 @@ def read_jpeg_scans(data: bytes, at_most: int) -> JpegScans:
             scans += 1
             buffered = buffered or segment[0] < components
         position += len(segment) + 2
-    return JpegScans(scans, buffered_bytes if buffered else 0)
+    return JpegScans(scans, buffered_bytes if buffered else 0, steps)
 
 
 def _length(data: bytes, position: int) -> int:

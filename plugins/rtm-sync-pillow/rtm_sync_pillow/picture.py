@@ -37,6 +37,8 @@ except ImportError:  # Pillow may be built without LittleCMS
 MAX_FILE_BYTES = 32 * 1024 * 1024  # a medium has at most 30 MB; some decoders hold it twice
 MAX_SIDE = 65_535  # more than any camera or scanner makes; a picture of 1 × 100,000 shows nothing
 MAX_JPEG_SCANS = 100  # a usual progressive JPEG has ten
+MAX_JPEG_STEPS = 100_000  # a usual file has some dozens
+MAX_JPEG_WORK = 4_000_000_000  # buffered bytes × scans; takes 1.2 seconds
 MAX_JPEG_BUFFER = 200_000_000  # bytes; 67 MP of progressive 4:2:0, 33 MP of 4:4:4
 MAX_RLE_BMP_BYTES = 2 * 1024 * 1024  # Pillow decodes these in Python: a second for each 2 MB
 
@@ -120,10 +122,11 @@ def read_picture(data: bytes, side: int) -> Image.Image:
     known = _recognise(data)
     if known is _WEBP:  # allocates its canvas on opening, so look before
         _check_size(known, _webp_size(data))
+    if known is _JPEG:
+        _check_jpeg(data)
     image = known.open(io.BytesIO(data))
     _check_size(known, image.size)
     if known is _JPEG:
-        _check_jpeg(data)
         image.draft(image.mode, scaled(image.size, 2 * side))
     if (
         known is _BMP
@@ -192,9 +195,11 @@ def _check_size(known: _Format, size: tuple[int, int]) -> None:
 
 
 def _check_jpeg(data: bytes) -> None:
-    cost = read_jpeg_scans(data, at_most=MAX_JPEG_SCANS)
-    if cost.scans > MAX_JPEG_SCANS:
-        raise CannotThumbnail(f"The JPEG has more than {MAX_JPEG_SCANS} scans.")
+    cost = read_jpeg_scans(data, MAX_JPEG_SCANS, MAX_JPEG_STEPS)
+    if cost.scans > MAX_JPEG_SCANS or cost.scans * cost.buffered_bytes > MAX_JPEG_WORK:
+        raise CannotThumbnail(f"The JPEG has too many scans: {cost.scans} or more.")
+    if cost.steps > MAX_JPEG_STEPS:
+        raise CannotThumbnail(f"The JPEG's header has more than {MAX_JPEG_STEPS:,} parts.")
     if cost.buffered_bytes > MAX_JPEG_BUFFER:
         raise CannotThumbnail(
             f"The progressive JPEG needs {cost.buffered_bytes:,} bytes to decode; the limit is "
