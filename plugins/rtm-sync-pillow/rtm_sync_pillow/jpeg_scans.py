@@ -14,7 +14,7 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # those are
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = 0xD9
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # not stuffing, fill or a restart
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # not stuffing, fill or a restart
 
 _BLOCK_BYTES = 64 * 2  # an 8×8 block's coefficients, two bytes each
 
