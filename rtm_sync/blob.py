@@ -150,14 +150,16 @@ class Blob:
             TypeError: a text file.
             BlobTooLarge: an unseekable source gave more than `max_bytes`.
         """
-        if isinstance(cast(object, file), io.TextIOBase):
+        # A temporary file's wrapper is no TextIOBase, so ask what it reads.
+        if isinstance(cast(object, file), io.TextIOBase) or isinstance(file.read(0), str):
             raise TypeError('The file is open in text mode; open it with mode "rb".')
         if name is None:
             given = getattr(file, "name", "")
             name = Path(given).name if isinstance(given, str) else ""
         try:
-            start = file.seek(0, io.SEEK_CUR)
-            size = file.seek(0, io.SEEK_END) - start
+            start = file.tell()
+            file.seek(0, io.SEEK_END)  # whose own answer Python 3.10's spooled file lacks
+            size = file.tell() - start
             file.seek(start)
         except (AttributeError, OSError):
             return _spooled(_chunks(file), max_bytes, name, content_type)
@@ -230,7 +232,10 @@ class Blob:
                 raise ValueError(f"The data URL's base64 is damaged: {error}.") from error
         if len(data) > max_bytes:
             raise BlobTooLarge(f"The data URL holds {len(data):,} bytes; {_limit(max_bytes)}")
-        return cls.from_bytes(data, name=name, content_type=match["type"] or "text/plain")
+        content_type = match["type"]
+        if not content_type or content_type.startswith(";"):  # RFC 2397: the type may be left out
+            content_type = f"text/plain{content_type}"
+        return cls.from_bytes(data, name=name, content_type=content_type)
 
     # -- to --
 
@@ -361,7 +366,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Yields a binary file beside the target (same folder, so that the final rename is atomic). When
     the block raises, the file is removed and an old file at `path` stays as it was.
     """
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    # 50 characters are at most 200 bytes, which leaves room in the 255 of a file name.
+    part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
             yield file

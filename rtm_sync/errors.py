@@ -259,6 +259,11 @@ class JoinChannelError(RtmError):
             return cls(JoinChannelErrorCode.JOIN_CHANNEL_TIMEOUT, message, cause)
         return super().named(suffix, message, cause)
 
+    @property
+    def reason(self) -> str:
+        timed_out = self.code is JoinChannelErrorCode.JOIN_CHANNEL_TIMEOUT
+        return "TIMEOUT" if timed_out else super().reason
+
 
 class LeaveChannelError(RtmError):
     Code = LeaveChannelErrorCode

@@ -11,12 +11,14 @@ from typing import BinaryIO
 _JPEG_SCAN_LIMIT = 4 * 1024 * 1024
 """How far a JPEG's frame header is looked for; EXIF, ICC and previews stand before it."""
 
+_JPEG_MARKER_LIMIT = 10_000
+"""How many markers are passed over; four megabytes of nothing but fill bytes would take seconds."""
+
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
     (b"%PDF-", "application/pdf"),
     (b"PK\x03\x04", "application/zip"),
 )
@@ -26,6 +28,8 @@ def sniff_content_type(head: bytes) -> str | None:
     """The MIME type that the first bytes (16 are enough) show, or None."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
+    if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":  # reserved; text begins with BM as well
+        return "image/bmp"
     for signature, content_type in _SIGNATURES:
         if head.startswith(signature):
             return content_type
@@ -63,6 +67,8 @@ def _bmp(head: bytes) -> tuple[int, int] | None:
     (header_size,) = struct.unpack("<I", head[14:18])
     if header_size == 12:  # BITMAPCOREHEADER
         return _positive(*struct.unpack("<HH", head[18:22]))
+    if header_size < 40:
+        return None
     width, height = struct.unpack("<ii", head[18:26])
     return _positive(width, abs(height))  # a negative height stores the rows top down
 
@@ -84,7 +90,9 @@ def _webp(head: bytes) -> tuple[int, int] | None:
 
 def _jpeg(file: BinaryIO) -> tuple[int, int] | None:
     position = 2
-    while position < _JPEG_SCAN_LIMIT:
+    for _ in range(_JPEG_MARKER_LIMIT):
+        if position >= _JPEG_SCAN_LIMIT:
+            break
         file.seek(position)
         marker = file.read(4)
         if len(marker) < 4 or marker[0] != 0xFF:

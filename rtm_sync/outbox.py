@@ -32,6 +32,7 @@ class Outbox:
         self._bytes = 0
         self._acknowledged = 0  # frames the other end has, over the session's life
         self._taken = 0  # how many of _frames went to the present connection
+        self._sent = 0  # frames that went to any connection, over the session's life
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -62,6 +63,7 @@ class Outbox:
         # Indexing is cheap at both ends of a deque, and the cursor is nearly always at an end.
         frame = self._frames[self._taken]
         self._taken += 1
+        self._sent = max(self._sent, self._acknowledged + self._taken)
         return frame
 
     def acknowledge(self, received: int) -> None:
@@ -71,10 +73,10 @@ class Outbox:
             ValueError: the count is impossible, so the two ends disagree and must start anew.
         """
         fresh = received - self._acknowledged
-        if not 0 <= fresh <= len(self._frames):
+        if not 0 <= fresh <= self._sent - self._acknowledged:
             raise ValueError(
                 f"{received} frames acknowledged, but only {self._acknowledged} to "
-                f"{self._acknowledged + len(self._frames)} is possible."
+                f"{self._sent} is possible."
             )
         for _ in range(fresh):
             self._bytes -= len(self._frames.popleft())

@@ -12,6 +12,7 @@ import base64
 import binascii
 import dataclasses
 import json
+import math
 import re
 import types
 import typing
@@ -548,17 +549,18 @@ def _decode_method(frame: dict[str, Any], call_id: int | None) -> Call | Notice:
 def _decode_error(body: Any, call_id: int | None) -> RtmError | ProtocolError:
     if not isinstance(body, dict):
         raise ProtocolError(RpcCode.INVALID_REQUEST, "error must be an object.", call_id)
-    message = str(body.get("message", ""))
+    message = body.get("message", "")
+    if type(message) is not str:
+        message = ""
     data = body.get("data")
     if isinstance(data, dict):
         family = ERROR_FAMILIES.get(str(data.get("family")))
-        code = family.Code.__members__.get(str(data.get("name"))) if family else None
-        if family is not None and code is not None:
-            return family(code, message)
-    try:
-        return ProtocolError(RpcCode(int(body.get("code", 0))), message, call_id)
-    except (ValueError, TypeError):
-        return ProtocolError(RpcCode.INVALID_REQUEST, message, call_id)
+        member = family.Code.__members__.get(str(data.get("name"))) if family else None
+        if family is not None and member is not None:
+            return family(member, message)
+    number = body.get("code")
+    code = next((code for code in RpcCode if code == number), RpcCode.INVALID_REQUEST)
+    return ProtocolError(code, message, call_id)
 
 
 def _family_name(error: RtmError) -> str:
@@ -653,21 +655,36 @@ def _decoder(kind: Any) -> _Decode:
 
 def _plain_decoder(kind: type) -> _Decode:
     def decode_plain(value: Any) -> Any:
-        if type(value) is kind:
-            return value
-        if kind is float and type(value) is int:
-            return float(value)
-        raise ValueError(f"must be {kind.__name__}, not {type(value).__name__}.")
+        if kind is float and type(value) in (int, float):
+            return _finite(value)
+        if type(value) is not kind:
+            raise ValueError(f"must be {kind.__name__}, not {type(value).__name__}.")
+        if kind is str and not value.isascii():
+            value.encode()  # half a surrogate pair could never be sent on
+        return value
 
     return decode_plain
 
 
+def _finite(value: float) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError("is too large a number.")
+    return number
+
+
 def _enum_decoder(kind: type[Enum]) -> _Decode:
+    members = {(type(member.value), member.value): member for member in kind}
+
     def decode_enum(value: Any) -> Enum:
-        try:
-            return kind(value)
-        except (ValueError, TypeError):
-            raise ValueError(f"is not a {kind.__name__}.") from None
+        # By type too, because true and 1.0 equal 1; and a list has no place in a dictionary.
+        member = members.get((type(value), value)) if type(value) in (int, str) else None
+        if member is None:
+            raise ValueError(f"is not a {kind.__name__}.")
+        return member
 
     return decode_enum
 

@@ -42,6 +42,8 @@ MAX_JPEG_WORK = 4_000_000_000  # buffered bytes × scans; takes 1.2 seconds
 MAX_JPEG_BUFFER = 200_000_000  # bytes; 67 MP of progressive 4:2:0, 33 MP of 4:4:4
 MAX_RLE_BMP_BYTES = 2 * 1024 * 1024  # Pillow decodes these in Python: a second for each 2 MB
 
+MAX_PNG_CHUNKS = 100_000  # a 30 MB file has 4,000 of the usual 8 KB; Pillow walks them in Python
+
 _BAND_PIXELS = 1_000_000
 
 
@@ -124,6 +126,8 @@ def read_picture(data: bytes, side: int) -> Image.Image:
         _check_size(known, _webp_size(data))
     if known is _JPEG:
         _check_jpeg(data)
+    if known is _PNG:
+        _check_png(data)
     image = known.open(io.BytesIO(data))
     _check_size(known, image.size)
     if known is _JPEG:
@@ -205,6 +209,15 @@ def _check_jpeg(data: bytes) -> None:
             f"The progressive JPEG needs {cost.buffered_bytes:,} bytes to decode; the limit is "
             f"{MAX_JPEG_BUFFER:,}."
         )
+
+
+def _check_png(data: bytes) -> None:
+    position = 8  # after the signature
+    for _ in range(MAX_PNG_CHUNKS):
+        if position >= len(data):
+            return
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    raise CannotThumbnail(f"The PNG has {MAX_PNG_CHUNKS:,} chunks or more.")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
