@@ -191,24 +191,34 @@ class Blob:
             OSError: the fetch failed (`requests` errors are `OSError`).
         """
         import requests
+        import urllib3
 
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             raise ValueError(f"url must be http:// or https://, not {url[:80]!r}.")
         deadline = time.monotonic() + timeout
 
+        late = TimeoutError(f"{url[:200]} did not arrive within {timeout:g} seconds.")
+
         def body(response: requests.Response) -> Iterator[bytes]:
-            for chunk in response.iter_content(CHUNK):
+            # One receive at a time: a full-sized read would wait, however slowly its bytes drip in.
+            read = getattr(response.raw, "read1", response.raw.read)
+            while chunk := read(CHUNK, decode_content=True):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"{url} did not arrive within {timeout} seconds.")
+                    raise late
                 yield chunk
 
-        with requests.get(url, stream=True, timeout=(min(10.0, timeout), timeout)) as response:
-            response.raise_for_status()
-            content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-            if name is None:
-                path = urllib.parse.urlsplit(response.url).path
-                name = urllib.parse.unquote(path.rpartition("/")[2])
-            return _spooled(body(response), max_bytes, name, content_type or None)
+        try:
+            with requests.get(url, stream=True, timeout=(min(10.0, timeout), timeout)) as response:
+                response.raise_for_status()
+                content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+                if name is None:
+                    path = urllib.parse.urlsplit(response.url).path
+                    name = urllib.parse.unquote(path.rpartition("/")[2])
+                return _spooled(body(response), max_bytes, name, content_type or None)
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
+            raise late from error
+        except urllib3.exceptions.HTTPError as error:  # no OSError, as those of requests are
+            raise requests.ConnectionError(error) from error
 
     @classmethod
     def from_data_url(cls, url: str, *, name: str = "", max_bytes: int = MEDIA_LIMIT) -> Blob:

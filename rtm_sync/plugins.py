@@ -159,6 +159,8 @@ class PluginManager:
                 try:
                     self._manager.register(entry.load(), name=entry.name)
                 except Exception as error:  # a stranger's import may raise anything
+                    if self._manager.has_plugin(entry.name):  # a hook of it does not fit ours
+                        self._manager.unregister(name=entry.name)
                     self.failures.append(PluginFailure(entry.name, f"{error}"))
                     logger.warning("plugin %r could not be loaded: %s", entry.name, error)
             for plugin in self._extra:

@@ -659,7 +659,7 @@ def _plain_decoder(kind: type) -> _Decode:
             return _finite(value)
         if type(value) is not kind:
             raise ValueError(f"must be {kind.__name__}, not {type(value).__name__}.")
-        if kind is str and not value.isascii():
+        if isinstance(value, str) and not value.isascii():
             value.encode()  # half a surrogate pair could never be sent on
         return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from typing import cast
 
 from aiohttp import WSMsgType, web
 
@@ -28,6 +28,8 @@ SILENCE_LIMIT = 15.0
 
 _LOGIN_DEADLINE = 10.0
 _CLOSE_DEADLINE = 2.0
+_SLOW_CLIENT_PAUSE = 0.02
+_WRITE_MARK = 64 * 1024  # bytes the socket has not taken; beyond it frames wait in the outbox
 
 logger = logging.getLogger(__name__)
 
@@ -35,19 +37,24 @@ logger = logging.getLogger(__name__)
 class _WebSocketConnection:
     """Carries one session's frames over one WebSocket: a `hub.session.Connection`.
 
-    Owns one writing task, from `start` to `stop`. When the client does not read, the task waits in
-    the socket and the frames stay in the session's bounded outbox.
+    A frame is written the moment it is pushed, straight to the transport: handing it to a task
+    costs a turn of the loop, a tenth of a message's whole way. Only when the client does not read
+    (the transport's buffer is over its mark) does the owned task, which lives from `start` to
+    `stop`, wait for it; the frames meanwhile stay in the session's bounded outbox.
     """
 
-    def __init__(self, socket: web.WebSocketResponse) -> None:
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport) -> None:
         self._socket = socket
-        self._now: deque[str] = deque()
+        self._transport = transport
+        self._session: Session | None = None
         self._work = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, session: Session) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._write(session))
+        self._session = session
+        self._task = asyncio.get_running_loop().create_task(self._when_asked())
+        self.wake()
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -57,33 +64,58 @@ class _WebSocketConnection:
             self._task.cancel()
 
     def wake(self) -> None:
-        self._work.set()
+        session = self._session
+        if session is None or self._closing is not None:
+            return
+        while session.connection is self:
+            if self._transport.get_write_buffer_size() > _WRITE_MARK:
+                self._work.set()
+                return
+            frame = session.outbox.take()
+            if frame is None:
+                return
+            self._write(frame)
 
     def send_now(self, frame: str) -> None:
-        self._now.append(frame)
-        self._work.set()
+        if self._closing is None:
+            self._write(frame)
 
     def close(self, code: int, reason: str) -> None:
         if self._closing is None:
             self._closing = (code, reason)
         self._work.set()
 
-    async def _write(self, session: Session) -> None:
+    def cut(self, code: int, reason: str) -> None:
+        """Close, and do not wait for a client that may be gone to agree."""
+        self.close(code, reason)
+        asyncio.get_running_loop().call_later(_CLOSE_DEADLINE, self._transport.abort)
+
+    def _write(self, frame: str) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(_text_frame(frame.encode()))
+
+    async def _when_asked(self) -> None:
+        """Wait for a slow client, and close."""
         with contextlib.suppress(ConnectionError, RuntimeError):  # the reader sees the end as well
             while True:
                 await self._work.wait()
                 self._work.clear()
-                while self._now:
-                    await self._socket.send_str(self._now.popleft())
                 if self._closing is not None:
                     code, reason = self._closing
                     await self._socket.close(code=code, message=reason.encode()[:120])
                     return
-                while session.connection is self:
-                    frame = session.outbox.take()
-                    if frame is None:
-                        break
-                    await self._socket.send_str(frame)
+                await asyncio.sleep(_SLOW_CLIENT_PAUSE)
+                self.wake()
+
+
+def _text_frame(payload: bytes) -> bytes:
+    """A whole, unmasked WebSocket text message (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + bytes((size,)) + payload
+    if size < 65_536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 
 
 class Signalling:
@@ -95,12 +127,15 @@ class Signalling:
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(
             max_msg_size=FRAME_LIMIT,
-            receive_timeout=SILENCE_LIMIT,
             timeout=_CLOSE_DEADLINE,
             compress=False,
+            autoping=False,  # pings are signs of life, so they must be seen
         )
         await socket.prepare(request)
-        connection = _WebSocketConnection(socket)
+        transport = request.transport
+        if transport is None:
+            return socket  # the client is gone already
+        connection = _WebSocketConnection(socket, cast(asyncio.WriteTransport, transport))
         try:
             session = await asyncio.wait_for(self._login(socket, connection), _LOGIN_DEADLINE)
         except (asyncio.TimeoutError, ConnectionError):
@@ -152,14 +187,45 @@ class Signalling:
     async def _read(
         self, socket: web.WebSocketResponse, session: Session, connection: _WebSocketConnection
     ) -> None:
+        silence = _Silence(connection)
         try:
             async for message in socket:
-                if message.type is not WSMsgType.TEXT:
+                silence.broken()
+                if message.type is WSMsgType.PING:
+                    await socket.pong(message.data)
+                elif message.type is WSMsgType.TEXT:
+                    self._hub.receive(session, connection, message.data)
+                elif message.type is not WSMsgType.PONG:
                     connection.close(1003, "frames are text")
                     return
-                self._hub.receive(session, connection, message.data)
         except ProtocolError as error:
             logger.info("%r sent no frame of ours: %s", session, error)
             connection.close(1002, error.message)
-        except asyncio.TimeoutError:
-            connection.close(4002, f"nothing was heard for {SILENCE_LIMIT:g} seconds")
+        finally:
+            silence.end()
+
+
+class _Silence:
+    """Closes a connection on which nothing, no ping either, was heard for too long.
+
+    One timer for many frames: it looks when the limit might have passed, not at every frame.
+    """
+
+    def __init__(self, connection: _WebSocketConnection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._timer = self._loop.call_later(SILENCE_LIMIT, self._look)
+
+    def broken(self) -> None:
+        self._heard_at = self._loop.time()
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left = self._heard_at + SILENCE_LIMIT - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._connection.cut(4002, f"nothing was heard for {SILENCE_LIMIT:g} seconds")

@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol, TypeAlias
 
 from ..protocol import ChannelMessage, MediaInfo, MemberJoined, MemberLeft, MessageFromPeer
 
 ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft
+
+
+class Delivery(Enum):
+    """What became of a message on its way to a user."""
+
+    RECEIVED = "the user's client confirmed it"
+    OFFLINE = "the user is nowhere, or the client did not take it"
+    UNCONFIRMED = "it was handed on and not confirmed in time; it may still arrive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +47,8 @@ class Node(Protocol):
     Called on the hub's event loop.
     """
 
-    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> bool:
-        """Hand a message to a user connected here; True when the user's client confirmed it."""
+    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
+        """Hand a message to a user connected here and wait, so long as may be, for the receipt."""
 
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         """Hand an event to a channel's members connected here, its originator excepted."""
@@ -72,8 +81,8 @@ class Engine(ABC):
         """Give a claim up; ignored when the session no longer holds it."""
 
     @abstractmethod
-    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> bool:
-        """Deliver to wherever the user is; False at once when that is nowhere."""
+    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
+        """Deliver to wherever the user is; OFFLINE at once when that is nowhere."""
 
     @abstractmethod
     async def join(self, app_id: str, channel_id: str, uid: str) -> None:

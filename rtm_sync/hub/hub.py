@@ -62,7 +62,7 @@ from ..protocol import (
     id_problem,
     message_id_problem,
 )
-from .engine import ChannelEvent, Engine, HistoryEntry, OfflineMessage
+from .engine import ChannelEvent, Delivery, Engine, HistoryEntry, OfflineMessage
 from .limits import KeyedWindows, Limits
 from .media import MediaStore
 from .session import Connection, Session
@@ -298,7 +298,7 @@ class Hub:
         receipts = [session.call_first(item.message) for item in waiting]
         session.release()
         for item, receipt in zip(waiting, receipts, strict=True):
-            if await receipt:
+            if await receipt is Delivery.RECEIVED:
                 with contextlib.suppress(OSError):  # it is delivered again; the client drops copies
                     await self._engine.discard_offline(session.app_id, session.uid, [item.key])
 
@@ -331,10 +331,10 @@ class Hub:
 
     # -- Node: what the engine calls --
 
-    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> bool:
+    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
         session = self._users.get((app_id, uid))
         if session is None or session.overflowed:
-            return False
+            return Delivery.OFFLINE
         return await session.call(message)
 
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
@@ -397,19 +397,15 @@ class Hub:
         )
         if request.enable_historical_messaging:
             await self._keep_history(session, request.peer_id, message, is_channel=False)
-        try:
-            received = await asyncio.wait_for(
-                self._engine.send_to_peer(session.app_id, request.peer_id, message),
-                self.limits.receipt_timeout,
-            )
-        except asyncio.TimeoutError:
+        delivery = await self._engine.send_to_peer(session.app_id, request.peer_id, message)
+        if delivery is Delivery.UNCONFIRMED:
             raise PeerMessageError.named(
                 "TIMEOUT",
                 f"{request.peer_id!r} did not confirm within {self.limits.receipt_timeout:g} "
                 "seconds; it may still arrive.",
-            ) from None
-        if received or not request.enable_offline_messaging:
-            return PeerMessageSendResult(received)
+            )
+        if delivery is Delivery.RECEIVED or not request.enable_offline_messaging:
+            return PeerMessageSendResult(delivery is Delivery.RECEIVED)
         stored = replace(
             message, message_props=replace(message.message_props, is_offline_message=True)
         )

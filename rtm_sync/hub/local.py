@@ -18,7 +18,7 @@ from ..protocol import (
     encode_json,
 )
 from .database import Database
-from .engine import ChannelEvent, Engine, HistoryEntry, Node, OfflineMessage
+from .engine import ChannelEvent, Delivery, Engine, HistoryEntry, Node, OfflineMessage
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS offline (
@@ -89,9 +89,9 @@ class LocalEngine(Engine):
         if self._claims.get((app_id, uid)) == session_id:
             del self._claims[app_id, uid]
 
-    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> bool:
+    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
         if (app_id, uid) not in self._claims:
-            return False
+            return Delivery.OFFLINE
         return await self._there.deliver_to_peer(app_id, uid, message)
 
     async def join(self, app_id: str, channel_id: str, uid: str) -> None:

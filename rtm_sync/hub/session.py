@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..outbox import Outbox, OutboxFull
 from ..protocol import Request, encode_call
+from .engine import Delivery
 from .limits import KeyedWindows, Limits, SlidingWindow
 
 
@@ -54,8 +55,9 @@ class Session:
         self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
         self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
         self._held: list[Callable[[], object]] | None = []
-        self._calls: dict[int, asyncio.Future[bool]] = {}
+        self._calls: dict[int, asyncio.Future[Delivery]] = {}
         self._next_call = 1
+        self._receipt_timeout = limits.receipt_timeout
 
     def __repr__(self) -> str:
         return f"<Session of {self.uid!r} in {self.app_id!r}>"
@@ -67,18 +69,18 @@ class Session:
         else:
             self._push(frame)
 
-    def call(self, request: Request[Any]) -> asyncio.Future[bool]:
-        """Call the client; the future says whether it answered without an error."""
-        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    def call(self, request: Request[Any]) -> asyncio.Future[Delivery]:
+        """Call the client; the future says whether it took the message, within the time-out."""
+        answered: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         if self._held is not None:
             self._held.append(lambda: self._call(request, answered))
         else:
             self._call(request, answered)
         return answered
 
-    def call_first(self, request: Request[Any]) -> asyncio.Future[bool]:
+    def call_first(self, request: Request[Any]) -> asyncio.Future[Delivery]:
         """As `call`, before everything that is held."""
-        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         self._call(request, answered)
         return answered
 
@@ -92,26 +94,35 @@ class Session:
         """The client has answered a call."""
         future = self._calls.pop(call_id, None)
         if future is not None and not future.done():
-            future.set_result(accepted)
+            future.set_result(Delivery.RECEIVED if accepted else Delivery.OFFLINE)
 
     def end(self) -> None:
         """No more answers will come."""
         self._held = None
         for future in self._calls.values():
             if not future.done():
-                future.set_result(False)
+                future.set_result(Delivery.OFFLINE)
         self._calls.clear()
         if self.expiry is not None:
             self.expiry.cancel()
             self.expiry = None
 
-    def _call(self, request: Request[Any], answered: asyncio.Future[bool]) -> None:
+    def _call(self, request: Request[Any], answered: asyncio.Future[Delivery]) -> None:
         call_id = self._next_call
         self._next_call += 1
         self._calls[call_id] = answered
+        timer = asyncio.get_running_loop().call_later(
+            self._receipt_timeout, self._give_up, answered
+        )
+        answered.add_done_callback(lambda _: timer.cancel())
         self._push(encode_call(call_id, request))
         if self.overflowed:
             self.answer(call_id, accepted=False)
+
+    @staticmethod
+    def _give_up(answered: asyncio.Future[Delivery]) -> None:
+        if not answered.done():
+            answered.set_result(Delivery.UNCONFIRMED)
 
     def _push(self, frame: str) -> None:
         if self.overflowed:
