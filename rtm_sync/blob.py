@@ -351,8 +351,15 @@ def _limit(max_bytes: int) -> str:
     return f"the limit is {max_bytes:,} bytes."
 
 
+class _Spool(tempfile.SpooledTemporaryFile[bytes]):
+    """Kept by the blob and its readers; ends with the last of them, which is no negligence."""
+
+    def __del__(self) -> None:
+        self.close()  # without the standard library's ResourceWarning
+
+
 def _spooled(chunks: Iterable[bytes], max_bytes: int, name: str, content_type: str | None) -> Blob:
-    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115  the blob keeps it
+    spool = _Spool(max_size=_SPOOL)
     size = 0
     try:
         for chunk in chunks:

@@ -1,1 +1,9 @@
 """The suite: `python -m unittest` from the repository's top. Mirrors the house."""
+
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no reason to fail a property, and a failure is the same on every machine.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")

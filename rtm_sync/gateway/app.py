@@ -91,9 +91,10 @@ async def serve(
                 await stop.wait()
                 await site.stop()
             finally:
-                await hub.stop()
+                hub.disconnect_all()
+                await runner.cleanup()  # running transfers get their time
         finally:
-            await runner.cleanup()
+            await hub.stop()
 
 
 def run(config: GatewayConfig, on_ready: Callable[[str], object]) -> None:

@@ -241,18 +241,14 @@ class Media:
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers=headers)
         start, stop, status = 0, info.size, 200
-        if request.headers.get("If-Range", etag) == etag and "Range" in request.headers:
-            try:
-                wanted = request.http_range
-            except ValueError:
-                wanted = slice(0, None)
+        wanted = _wanted_range(request) if request.headers.get("If-Range", etag) == etag else None
+        if wanted is not None:
             start, stop, _ = wanted.indices(info.size)
             if start >= stop:
                 headers["Content-Range"] = f"bytes */{info.size}"
                 return web.Response(status=416, headers=headers)
-            if "," not in request.headers["Range"]:
-                status = 206
-                headers["Content-Range"] = f"bytes {start}-{stop - 1}/{info.size}"
+            status = 206
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{info.size}"
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = stop - start
         response.content_type = info.content_type
@@ -346,6 +342,16 @@ def _whole_number(request: web.Request, header: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise _TusError(400, f"{header} must be a whole number.")
     return int(text)
+
+
+def _wanted_range(request: web.Request) -> slice | None:
+    """The one range that is asked for; what else a Range header may say is passed over."""
+    if "Range" not in request.headers:
+        return None
+    try:
+        return request.http_range
+    except ValueError:
+        return None
 
 
 def _upload_spec(request: web.Request) -> UploadSpec:

@@ -75,6 +75,7 @@ _ACKNOWLEDGE_EVERY = 32
 _STORAGE_THREADS = 4
 _SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
 _SWEEP_INTERVAL = 3600.0
+_STOP_PATIENCE = 5.0
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class Hub:
         self._uploads_by_key: dict[tuple[str, str], Upload] = {}
         self._login_rate = KeyedWindows(self.limits.logins)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
         self._storage = ThreadPoolExecutor(_STORAGE_THREADS, "rtm-sync-storage")
         self._handlers: dict[type[Request[Any]], Callable[[Session, Any], Coroutine[Any, Any, Any]]]
         self._handlers = {
@@ -128,23 +130,33 @@ class Hub:
     async def start(self) -> None:
         """Start the engine and the sweeping of what has expired."""
         await self._engine.start(self)
-        self._spawn(self._sweep_for_ever())
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
 
-    async def stop(self) -> None:
-        """End every session and upload, then the engine. Connections are closed with 1001."""
-        for session in list(self._sessions.values()):
+    def disconnect_all(self) -> None:
+        """Close every connection (1001); the sessions, and their transfers, go on for a while."""
+        for session in self._sessions.values():
             if session.connection is not None:
                 session.connection.close(1001, "the hub is stopping")
+
+    async def stop(self) -> None:
+        """End every session and upload, then the engine."""
+        self.disconnect_all()
+        for session in list(self._sessions.values()):
             self._end(session)
-        for upload in list(self._uploads.values()):
-            await self._drop_upload(upload)
-        sweeping_and_rest = [task for task in self._tasks if task is not asyncio.current_task()]
-        for task in sweeping_and_rest:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        await asyncio.wait([asyncio.ensure_future(self._finish_tasks())], timeout=_STOP_PATIENCE)
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*sweeping_and_rest, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._engine.stop()
         await asyncio.get_running_loop().run_in_executor(self._storage, self._store.close)
         self._storage.shutdown()
+
+    async def _finish_tasks(self) -> None:
+        """What sessions and uploads leave to be done, such as deleting fragments."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def session_count(self) -> int:

@@ -92,7 +92,7 @@ class Upload:
         async with self._lock:
             return self.offset
 
-    async def append(  # noqa: PLR0912  one loop, told in order
+    async def append(
         self,
         read: Callable[[], Awaitable[bytes]],
         expected: int,
@@ -139,12 +139,10 @@ class Upload:
             if before is not None:
                 await self._undo(turn, start, before)
             raise
-        if before is not None and digest is not None and checksum is not None:
-            if left > 0:
-                await self._undo(turn, start, before)
-            elif digest.digest() != checksum.digest:
-                await self._undo(turn, start, before)
-                raise ChecksumMismatch
+        wrong = checksum is not None and digest is not None and digest.digest() != checksum.digest
+        if wrong and before is not None:
+            await self._undo(turn, start, before)
+            raise ChecksumMismatch
 
     async def finish(self) -> str:
         """Make the medium durable and visible; returns its SHA-256 in hexadecimal."""

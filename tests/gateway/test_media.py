@@ -1,0 +1,290 @@
+"""The gateway's HTTP face as a stranger's client sees it: tus, ranges, refusals."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import socket
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from tusclient.client import TusClient
+
+from rtm_sync import RtmClient
+from tests.support import RtmTestCase, local_gateway, wait_until
+
+DATA = os.urandom(600_000)
+STREAM = "application/offset+octet-stream"
+
+
+class MediaCase(RtmTestCase):
+    def setUp(self) -> None:
+        self.data = self.folder()
+        url = self.entered(local_gateway(self.data))
+        self.media = url.replace("ws://", "http://") + "/v1/media"
+        self.client = RtmClient("app", url=url)
+        self.addCleanup(self.client.close)
+        self.client.login("alice")
+        self.token = self.client._transport._connection.token  # type: ignore[attr-defined]
+        self.http = self.entered(requests.Session())
+        self.http.headers["Authorization"] = f"Bearer {self.token}"
+
+    def tus(self, method: str, url: str, body: bytes | None = None, **headers: str):
+        sent = {"Tus-Resumable": "1.0.0"}
+        if body is not None:
+            sent["Content-Type"] = STREAM
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.http.request(method, url, data=body, headers=sent, timeout=10)
+
+    def create(self, size: int, body: bytes | None = None, **headers: str):
+        return self.tus("POST", self.media, body, Upload_Length=str(size), **headers)
+
+    def stored_files(self) -> list[str]:
+        return sorted(path.name for path in (self.data / "media").glob("*/*"))
+
+    def uploaded(self, data: bytes = DATA, name: str = "f.txt") -> str:
+        upload = self.client.create_media_message_by_uploading(data, file_name=name)
+        return upload.result(10).media_id
+
+
+class TusTest(MediaCase):
+    def test_one_request_creates_uploads_and_publishes(self) -> None:
+        answer = self.create(len(DATA), DATA)
+        self.assertEqual(answer.status_code, 201)
+        self.assertEqual(answer.headers["Upload-Offset"], str(len(DATA)))
+        digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
+        self.assertEqual(answer.headers["Repr-Digest"], f"sha-256=:{digest}:")
+        media_id = answer.headers["Location"].rpartition("/")[2]
+        self.assertRegex(media_id, r"^[A-Za-z0-9_-]{32}$")
+        blob = self.client.download_media(media_id).result(10)
+        self.assertEqual(blob.to_bytes(), DATA)
+        self.assertEqual(self.stored_files(), [media_id])
+
+    def test_an_upload_in_pieces_is_published_with_its_last_byte(self) -> None:
+        location = self.create(len(DATA)).headers["Location"]
+        media_id = location.rpartition("/")[2]
+        for start in range(0, len(DATA), 250_000):
+            head = self.tus("HEAD", location)
+            self.assertEqual(head.headers["Upload-Offset"], str(start))
+            self.assertEqual(head.headers["Upload-Length"], str(len(DATA)))
+            self.assertEqual(head.headers["Cache-Control"], "no-store")
+            self.assertEqual(self.http.get(location, timeout=10).status_code, 404)
+            piece = DATA[start : start + 250_000]
+            answer = self.tus("PATCH", location, piece, Upload_Offset=str(start))
+            self.assertEqual(answer.status_code, 204)
+        self.assertEqual(self.http.get(location, timeout=10).content, DATA)
+        self.assertEqual(self.stored_files(), [media_id])
+
+    def test_tuspy_works_unmodified(self) -> None:
+        source = self.folder() / "source.bin"
+        source.write_bytes(DATA)
+        client = TusClient(self.media, headers={"Authorization": f"Bearer {self.token}"})
+        for checksum in (False, True):
+            uploader = client.uploader(str(source), chunk_size=200_000, upload_checksum=checksum)
+            uploader.upload()
+            self.assertEqual(self.http.get(uploader.url, timeout=10).content, DATA)
+
+    def test_a_wrong_checksum_keeps_nothing_of_its_chunk(self) -> None:
+        location = self.create(len(DATA)).headers["Location"]
+        first, rest = DATA[:300_000], DATA[300_000:]
+        good = "sha256 " + base64.b64encode(hashlib.sha256(first).digest()).decode()
+        bad = "sha1 " + base64.b64encode(hashlib.sha1(b"other").digest()).decode()
+        sent = {"Upload_Offset": "0", "Upload_Checksum": good}
+        self.assertEqual(self.tus("PATCH", location, first, **sent).status_code, 204)
+        sent = {"Upload_Offset": "300000", "Upload_Checksum": bad}
+        self.assertEqual(self.tus("PATCH", location, rest, **sent).status_code, 460)
+        self.assertEqual(self.tus("HEAD", location).headers["Upload-Offset"], "300000")
+        answer = self.tus("PATCH", location, rest, Upload_Offset="300000")
+        self.assertEqual(answer.status_code, 204)
+        self.assertEqual(self.http.get(location, timeout=10).content, DATA)
+
+    def test_a_terminated_upload_is_gone(self) -> None:
+        location = self.create(len(DATA)).headers["Location"]
+        self.tus("PATCH", location, DATA[:1000], Upload_Offset="0")
+        self.assertEqual(len(self.stored_files()), 1)
+        self.assertEqual(self.tus("DELETE", location).status_code, 204)
+        self.assertEqual(self.stored_files(), [])
+        self.assertEqual(self.tus("PATCH", location, b"x", Upload_Offset="1000").status_code, 404)
+
+    def test_the_method_can_be_overridden(self) -> None:
+        location = self.create(3).headers["Location"]
+        answer = self.tus(
+            "POST", location, b"abc", Upload_Offset="0", X_HTTP_Method_Override="PATCH"
+        )
+        self.assertEqual(answer.status_code, 204)
+        self.assertEqual(self.http.get(location, timeout=10).content, b"abc")
+
+    def test_options_tells_what_is_spoken(self) -> None:
+        answer = requests.options(self.media, timeout=10)
+        self.assertEqual(answer.status_code, 204)
+        self.assertEqual(answer.headers["Tus-Version"], "1.0.0")
+        self.assertEqual(answer.headers["Tus-Max-Size"], str(30 * 1024 * 1024))
+        self.assertEqual(
+            set(answer.headers["Tus-Extension"].split(",")),
+            {"creation", "creation-with-upload", "checksum", "expiration", "termination"},
+        )
+        self.assertEqual(answer.headers["Tus-Checksum-Algorithm"], "sha1,sha256")
+
+    def test_an_idempotency_key_finds_the_upload_again(self) -> None:
+        first = self.create(len(DATA), Idempotency_Key="k1")
+        self.tus("PATCH", first.headers["Location"], DATA[:1234], Upload_Offset="0")
+        again = self.create(len(DATA), Idempotency_Key="k1")
+        self.assertEqual(again.headers["Location"], first.headers["Location"])
+        self.assertEqual(again.headers["Upload-Offset"], "1234")
+        other = self.create(len(DATA), Idempotency_Key="k2")
+        self.assertNotEqual(other.headers["Location"], first.headers["Location"])
+
+    def test_an_interrupted_creation_without_a_key_is_forgotten(self) -> None:
+        self.broken_off({})
+        wait_until(lambda: self.stored_files() == [], message="a fragment stays")
+
+    def broken_off(self, headers: dict[str, str]) -> None:
+        """Send half of a creation's body and vanish."""
+        parts = urlsplit(self.media)
+        lines = {
+            "Host": parts.netloc,
+            "Authorization": f"Bearer {self.token}",
+            "Tus-Resumable": "1.0.0",
+            "Upload-Length": str(len(DATA)),
+            "Content-Length": str(len(DATA)),
+            "Content-Type": STREAM,
+        } | headers
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        with socket.create_connection((parts.hostname, parts.port)) as raw:
+            raw.sendall(f"POST {parts.path} HTTP/1.1\r\n{head}\r\n".encode() + DATA[:300_000])
+            raw.shutdown(socket.SHUT_WR)
+            wait_until(lambda: raw.recv(1) == b"" or True)
+
+    def test_what_is_wrong_is_refused_with_its_status(self) -> None:
+        location = self.create(10).headers["Location"]
+        unknown = f"{self.media}/{'A' * 32}"
+        refusals = {
+            "no version": (requests.post(self.media, headers=self.http.headers, timeout=10), 412),
+            "no length": (self.tus("POST", self.media), 400),
+            "bad length": (self.tus("POST", self.media, Upload_Length="-1"), 400),
+            "empty": (self.create(0), 400),
+            "too large": (self.create(30 * 1024 * 1024 + 1), 413),
+            "deferred": (self.create(1, Upload_Defer_Length="1"), 400),
+            "bad metadata": (self.create(1, Upload_Metadata="filename ???"), 400),
+            "bad key": (self.create(1, Idempotency_Key="a b"), 400),
+            "wrong offset": (self.tus("PATCH", location, b"x", Upload_Offset="5"), 409),
+            "no offset": (self.tus("PATCH", location, b"x"), 400),
+            "too many bytes": (self.tus("PATCH", location, b"x" * 11, Upload_Offset="0"), 413),
+            "bad checksum": (
+                self.tus("PATCH", location, b"x", Upload_Offset="0", Upload_Checksum="md5 x"),
+                400,
+            ),
+            "unknown": (
+                self.tus("PATCH", unknown, b"", Upload_Offset="0"),
+                404,
+            ),
+            "plain POST": (self.tus("POST", location), 405),
+        }
+        for name, (answer, status) in refusals.items():
+            with self.subTest(name):
+                self.assertEqual(answer.status_code, status, answer.text)
+                self.assertEqual(answer.headers["Tus-Resumable"], "1.0.0")
+
+    def test_uploads_belong_to_their_session(self) -> None:
+        location = self.create(10).headers["Location"]
+        url = self.media.replace("http://", "ws://").removesuffix("/v1/media")
+        with RtmClient("app", url=url) as bob:
+            bob.login("bob")
+            token = bob._transport._connection.token  # type: ignore[attr-defined]
+            sent = {"Authorization": f"Bearer {token}"}
+            answer = self.tus("PATCH", location, b"x", Upload_Offset="0", **sent)
+            self.assertEqual(answer.status_code, 404)
+
+    def test_nine_unfinished_uploads_are_enough(self) -> None:
+        locations = [self.create(10).headers["Location"] for _ in range(9)]
+        answer = self.create(10)
+        self.assertEqual(answer.status_code, 429)
+        self.assertIn("CONCURRENCY_LIMIT_EXCEEDED", answer.text)
+        self.tus("DELETE", locations[0])
+        self.assertEqual(self.create(10).status_code, 201)
+
+    def test_logging_out_forgets_unfinished_uploads(self) -> None:
+        location = self.create(len(DATA)).headers["Location"]
+        self.tus("PATCH", location, DATA[:1000], Upload_Offset="0")
+        self.client.logout()
+        wait_until(lambda: self.stored_files() == [], message="a fragment stays")
+        self.assertEqual(self.tus("HEAD", location).status_code, 401)
+
+
+class DownloadTest(MediaCase):
+    def test_headers_protect_and_describe(self) -> None:
+        media_id = self.uploaded(name="söme <b>.html")
+        answer = self.http.get(f"{self.media}/{media_id}", timeout=10)
+        digest = hashlib.sha256(DATA)
+        self.assertEqual(answer.content, DATA)
+        self.assertEqual(answer.headers["ETag"], f'"{digest.hexdigest()}"')
+        self.assertEqual(
+            answer.headers["Repr-Digest"],
+            f"sha-256=:{base64.b64encode(digest.digest()).decode()}:",
+        )
+        self.assertEqual(
+            answer.headers["Content-Disposition"],
+            "attachment; filename*=UTF-8''s%C3%B6me%20%3Cb%3E.html",
+        )
+        self.assertEqual(answer.headers["X-Content-Type-Options"], "nosniff")
+        self.assertAlmostEqual(
+            float(answer.headers["Rtm-Expires-At"]), time.time() + 7 * 86400, delta=60
+        )
+
+    def test_ranges(self) -> None:
+        url = f"{self.media}/{self.uploaded()}"
+        etag = self.http.head(url, timeout=10).headers["ETag"]
+        cases = {
+            "bytes=0-0": (206, DATA[:1]),
+            "bytes=100-199": (206, DATA[100:200]),
+            "bytes=599999-": (206, DATA[599_999:]),
+            "bytes=-5": (206, DATA[-5:]),
+            "bytes=5-999999999": (206, DATA[5:]),
+            "bytes=600000-": (416, b""),
+            "bytes=0-1,5-6": (200, DATA),
+            "nonsense": (200, DATA),
+        }
+        for wanted, (status, content) in cases.items():
+            with self.subTest(wanted):
+                answer = self.http.get(url, headers={"Range": wanted}, timeout=10)
+                self.assertEqual((answer.status_code, answer.content), (status, content))
+        sent = {"Range": "bytes=0-9", "If-Range": etag}
+        self.assertEqual(self.http.get(url, headers=sent, timeout=10).status_code, 206)
+        sent["If-Range"] = '"other"'
+        self.assertEqual(self.http.get(url, headers=sent, timeout=10).status_code, 200)
+        answer = self.http.get(url, headers={"If-None-Match": etag}, timeout=10)
+        self.assertEqual((answer.status_code, answer.content), (304, b""))
+        head = self.http.head(url, timeout=10)
+        self.assertEqual(head.headers["Content-Length"], str(len(DATA)))
+
+    def test_media_need_a_session(self) -> None:
+        media_id = self.uploaded()
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
+            answer = requests.get(f"{self.media}/{media_id}", headers=headers, timeout=10)
+            self.assertEqual(answer.status_code, 401)
+            self.assertIn("DOWNLOAD_MEDIA_ERR_NOT_LOGGED_IN", answer.text)
+
+    def test_media_of_another_app_do_not_exist(self) -> None:
+        media_id = self.uploaded()
+        url = self.media.replace("http://", "ws://").removesuffix("/v1/media")
+        with RtmClient("other", url=url) as stranger:
+            stranger.login("alice")
+            error = stranger.download_media(media_id).exception(10)
+        self.assertIn("NOT_EXIST", str(error))
+
+    def test_unknown_and_malformed_ids(self) -> None:
+        self.assertEqual(self.http.get(f"{self.media}/{'A' * 32}", timeout=10).status_code, 404)
+        for bad in ("x", "A" * 33, "..%2f..%2frtm.sqlite3"):
+            answer = self.http.get(f"{self.media}/{bad}", timeout=10)
+            self.assertIn(answer.status_code, (400, 404))
+            self.assertNotIn(b"SQLite format", answer.content)
+
+    def test_a_medium_that_left_the_store_does_not_exist(self) -> None:
+        media_id = self.uploaded()
+        for path in Path(self.data, "media").glob("*/*"):
+            path.unlink()
+        answer = self.http.get(f"{self.media}/{media_id}", timeout=10)
+        self.assertEqual(answer.status_code, 404)
