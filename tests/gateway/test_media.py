@@ -17,6 +17,7 @@ from rtm_sync import RtmClient
 from tests.support import RtmTestCase, local_gateway, wait_until
 
 DATA = os.urandom(600_000)
+LARGE = DATA * 5
 STREAM = "application/offset+octet-stream"
 
 
@@ -137,26 +138,38 @@ class TusTest(MediaCase):
         other = self.create(len(DATA), Idempotency_Key="k2")
         self.assertNotEqual(other.headers["Location"], first.headers["Location"])
 
+    def test_an_interrupted_creation_with_a_key_keeps_its_bytes(self) -> None:
+        kept = self.broken_off({"Idempotency-Key": "mine"})
+        again = self.create(len(LARGE), Idempotency_Key="mine")
+        location, offset = again.headers["Location"], int(again.headers["Upload-Offset"])
+        self.assertGreaterEqual(offset, kept)
+        answer = self.tus("PATCH", location, LARGE[offset:], Upload_Offset=str(offset))
+        self.assertEqual(answer.status_code, 204)
+        self.assertEqual(self.http.get(location, timeout=10).content, LARGE)
+
     def test_an_interrupted_creation_without_a_key_is_forgotten(self) -> None:
         self.broken_off({})
         wait_until(lambda: self.stored_files() == [], message="a fragment stays")
 
-    def broken_off(self, headers: dict[str, str]) -> None:
-        """Send half of a creation's body and vanish."""
+    def broken_off(self, headers: dict[str, str]) -> int:
+        """Send two thirds of a creation's body and vanish; returns what was on disk by then."""
         parts = urlsplit(self.media)
         lines = {
             "Host": parts.netloc,
             "Authorization": f"Bearer {self.token}",
             "Tus-Resumable": "1.0.0",
-            "Upload-Length": str(len(DATA)),
-            "Content-Length": str(len(DATA)),
+            "Upload-Length": str(len(LARGE)),
+            "Content-Length": str(len(LARGE)),
             "Content-Type": STREAM,
         } | headers
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         with socket.create_connection((parts.hostname, parts.port)) as raw:
-            raw.sendall(f"POST {parts.path} HTTP/1.1\r\n{head}\r\n".encode() + DATA[:300_000])
-            raw.shutdown(socket.SHUT_WR)
-            wait_until(lambda: raw.recv(1) == b"" or True)
+            raw.sendall(f"POST {parts.path} HTTP/1.1\r\n{head}\r\n".encode() + LARGE[:2_000_000])
+            wait_until(lambda: self.bytes_stored() > 0)
+            return self.bytes_stored()
+
+    def bytes_stored(self) -> int:
+        return sum(path.stat().st_size for path in (self.data / "media").glob("*/*"))
 
     def test_what_is_wrong_is_refused_with_its_status(self) -> None:
         location = self.create(10).headers["Location"]
