@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -38,8 +39,9 @@ STALL_TIMEOUT = 120.0
 _PROGRESS_INTERVAL = 0.1
 _WATCH_INTERVAL = 0.02  # cancel signals are plain events, so they are polled; the promise is 100 ms
 _CANCEL_GRACE = 0.06  # how long a cancelled transfer's own thread may take to end it
+_START_GRACE = 0.1  # how long a transfer that has a slot may wait for a thread
 _LINGER = 1.0  # idle threads stay this long, so that one transfer after another does not churn them
-_CLOSE_TIMEOUT = 5.0
+_CLOSE_TIMEOUT = 2.0
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -220,12 +222,13 @@ class TransferControl:
         self._reported_at = now
         if self._on_progress is None:
             return
+        self._active_at = math.inf  # a slow callback is not a stalled network
         try:
             self._on_progress(self._progress)
         except Exception as error:
             if self._on_error is not None:
                 self._on_error(error)
-        self._active_at = self._clock()  # a slow callback is not a stalled network
+        self._active_at = self._clock()
 
 
 class Transfer(Future[T], Generic[T]):
@@ -278,7 +281,7 @@ class Transfer(Future[T], Generic[T]):
 class _Job(Generic[T]):
     """A transfer and what it takes to run it."""
 
-    __slots__ = ("control", "transfer", "work")
+    __slots__ = ("begun", "control", "place", "transfer", "work")
 
     def __init__(
         self,
@@ -289,6 +292,8 @@ class _Job(Generic[T]):
         self.transfer = transfer
         self.control = control
         self.work = work
+        self.place: Future[None] | None = None  # where it waits for a thread, once it has a slot
+        self.begun = False
 
     def finish(self, error: BaseException) -> None:
         """Fail the future, unless it is done already."""
@@ -302,7 +307,9 @@ class TransferPool:
     Owns a `ThreadPoolExecutor` and one watcher thread. Both start with the first transfer and end
     a second after the last (or with `close()`, or when the main thread ends). The watcher looks at
     cancel signals and stalls, and finishes a cancelled transfer whose own thread is stuck where
-    nothing can wake it (name resolution). Thread-safe; `close()` may be called from anywhere.
+    nothing can wake it (name resolution). Threads that are held up so, or by a done-callback, do
+    not cost the next transfers anything: those go to a fresh executor. Thread-safe; `close()` may
+    be called from anywhere, and a done-callback may start a transfer and wait for it.
 
     Args:
         workers: transfers at once, 1 to 9.
@@ -387,11 +394,14 @@ class TransferPool:
 
     def _ensure_watcher(self) -> None:
         if self._watcher is None:
-            self._executor = ThreadPoolExecutor(self._workers, "rtm-sync-transfer")
+            self._executor = self._new_executor()
             self._watcher = threading.Thread(
-                target=self._watch, args=(self._executor,), name="rtm-sync-watcher", daemon=True
+                target=self._watch, name="rtm-sync-watcher", daemon=True
             )
             self._watcher.start()
+
+    def _new_executor(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._workers, "rtm-sync-transfer")
 
     def _start_pending(self) -> None:
         while True:
@@ -399,23 +409,44 @@ class TransferPool:
                 if not self._pending or len(self._running) >= self._workers:
                     return
                 job = self._pending.popleft()
-                self._running.add(job)
-                executor = self._executor
-            try:
-                assert executor is not None
-                job.control.touch()
-                executor.submit(self._run, job)
-            except RuntimeError as error:  # the interpreter is ending
-                self._forget(job)
-                job.finish(job.control.kind.error("INTERRUPTED", str(error)))
+                failure = self._give_thread(job)
+                if failure is None:
+                    self._running.add(job)
+                    continue
+            job.finish(job.control.kind.error("INTERRUPTED", str(failure)))
+
+    def _give_thread(self, job: _Job[object]) -> RuntimeError | None:
+        """Hand a job to the executor (the lock is held); the error when the interpreter is ending.
+
+        Asserted: a pool with jobs has a watcher, and that an executor.
+        """
+        assert self._executor is not None
+        job.control.touch()
+        try:
+            job.place = self._executor.submit(self._run, job)
+        except RuntimeError as error:
+            return error
+        return None
+
+    def _replace_executor(self, late: list[_Job[object]]) -> None:
+        """Leave held-up threads to themselves; what waits for one gets a fresh executor."""
+        with self._lock:
+            held_up, self._executor = self._executor, self._new_executor()
+            for job in late:
+                if job in self._running and job.place is not None and job.place.cancel():
+                    self._give_thread(job)
+        if held_up is not None:
+            held_up.shutdown(wait=False)
 
     def _run(self, job: _Job[object]) -> None:
         try:
             with self._lock:  # against the watcher, which may be finishing a cancelled one
+                job.begun = True
                 if not job.transfer.done():
                     job.transfer.set_running_or_notify_cancel()
             job.control.check()
             result = job.work(job.control)
+            job.control.check()  # work that swallowed its end is cancelled all the same
         except BaseException as error:
             self._forget(job)
             job.finish(self._typed(job, error))
@@ -442,7 +473,7 @@ class TransferPool:
             with contextlib.suppress(ValueError):
                 self._pending.remove(job)
 
-    def _watch(self, executor: ThreadPoolExecutor) -> None:
+    def _watch(self) -> None:
         idle_since = time.monotonic()
         while True:
             self._wake.wait(_WATCH_INTERVAL)
@@ -453,18 +484,24 @@ class TransferPool:
                 if running or pending:
                     idle_since = now
                 elif self._closed or now - idle_since > _LINGER:
-                    self._watcher = self._executor = None
+                    executor, self._watcher, self._executor = self._executor, None, None
                     break
             if not threading.main_thread().is_alive():
                 self.interrupt("The program is ending.")
             self._look_at(running, pending, now)
-        executor.shutdown()
+        if executor is not None:
+            executor.shutdown()
 
     def _look_at(
         self, running: list[_Job[object]], pending: list[_Job[object]], now: float
     ) -> None:
         for job in running + pending:
             job.control.look_at_signal()
+        late = [
+            job for job in running if not job.begun and job.control.idle_for(now) > _START_GRACE
+        ]
+        if late:
+            self._replace_executor(late)
         for job in running:
             idle = job.control.idle_for(now)
             if idle > self._stall_timeout and job.control.ended is None:

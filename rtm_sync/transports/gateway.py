@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar
@@ -306,6 +308,7 @@ class _Connection:
             skip_utf8_validation=True,  # the codec decodes strictly, and much faster
             suppress_origin=True,
         )
+        sock.set_mask_key(_mask_keys)  # type: ignore[no-untyped-call]
         with self._socket_lock:
             self._socket = sock
         if self._stopping.is_set():
@@ -385,6 +388,31 @@ class _Connection:
     def _tell(self, change: StateChange | None) -> None:
         if change is not None:
             self._listener.on_state(change.state, change.reason)
+
+
+class _MaskKeys:
+    """Masking keys (RFC 6455, section 5.3) from the system's randomness, fetched many at a time.
+
+    Asking for four bytes at every frame is a system call that lets go of the interpreter lock just
+    before the frame is sent: on the receiving side the handlers' thread then ran first, and the
+    receipt was late by as much.
+    """
+
+    _POOL = 4096
+
+    def __init__(self) -> None:
+        self._keys: Iterator[bytes] = iter(())
+
+    def __call__(self, size: int) -> bytes:
+        while True:
+            key = next(self._keys, None)  # one step of an iterator is atomic: no lock
+            if key is not None:
+                return key
+            pool = os.urandom(self._POOL)
+            self._keys = iter([pool[at : at + size] for at in range(0, self._POOL, size)])
+
+
+_mask_keys = _MaskKeys()
 
 
 def _send(sock: websocket.WebSocket, frame: str) -> None:
