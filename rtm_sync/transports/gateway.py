@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
 import tenacity
@@ -309,6 +309,8 @@ class _Connection:
             suppress_origin=True,
         )
         sock.set_mask_key(_mask_keys)  # type: ignore[no-untyped-call]
+        assert sock.sock is not None
+        sock.sock = cast(socket.socket, _ReadAhead(sock.sock))
         with self._socket_lock:
             self._socket = sock
         if self._stopping.is_set():
@@ -365,8 +367,8 @@ class _Connection:
         if sock is None:
             return
         with contextlib.suppress(Exception):  # it may be in any state; closing must not fail
-            if sock.sock is not None:
-                socket.socket.shutdown(sock.sock, socket.SHUT_RDWR)  # wakes a blocked reader
+            if isinstance(sock.sock, _ReadAhead):
+                sock.sock.wake_reader()
         with contextlib.suppress(Exception):
             sock.shutdown()  # type: ignore[no-untyped-call]
 
@@ -388,6 +390,41 @@ class _Connection:
     def _tell(self, change: StateChange | None) -> None:
         if change is not None:
             self._listener.on_state(change.state, change.reason)
+
+
+class _ReadAhead:
+    """A socket whose small reads are served from one large one.
+
+    websocket-client reads a frame's header, its length and its payload one by one, each a system
+    call or two that lets go of the interpreter lock.
+    """
+
+    _SIZE = 64 * 1024
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._ahead = b""
+        self._at = 0
+        self.send = sock.send
+        self.gettimeout = sock.gettimeout
+
+    def recv(self, size: int) -> bytes:
+        if self._at == len(self._ahead):
+            self._ahead = self._sock.recv(self._SIZE)
+            self._at = 0
+        taken = self._ahead[self._at : self._at + size]
+        self._at += len(taken)
+        return taken
+
+    def wake_reader(self) -> None:
+        """Shut the connection down under a `recv` that waits for it in another thread.
+
+        Not by a TLS socket's own method: that takes its state from under the reader as well.
+        """
+        socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._sock, name)
 
 
 class _MaskKeys:
