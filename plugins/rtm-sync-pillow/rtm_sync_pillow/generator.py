@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 from PIL import Image, features
 
@@ -12,8 +13,13 @@ from .fit import LONGEST_SIDE, best_fit
 from .picture import CONTENT_TYPES, MAX_FILE_BYTES, read_picture, scaled
 
 
+# Pictures decoded at once in this process: each may take a few hundred megabytes, and every client
+# has nine threads that may all want a thumbnail.
+_decoding = threading.BoundedSemaphore(2)
+
+
 class PillowGenerator(ThumbnailGenerator):
-    """Thumbnails of the common picture formats by Pillow. Thread-safe; keeps no state."""
+    """Thumbnails of the common picture formats by Pillow. Thread-safe; two at once."""
 
     name = "pillow"
     priority = 100
@@ -32,7 +38,9 @@ class PillowGenerator(ThumbnailGenerator):
             CannotThumbnail: not a picture, damaged, too large to decode safely, or none fits.
         """
         try:
-            return _fitted(read_picture(_content(blob), LONGEST_SIDE), max_bytes)
+            content = _content(blob)
+            with _decoding:
+                return _fitted(read_picture(content, LONGEST_SIDE), max_bytes)
         except CannotThumbnail:
             raise
         except MemoryError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 import struct
+import subprocess
+import sys
 import threading
 import unittest
 import zlib
@@ -193,6 +195,29 @@ class PillowTest(unittest.TestCase):
 
         with ThreadPoolExecutor(9) as pool:
             self.assertEqual(len(set(pool.map(work, range(9)))), 1)
+
+    def test_nine_large_pictures_at_once_take_the_memory_of_two(self) -> None:
+        script = """
+import io, resource
+from concurrent.futures import ThreadPoolExecutor
+from PIL import Image
+from rtm_sync_pillow import PillowGenerator
+from rtm_sync import Blob
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+file = io.BytesIO()
+Image.new("RGB", (5000, 4000), "teal").save(file, "PNG")
+blob = Blob.from_bytes(file.getvalue())
+PillowGenerator().generate(blob, 30_000)
+before = peak()
+with ThreadPoolExecutor(9) as pool:
+    assert len(list(pool.map(lambda _: PillowGenerator().generate(blob, 30_000), range(9)))) == 9
+print(peak() - before)
+"""
+        grown = int(subprocess.check_output([sys.executable, "-c", script], timeout=60))
+        self.assertLess(grown, 2 * 100)  # one of 20 megapixels takes 80 MB
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(kind=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"]), seed=st.integers())
