@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image, features
 
@@ -11,7 +12,6 @@ from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator
 
 from .fit import LONGEST_SIDE, best_fit
 from .picture import CONTENT_TYPES, MAX_FILE_BYTES, read_picture, scaled
-
 
 # Pictures decoded at once in this process: each may take a few hundred megabytes, and every client
 # has nine threads that may all want a thumbnail.
@@ -39,8 +39,10 @@ class PillowGenerator(ThumbnailGenerator):
         """
         try:
             content = _content(blob)
-            with _decoding:
-                return _fitted(read_picture(content, LONGEST_SIDE), max_bytes)
+            # On a thread of its own, because glibc keeps a thread's freed memory for that thread:
+            # nine transfer threads would each go on holding what their largest picture took.
+            with _decoding, ThreadPoolExecutor(1, "rtm-sync-pillow") as thread:
+                return thread.submit(_made, content, max_bytes).result()
         except CannotThumbnail:
             raise
         except MemoryError as error:
@@ -63,6 +65,10 @@ def _content(blob: Blob) -> bytes:
             return file.read(MAX_FILE_BYTES)  # the file may have grown since
     except (OSError, ValueError) as error:  # ValueError: the file object behind it was closed
         raise CannotThumbnail(f"The blob could not be read: {error}.") from error
+
+
+def _made(content: bytes, max_bytes: int) -> Thumbnail:
+    return _fitted(read_picture(content, LONGEST_SIDE), max_bytes)
 
 
 def _fitted(picture: Image.Image, max_bytes: int) -> Thumbnail:
