@@ -62,10 +62,15 @@ _LOGOUT_TIMEOUT = 2.0
 _open_clients: weakref.WeakSet[RtmClient] = weakref.WeakSet()
 
 
-@atexit.register
 def _close_all() -> None:
     for client in list(_open_clients):
         client.close()
+
+
+# `atexit` comes too late: before it, the interpreter waits until every executor's threads have done
+# all their work, and a script would not end before its transfers. Executors themselves are ended by
+# this hook of `threading`, the last registered first.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
 class Caller(Protocol):

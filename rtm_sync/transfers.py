@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -42,6 +42,7 @@ _CANCEL_GRACE = 0.06  # how long a cancelled transfer's own thread may take to e
 _START_GRACE = 0.1  # how long a transfer that has a slot may wait for a thread
 _LINGER = 1.0  # idle threads stay this long, so that one transfer after another does not churn them
 _CLOSE_TIMEOUT = 2.0
+_INTERRUPT_PATIENCE = 0.2
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -305,7 +306,7 @@ class TransferPool:
     """Runs transfers on at most nine threads; the rest wait in a bounded queue.
 
     Owns a `ThreadPoolExecutor` and one watcher thread. Both start with the first transfer and end
-    a second after the last (or with `close()`, or when the main thread ends). The watcher looks at
+    a second after the last (or with `close()`). The watcher looks at
     cancel signals and stalls, and finishes a cancelled transfer whose own thread is stuck where
     nothing can wake it (name resolution). Threads that are held up so, or by a done-callback, do
     not cost the next transfers anything: those go to a fresh executor. Thread-safe; `close()` may
@@ -376,6 +377,8 @@ class TransferPool:
         for job in jobs:
             job.control.end(job.control.kind.cancelled(message))
         self._wake.set()
+        # Each has to tell the hub what it gives up before the session ends.
+        wait([job.transfer for job in jobs], _INTERRUPT_PATIENCE)
 
     def close(self) -> None:
         """End all transfers and the threads. Idempotent; returns within a few seconds."""
@@ -486,8 +489,6 @@ class TransferPool:
                 elif self._closed or now - idle_since > _LINGER:
                     executor, self._watcher, self._executor = self._executor, None, None
                     break
-            if not threading.main_thread().is_alive():
-                self.interrupt("The program is ending.")
             self._look_at(running, pending, now)
         if executor is not None:
             executor.shutdown()

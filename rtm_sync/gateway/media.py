@@ -177,12 +177,15 @@ class Media:
         touch()
         try:
             with _StallGuard(request, upload):
+                upload.on_abort = lambda: _hang_up(request)
                 await upload.append(request.content.readany, left, checksum, touch)
         except ChecksumMismatch:
             raise _TusError(_CHECKSUM_MISMATCH, "The chunk's checksum does not match.") from None
         except (ConnectionError, ClientError, web.RequestPayloadError) as error:
             # What arrived is kept for a PATCH; this answer has no reader.
             raise _TusError(400, f"The body broke off: {error}.") from error
+        finally:
+            upload.on_abort = lambda: None
 
     async def _progress(self, session: Session, upload: Upload, status: int) -> web.Response:
         headers = {"Upload-Offset": str(upload.offset)}
@@ -256,7 +259,7 @@ class Media:
             await response.prepare(request)
             return response
         try:
-            file = await self._hub.in_storage(store.open, info.media_id)
+            file = await self._hub.storage.run(store.open, info.media_id)
         except FileNotFoundError:
             raise DownloadMediaError.named(
                 "NOT_EXIST", f"The medium {info.media_id} is gone from the store."
@@ -266,15 +269,14 @@ class Media:
             file.seek(start)
             left = stop - start
             while left > 0:
-                data = await self._hub.in_storage(file.read, min(_DOWNLOAD_CHUNK, left))
+                data = await self._hub.storage.run(file.read, min(_DOWNLOAD_CHUNK, left))
                 if not data:
                     break
                 left -= len(data)
                 await asyncio.wait_for(response.write(data), STALL_LIMIT)
         except (ConnectionError, asyncio.TimeoutError):
             response.force_close()
-            if request.transport is not None:
-                request.transport.abort()
+            _hang_up(request)
         finally:
             file.close()
         return response
@@ -317,8 +319,13 @@ class _StallGuard:
         left = self._upload.touched_at + STALL_LIMIT - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
-        elif self._request.transport is not None:
-            self._request.transport.abort()
+        else:
+            _hang_up(self._request)
+
+
+def _hang_up(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _failure(error: RtmError | _TusError) -> web.Response:

@@ -131,7 +131,10 @@ class Signalling:
             compress=False,
             autoping=False,  # pings are signs of life, so they must be seen
         )
-        await socket.prepare(request)
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # the client is gone already
+            return socket
         transport = request.transport
         if transport is None:
             return socket  # the client is gone already

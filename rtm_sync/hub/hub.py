@@ -14,7 +14,6 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -66,13 +65,13 @@ from .engine import ChannelEvent, Delivery, Engine, HistoryEntry, OfflineMessage
 from .limits import KeyedWindows, Limits
 from .media import MediaStore
 from .session import Connection, Session
+from .storage import StorageThreads
 from .tokens import TokenVerifier
 from .uploads import Upload, UploadSpec
 
 T = TypeVar("T")
 
 _ACKNOWLEDGE_EVERY = 32
-_STORAGE_THREADS = 4
 _SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
 _SWEEP_INTERVAL = 3600.0
 _STOP_PATIENCE = 5.0
@@ -115,7 +114,7 @@ class Hub:
         self._login_rate = KeyedWindows(self.limits.logins)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
-        self._storage = ThreadPoolExecutor(_STORAGE_THREADS, "rtm-sync-storage")
+        self.storage = StorageThreads()
         self._handlers: dict[type[Request[Any]], Callable[[Session, Any], Coroutine[Any, Any, Any]]]
         self._handlers = {
             SendMessageToPeer: self._send_message_to_peer,
@@ -150,8 +149,8 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._engine.stop()
-        await asyncio.get_running_loop().run_in_executor(self._storage, self._store.close)
-        self._storage.shutdown()
+        await self.storage.run(self._store.close)
+        self.storage.close()
 
     async def _finish_tasks(self) -> None:
         """What sessions and uploads leave to be done, such as deleting fragments."""
@@ -524,6 +523,8 @@ class Hub:
             known = self._uploads_by_key.get((session.id, spec.key))
             if known is not None:
                 return known
+            if spec.key in session.cancelled_uploads:
+                raise UploadMediaError.named("FAILURE", "The upload was given up.")
         if spec.size < 1:
             raise UploadMediaError.named("INVALID_ARGUMENT", "The medium is empty.")
         if spec.size > self.limits.media_size:
@@ -535,7 +536,7 @@ class Hub:
         if session.id not in self._sessions:
             session.transfers.release()
             raise UploadMediaError.named("NOT_LOGGED_IN", "The session has ended.")
-        upload = Upload(secrets.token_urlsafe(24), session.id, spec, self._store, self._storage)
+        upload = Upload(secrets.token_urlsafe(24), session.id, spec, self._store, self.storage)
         upload.touched_at = asyncio.get_running_loop().time()
         self._uploads[upload.media_id] = upload
         if spec.key is not None:
@@ -563,9 +564,12 @@ class Hub:
         try:
             await self._engine.put_media(session.app_id, session.uid, info)
         except OSError as error:
-            await self._in_storage(self._store.delete, upload.media_id)
+            await self.storage.run(self._store.delete, upload.media_id)
             await self._drop_upload(upload)
             raise UploadMediaError.named("FAILURE", str(error), error) from error
+        if self._uploads.get(upload.media_id) is not upload:  # given up while it was being stored
+            await self._remove_medium(upload.media_id)
+            raise UploadMediaError.named("FAILURE", "The upload was given up.")
         upload.info = info
         session.transfers.release()
         # Kept a while under its key: if this answer is lost, the client asks again.
@@ -607,10 +611,6 @@ class Hub:
         """A time of the event loop as seconds since the epoch."""
         return self._now() + loop_time - asyncio.get_running_loop().time()
 
-    async def in_storage(self, run: Callable[..., T], *args: Any) -> T:
-        """Run something that blocks on the media store's threads."""
-        return await self._in_storage(run, *args)
-
     async def sweep(self) -> int:
         """Remove what has expired; returns how many media that were."""
         idle_since = asyncio.get_running_loop().time() - self.limits.upload_idle
@@ -620,7 +620,7 @@ class Hub:
         swept = 0
         while batch := await self._engine.expired_media(self._now()):
             for media_id in batch:
-                await self._in_storage(self._store.delete, media_id)
+                await self.storage.run(self._store.delete, media_id)
                 await self._engine.delete_media(media_id)
             swept += len(batch)
         return swept
@@ -646,12 +646,16 @@ class Hub:
 
     async def _cancel_upload(self, session: Session, key: str) -> None:
         upload = self._uploads_by_key.get((session.id, key))
-        if upload is None:
+        if upload is None:  # its request is still on the way, on another connection
+            session.cancelled_uploads.append(key)
             return
         await self._drop_upload(upload)
         if upload.info is not None:  # the client never saw the answer, so nobody knows the id
-            await self._in_storage(self._store.delete, upload.media_id)
-            await self._engine.delete_media(upload.media_id)
+            await self._remove_medium(upload.media_id)
+
+    async def _remove_medium(self, media_id: str) -> None:
+        await self.storage.run(self._store.delete, media_id)
+        await self._engine.delete_media(media_id)
 
     async def _drop_upload(self, upload: Upload) -> None:
         if self._uploads.get(upload.media_id) is not upload:
@@ -666,9 +670,6 @@ class Hub:
         self._uploads.pop(upload.media_id, None)
         if upload.spec.key is not None:
             self._uploads_by_key.pop((upload.owner, upload.spec.key), None)
-
-    async def _in_storage(self, run: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._storage, run, *args)
 
     # -- inside --
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -49,6 +50,7 @@ class Session:
         self.channels: dict[str, None] = {}
         self.transfers = asyncio.Semaphore(limits.transfers)
         self.overflowed = False
+        self.cancelled_uploads: deque[str] = deque(maxlen=1000)
         self.expiry: asyncio.TimerHandle | None = None
         self.sends = SlidingWindow(limits.sends)
         self.joins = SlidingWindow(limits.joins)

@@ -7,13 +7,13 @@ import base64
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import RtmError, UploadMediaError
 from ..protocol import MediaInfo
 from .media import MediaStore, MediaWriter
+from .storage import StorageThreads
 
 T = TypeVar("T")
 _BUFFER = 256 * 1024
@@ -58,14 +58,19 @@ class UploadSpec:
 
 
 class Upload:
-    """One medium on its way in. Lives on the hub's loop; its bytes are dealt with on `executor`.
+    """One medium on its way in. Lives on the hub's loop; its bytes are dealt with on `threads`.
 
     A new `append` takes over from one that hangs on a dead connection: the old one's next bytes
     are refused.
     """
 
     def __init__(
-        self, media_id: str, owner: str, spec: UploadSpec, store: MediaStore, executor: Executor
+        self,
+        media_id: str,
+        owner: str,
+        spec: UploadSpec,
+        store: MediaStore,
+        threads: StorageThreads,
     ) -> None:
         self.media_id = media_id
         self.owner = owner
@@ -73,8 +78,9 @@ class Upload:
         self.offset = 0
         self.touched_at = 0.0
         self.info: MediaInfo | None = None
+        self.on_abort: Callable[[], object] = lambda: None
         self._store = store
-        self._executor = executor
+        self._threads = threads
         self._sha256 = hashlib.sha256()
         self._writer: MediaWriter | None = None
         self._turn = 0
@@ -155,10 +161,11 @@ class Upload:
         """Forget the upload and its bytes. Idempotent."""
         self._aborted = True
         self._turn += 1
+        self.on_abort()
         async with self._lock:
             writer, self._writer = self._writer, None
             if writer is not None:
-                await asyncio.get_running_loop().run_in_executor(self._executor, writer.abort)
+                await self._threads.run(writer.abort)
 
     async def _keep(self, turn: int, data: bytearray, digest: hashlib._Hash | None) -> None:
         async with self._lock:
@@ -192,9 +199,8 @@ class Upload:
             self._sha256 = sha256
 
     async def _in_thread(self, run: Callable[[], T]) -> T:
-        loop = asyncio.get_running_loop()
         # Shielded: a cancelled request must not leave its thread writing behind the lock's back.
-        work = asyncio.ensure_future(loop.run_in_executor(self._executor, run))
+        work = asyncio.ensure_future(self._threads.run(run))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:

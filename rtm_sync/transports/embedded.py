@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError as FutureCancelled
@@ -173,7 +174,7 @@ class _Connection:
                     file.seek(offset)
                     return file.read(CHUNK)
 
-            return await home.hub.in_storage(blocking)
+            return await home.hub.storage.run(blocking)
 
         info = home.interruptibly(home.hub.stored_media(session, media_id), control)
         slot = home.hub.download_slot(session)
@@ -359,6 +360,15 @@ class _EmbeddedHub:
             self.loop.run_until_complete(_cancel_rest())
         finally:
             self.loop.close()
+
+
+def _forget_hubs() -> None:
+    """After a fork: the parent's hubs have no threads here, and the lock may have been held."""
+    _EmbeddedHub._all = {}
+    _EmbeddedHub._all_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_hubs)
 
 
 async def _cancel_rest() -> None:

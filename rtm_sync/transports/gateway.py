@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
@@ -27,6 +27,7 @@ from ..protocol import (
     Failure,
     Login,
     LoginResult,
+    Logout,
     MediaInfo,
     MessageFromPeer,
     ProtocolError,
@@ -48,6 +49,7 @@ MEDIA_PATH = "/v1/media"
 
 _BACKOFF = tenacity.wait_random_exponential(multiplier=0.2, max=10.0)  # full jitter
 _JOIN_TIMEOUT = 2.0
+_HANG_UP_AGAIN = 0.05
 _ACKNOWLEDGE_HANDLED = 32
 _FATAL_AT_RECONNECT = frozenset(
     {
@@ -108,16 +110,22 @@ class GatewayTransport(Transport):
             connection = self._connection
         if connection is None:
             raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
+        if isinstance(request, Logout):
+            connection.is_leaving = True
         return connection.link.call(request, timeout)
 
     def upload(self, blob: Blob, control: TransferControl) -> MediaInfo:
         connection = self._connected(control)
         key = secrets.token_urlsafe(24)
-        try:
-            return connection.http.upload(blob, control, key)
-        except BaseException:
+
+        def give_up(key: str) -> None:
             # The signalling connection is alive where this upload's is not: nothing to wait for.
             connection.link.notify(CancelUpload(key))
+
+        try:
+            return connection.http.upload(blob, control, key, give_up)
+        except BaseException:
+            give_up(key)
             raise
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
@@ -168,6 +176,7 @@ class _Connection:
         self._socket_lock = threading.Lock()  # guards _socket against closing from outside
         self.media: MediaHttp | None = None
         self.link = Link(self._Filter(self, listener))
+        self.is_leaving = False  # logging out: the hub closes the connection, and that is all right
         self.token = ""  # bearer of the session, for media
         self._thread = threading.Thread(target=self._run, name="rtm-sync-reader", daemon=True)
 
@@ -221,6 +230,9 @@ class _Connection:
 
     def stop(self) -> None:
         """End the reader, the socket and the session's waiting calls."""
+        self._stopping.set()
+        with contextlib.suppress(InvalidStateError):  # a login may be under way
+            self._opened.set_exception(self._first_failure(OSError("closed")))
         self._halt()
         self.link.end("The client logged out.")
         self.http.close()
@@ -228,9 +240,27 @@ class _Connection:
 
     def _halt(self) -> None:
         self._stopping.set()
-        self._close_socket()
-        if self._thread is not threading.current_thread():
-            self._thread.join(_JOIN_TIMEOUT)
+        self._hang_up()
+        if self._thread is threading.current_thread():
+            return
+        deadline = time.monotonic() + _JOIN_TIMEOUT
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(_HANG_UP_AGAIN)
+            self._hang_up()  # it may just have been connecting, where there is nothing yet
+
+    def _hang_up(self) -> None:
+        """Shut the connection down, from any thread: who is blocked in it wakes.
+
+        Closing is left to the reader. While it is about to wait for a descriptor, another thread
+        must not close that: its number may already be some other file's when the waiting begins.
+        """
+        with self._socket_lock:
+            carrier = None if self._socket is None else self._socket.sock
+        if carrier is not None:
+            with contextlib.suppress(OSError):  # not connected yet, or no longer
+                # Not a TLS socket's own method: that takes its state from under the reader.
+                plain = carrier.plain if isinstance(carrier, _ReadAhead) else carrier
+                socket.socket.shutdown(plain, socket.SHUT_RDWR)
 
     # -- the reader thread --
 
@@ -238,15 +268,18 @@ class _Connection:
         try:
             self._connect(self._options.login_timeout)
         except BaseException as error:
-            self._opened.set_exception(self._first_failure(error))
+            with contextlib.suppress(InvalidStateError):
+                self._opened.set_exception(self._first_failure(error))
             return
-        self._tell(self._lifecycle.connected())
-        self._opened.set_result(None)
+        if not self._stopping.is_set():
+            self._tell(self._lifecycle.connected())
+        with contextlib.suppress(InvalidStateError):  # closed in the meantime
+            self._opened.set_result(None)
         while not self._stopping.is_set():
             self._read_until_lost()
             self.link.detach()
             self._close_socket()
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self.is_leaving:
                 break
             if self._ended is not None:
                 self._abort(self._ended)
@@ -258,6 +291,7 @@ class _Connection:
                 logger.warning("reconnecting was refused: %s", error)
                 self._abort(ConnectionChangeReason.LOGIN_FAILURE)
                 break
+        self._close_socket()
 
     def _abort(self, reason: ConnectionChangeReason) -> None:
         self.link.end(f"The session was ended by the hub: {reason.name}.")
@@ -299,23 +333,31 @@ class _Connection:
         Raises:
             LoginError: the hub refused. OSError, WebSocketException, ProtocolError: no connection.
         """
+        try:
+            self._log_in_on_new_socket(timeout)
+        except BaseException:
+            self._close_socket()
+            raise
+
+    def _log_in_on_new_socket(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        token = self._credentials.current_token()
-        sock = websocket.create_connection(
-            self._url,
-            timeout=min(timeout, self._options.connect_timeout),
+        token = self._token_now()
+        sock = websocket.WebSocket(
             enable_multithread=True,
             skip_utf8_validation=True,  # the codec decodes strictly, and much faster
-            suppress_origin=True,
         )
         sock.set_mask_key(_mask_keys)  # type: ignore[no-untyped-call]
+        with self._socket_lock:
+            self._socket = sock  # from before the handshake, so that closing can end it
+        if self._stopping.is_set():
+            raise OSError("the client was closed")
+        sock.connect(  # type: ignore[no-untyped-call]
+            self._url,
+            timeout=min(timeout, self._options.connect_timeout),
+            suppress_origin=True,
+        )
         assert sock.sock is not None
         sock.sock = cast(socket.socket, _ReadAhead(sock.sock))
-        with self._socket_lock:
-            self._socket = sock
-        if self._stopping.is_set():
-            self._close_socket()
-            raise OSError("the client was closed")
         login = Login(
             self._credentials.app_id,
             self._credentials.uid,
@@ -329,6 +371,13 @@ class _Connection:
         self.token = result.session
         sock.settimeout(self._options.ping_interval)
         self.link.attach(lambda frame: _send(sock, frame), result)
+
+    def _token_now(self) -> str | None:
+        try:
+            return self._credentials.current_token()
+        except Exception as error:  # the application's code may raise anything
+            code = LoginErrorCode.LOGIN_ERR_UNKNOWN
+            raise LoginError(code, f"The token provider failed: {error!r}.", error) from error
 
     def _read_until_lost(self) -> None:
         sock = self._socket
@@ -364,13 +413,9 @@ class _Connection:
     def _close_socket(self) -> None:
         with self._socket_lock:
             sock, self._socket = self._socket, None
-        if sock is None:
-            return
-        with contextlib.suppress(Exception):  # it may be in any state; closing must not fail
-            if isinstance(sock.sock, _ReadAhead):
-                sock.sock.wake_reader()
-        with contextlib.suppress(Exception):
-            sock.shutdown()  # type: ignore[no-untyped-call]
+        if sock is not None:
+            with contextlib.suppress(Exception):  # it may be in any state; closing must not fail
+                sock.shutdown()  # type: ignore[no-untyped-call]
 
     def _first_failure(self, error: BaseException) -> LoginError:
         if isinstance(error, LoginError):
@@ -402,7 +447,7 @@ class _ReadAhead:
     _SIZE = 64 * 1024
 
     def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+        self.plain = sock
         self._ahead = b""
         self._at = 0
         self.send = sock.send
@@ -410,21 +455,14 @@ class _ReadAhead:
 
     def recv(self, size: int) -> bytes:
         if self._at == len(self._ahead):
-            self._ahead = self._sock.recv(self._SIZE)
+            self._ahead = self.plain.recv(self._SIZE)
             self._at = 0
         taken = self._ahead[self._at : self._at + size]
         self._at += len(taken)
         return taken
 
-    def wake_reader(self) -> None:
-        """Shut the connection down under a `recv` that waits for it in another thread.
-
-        Not by a TLS socket's own method: that takes its state from under the reader as well.
-        """
-        socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-
     def __getattr__(self, name: str) -> object:
-        return getattr(self._sock, name)
+        return getattr(self.plain, name)
 
 
 class _MaskKeys:

@@ -19,7 +19,6 @@ import threading
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urljoin
 
 import requests
 import tenacity
@@ -44,6 +43,8 @@ _RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, 500, 502, 503, 504})
 
 _RETRY_AFTER_LIMIT = 30.0
 _OFFSET_STREAM = "application/offset+octet-stream"
+_UNSENT = 256 * 1024  # bytes the kernel may hold unsent; what it holds is no progress yet
+_MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _REPR_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
 
 T = TypeVar("T")
@@ -66,11 +67,11 @@ class _Wire:
         self._cut = False
 
     def use(self, sock: socket.socket | None) -> None:
+        """Note the socket. Raises OSError when it is too late for one: the wire is cut."""
         with self._lock:
             self._socket = sock
-            cut = self._cut
-        if cut:
-            self.cut()
+            if self._cut and sock is not None:
+                raise ConnectionAbortedError("the transfer has ended")
 
     def cut(self) -> None:
         """Wake whoever is blocked in the socket: connecting, sending or waiting for an answer."""
@@ -124,6 +125,9 @@ def _connect(host: str, port: int, timeout: float | None, wire: _Wire) -> socket
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                # Otherwise megabytes may wait here on a slow line, and look like a stall.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
             sock.settimeout(timeout)
             wire.use(sock)
             sock.connect(address)
@@ -150,6 +154,16 @@ class _WiredAdapter(HTTPAdapter):
         manager = super().proxy_manager_for(proxy, blocksize=CHUNK, **kwargs)
         self._wire(manager)
         return manager
+
+    def close(self) -> None:
+        """Close idle connections now: urllib3 itself does when the pools are garbage, but the
+        traceback of a failed transfer, which an application may keep, refers to them."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  it cannot be iterated itself
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
 
     @staticmethod
     def _wire(manager: urllib3.PoolManager) -> None:
@@ -181,10 +195,28 @@ class MediaHttp:
         """Close the kept-alive connections."""
         self._http.close()
 
-    def upload(self, blob: Blob, control: TransferControl, key: str) -> MediaInfo:
-        """Upload a blob under an idempotency key; goes on where a dropped connection stopped."""
-        upload = _Upload(blob, key)
-        return self._with_retries(control, lambda: self._try_upload(upload, control))
+    def upload(
+        self,
+        blob: Blob,
+        control: TransferControl,
+        key: str,
+        give_up: Callable[[str], object] = lambda key: None,
+    ) -> MediaInfo:
+        """Upload a blob under an idempotency key; goes on where a dropped connection stopped.
+
+        Where the gateway stored what was not sent, it is all sent again under another key.
+
+        Args:
+            give_up: called with each key whose upload is of no use, but for the last one's when
+                that is `key`: then the caller knows.
+        """
+        upload = _Upload(blob, key, give_up)
+        try:
+            return self._with_retries(control, lambda: self._try_upload(upload, control))
+        except BaseException:
+            if upload.key != key:
+                give_up(upload.key)
+            raise
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         """Write a medium into a sink; goes on where a dropped connection stopped."""
@@ -224,19 +256,14 @@ class MediaHttp:
                 "Upload-Metadata": upload.metadata,
                 "Idempotency-Key": upload.key,
             }
-            if not upload.begun:
-                upload.begun = True
-                response = self._request(
-                    control,
-                    "POST",
-                    self._url,
-                    headers | {"Content-Type": _OFFSET_STREAM},
-                    body,
-                )
-            else:
-                response = self._request(control, "POST", self._url, headers, None)
-                offset = int(response.headers.get("Upload-Offset", "0"))
-                location = urljoin(self._url, response.headers["Location"])
+            # A repeated creation carries no body: it asks how far the upload got.
+            creation = None if upload.begun else body
+            upload.begun = True
+            if creation is not None:
+                headers["Content-Type"] = _OFFSET_STREAM
+            response = self._request(control, "POST", self._url, headers, creation)
+            media_id, offset = self._upload_state(response, control.kind)
+            if creation is None:
                 body.skip_to(offset)
                 if offset < size:
                     patch = {
@@ -244,9 +271,10 @@ class MediaHttp:
                         "Upload-Offset": str(offset),
                         "Content-Type": _OFFSET_STREAM,
                     }
-                    response = self._request(control, "PATCH", location, patch, body)
-                    response.headers.setdefault("Location", location)
-        offset = int(response.headers.get("Upload-Offset", "0"))
+                    # Not to the Location: behind a TLS proxy the gateway does not know its scheme.
+                    address = f"{self._url}/{media_id}"
+                    response = self._request(control, "PATCH", address, patch, body)
+                    _, offset = self._upload_state(response, control.kind)
         if offset != size:
             raise _Transient(f"the gateway has {offset:,} of {size:,} bytes")
         sha256 = body.sha256()
@@ -254,13 +282,22 @@ class MediaHttp:
             upload.renew()  # what the gateway stored is not what we read: send it all again
             raise _Transient("the stored bytes do not have the digest of the sent ones")
         return MediaInfo(
-            response.headers["Location"].rstrip("/").rpartition("/")[2],
+            media_id,
             size,
             sha256,
             upload.blob.name,
             upload.blob.content_type,
             float(response.headers.get("Rtm-Expires-At", "0")),
         )
+
+    def _upload_state(self, response: requests.Response, kind: TransferKind) -> tuple[str, int]:
+        """The media id and the offset that an upload's answer tells."""
+        address = response.headers.get("Location", response.url)
+        media_id = address.rpartition("/")[2]
+        offset = response.headers.get("Upload-Offset", "")
+        if not _MEDIA_ID.fullmatch(media_id) or not (offset.isascii() and offset.isdigit()):
+            raise self._no_gateway(response, kind)
+        return media_id, int(offset)
 
     # -- download --
 
@@ -273,10 +310,13 @@ class MediaHttp:
             self._wired(control, wire),
             self._send(control, "GET", f"{self._url}/{media_id}", headers, None) as response,
         ):
+            expected = _digest(response)
             if response.status_code == 416:  # nothing was missing but the confirmation
                 total = int(response.headers.get("Content-Range", "*/0").rpartition("/")[2])
             else:
                 self._raise_for_status(response, control.kind)
+                if not expected:
+                    raise self._no_gateway(response, control.kind)
                 if sink.size and response.status_code != 206 and not sink.restart():
                     raise control.kind.error(
                         "FAILURE", "The download broke off and its destination cannot go back."
@@ -288,7 +328,7 @@ class MediaHttp:
             if sink.size < total:
                 raise _Transient(f"{sink.size:,} of {total:,} bytes came")
             sha256 = sink.sha256()
-            if _digest(response) != sha256:
+            if expected != sha256:
                 if sink.restart():
                     raise _Transient("the received bytes do not have the stored ones' digest")
                 raise control.kind.error("FAILURE", "The received bytes are damaged.")
@@ -327,6 +367,7 @@ class MediaHttp:
                 except (
                     requests.ConnectionError,
                     requests.Timeout,
+                    requests.exceptions.ChunkedEncodingError,
                     urllib3.exceptions.HTTPError,
                     HTTPException,
                     ConnectionError,
@@ -343,7 +384,6 @@ class MediaHttp:
         headers: dict[str, str],
         body: _Body | None,
     ) -> requests.Response:
-        headers = headers | {"Authorization": f"Bearer {self._token()}"}
         control.check()
         return self._http.request(
             method,
@@ -351,14 +391,27 @@ class MediaHttp:
             headers=headers,
             data=body,
             stream=method == "GET",
+            auth=self._authorize,
             timeout=self._timeout,
             allow_redirects=method == "GET",
+        )
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """As `auth`, because requests lets the user's .netrc replace a mere header."""
+        request.headers["Authorization"] = f"Bearer {self._token()}"
+        return request
+
+    def _no_gateway(self, response: requests.Response, kind: TransferKind) -> RtmError:
+        return kind.error(
+            "FAILURE",
+            f"What answers at {self._url} is not a gateway of rtm_sync: {response.status_code} "
+            f"{response.reason} without the headers of one.",
         )
 
     @staticmethod
     def _raise_for_status(response: requests.Response, kind: TransferKind) -> None:
         status = response.status_code
-        if status < 400:
+        if status < 300:
             return
         error = _error_in(response)
         message = error.message if error else f"{status} {response.text[:200].strip()}"
@@ -375,9 +428,10 @@ class MediaHttp:
 class _Upload:
     """What one upload keeps between attempts."""
 
-    def __init__(self, blob: Blob, key: str) -> None:
+    def __init__(self, blob: Blob, key: str, give_up: Callable[[str], object]) -> None:
         self.blob = blob
         self.key = key
+        self._give_up = give_up
         self.begun = False
         name = base64.b64encode(blob.name.encode("utf-8", "replace")).decode()
         kind = base64.b64encode(blob.content_type.encode("utf-8", "replace")).decode()
@@ -385,6 +439,7 @@ class _Upload:
 
     def renew(self) -> None:
         """Start over as another upload."""
+        self._give_up(self.key)
         self.key = secrets.token_urlsafe(24)
         self.begun = False
 

@@ -1,0 +1,191 @@
+"""What the tests of transports share: a gateway behind a failing network, and its clients."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from rtm_sync import ConnectionState, RtmClient
+from rtm_sync.errors import RtmError
+from rtm_sync.events import ReceivedEvent
+from rtm_sync.plugins import hookimpl
+from rtm_sync.testing import FaultProxy
+from rtm_sync.transports.base import Transport, TransportOptions
+from rtm_sync.transports.gateway import GatewayTransport
+from tests.support import RtmTestCase, local_gateway
+
+PATIENCE = 10.0  # seconds after which a test has hung
+
+
+class Timing:
+    """A plugin: the gateway transport with connection times that a test can wait for."""
+
+    def __init__(self, **times: float) -> None:
+        self._times = times
+
+    @hookimpl
+    def transport(self, url: str, options: TransportOptions) -> Transport:
+        return GatewayTransport(url, dataclasses.replace(options, **self._times))
+
+
+class GatewayCase(RtmTestCase):
+    """One gateway, and a proxy before it that fails when the test says so."""
+
+    def setUp(self) -> None:
+        self.data = self.folder()
+        self.gateway = self.entered(local_gateway(self.data))
+        self.proxy = self.entered(FaultProxy(self.gateway))
+
+    def client(self, uid: str | None = None, **options: Any) -> RtmClient:
+        """A client behind the proxy, logged in when a uid is given; closed after the test."""
+        client = RtmClient("app", **({"url": self.proxy.url} | options))
+        self.addCleanup(client.close)
+        self.addCleanup(self.proxy.restore)  # before: a logout waits for its answer
+        if uid is not None:
+            client.login(uid)
+        return client
+
+    def watched(self, uid: str, **options: Any) -> tuple[RtmClient, Iterator[ReceivedEvent]]:
+        """A logged-in client, and its state changes from then on."""
+        client = self.client(**options)
+        states = client.events("ConnectionStateChanged")
+        self.addCleanup(states.close)
+        client.login(uid)
+        changes = states.until(PATIENCE)
+        told = [next(changes).args[0] for _ in range(2)]
+        self.assertEqual(told, [ConnectionState.CONNECTING, ConnectionState.CONNECTED])
+        return client, changes
+
+    def stored(self) -> list[str]:
+        """Names of all files the gateway keeps of media, fragments included."""
+        return sorted(path.name for path in (self.data / "media").glob("*/*"))
+
+    def fails(
+        self, name: str, call: Callable[..., object], *args: Any, within: float = PATIENCE
+    ) -> RtmError:
+        """Assert that the call raises the error with that code name, and in time."""
+        began = time.monotonic()
+        with self.assertRaises(RtmError) as caught:
+            call(*args)
+        self.assertLess(time.monotonic() - began, within)
+        self.assertEqual(caught.exception.code.name, name, caught.exception)
+        self.assertNotEqual(caught.exception.message, "")
+        return caught.exception
+
+
+def pattern(size: int) -> bytes:
+    """Bytes that differ at every place a chunk could go astray."""
+    return hashlib.shake_128(str(size).encode()).digest(size)
+
+
+@contextlib.contextmanager
+def deaf_address() -> Iterator[str]:
+    """`host:port` where a connection is neither accepted nor refused: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        for _ in range(4):  # the kernel takes one or two more than it was told
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        yield f"{address[0]}:{address[1]}"
+
+
+@contextlib.contextmanager
+def tcp_server(talk: Callable[[socket.socket], object]) -> Iterator[str]:
+    """A server that lets `talk` deal with each connection, on a thread; yields `host:port`."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                talk(self.request)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server, _serving(server):
+        yield f"127.0.0.1:{server.server_address[1]}"
+
+
+@contextlib.contextmanager
+def http_server(
+    status: int, headers: dict[str, str], body: bytes
+) -> Iterator[tuple[str, list[str]]]:
+    """A web server with one answer to everything; yields `host:port` and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            asked.append(f"{self.command} {self.path}")
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PATCH = answer  # noqa: N815  the names http.server calls
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, _serving(server):
+        yield f"127.0.0.1:{server.server_address[1]}", asked
+
+
+@contextlib.contextmanager
+def _serving(server: socketserver.BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+class GatewayProcess:
+    """`rtm-sync serve` as a process of its own that can be killed and started again.
+
+    Always on the same port and data folder.
+    """
+
+    def __init__(self, data: Path, **environment: str) -> None:
+        self.data = data
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self.url = f"ws://127.0.0.1:{self._port}"
+        self._environment = environment
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it serves."""
+        command = [sys.executable, "-m", "rtm_sync", "serve"]
+        self._process = subprocess.Popen(
+            [*command, f"--port={self._port}", f"--data={self.data}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | self._environment,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if self.url not in line:
+            raise AssertionError(f"the gateway did not start: {line!r}")
+
+    def kill(self) -> None:
+        """SIGKILL, if it runs: it gets no chance to clean up."""
+        process, self._process = self._process, None
+        if process is not None:
+            with process:
+                process.kill()
+                process.wait(PATIENCE)
