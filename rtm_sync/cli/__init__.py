@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -13,4 +14,7 @@ def main() -> None:
         sys.exit('The command line needs more libraries: pip install "rtm-sync[cli]"')
     from .commands import rtm_sync
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a poor terminal shows "?", not a traceback
     rtm_sync()

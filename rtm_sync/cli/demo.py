@@ -8,12 +8,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ..blob import Blob
+from ..blob import MEDIA_LIMIT, Blob
 from ..client import RtmClient
 from ..errors import PluginError, RtmError, TransferCancelled
 from ..messages import RtmImageMessage
@@ -26,20 +27,22 @@ class DemoFailed(Exception):
     """A step did not do what it should."""
 
 
-def run_demo(photo: Path | None, transport: str) -> int:
-    """Tell the story on standard output; returns the exit status."""
+def run_demo(photo: Path | None, transport: str) -> None:
+    """Tell the story on standard output.
+
+    Raises:
+        DemoFailed: a step did not do what it should; the message says which, and why.
+        OSError: there is no room for temporary files.
+        ImportError: a library for making the photo is missing.
+    """
     console = Console(highlight=False)
     story = _Story(console)
-    try:
-        with tempfile.TemporaryDirectory(prefix="rtm-sync-demo-") as name:
-            folder = Path(name)
-            with _hub(transport, folder, story) as url:
-                story.tell(url, photo or _make_photo(folder, story), folder)
-    except (DemoFailed, RtmError, ImportError, OSError) as error:
-        console.print(f"[red]failed[/red] {error}", markup=True, soft_wrap=True)
-        return 1
+    with tempfile.TemporaryDirectory(prefix="rtm-sync-demo-") as name:
+        folder = Path(name)
+        photo = photo or _make_photo(folder, story)
+        with _hub(transport, folder, story) as url:
+            story.tell(url, photo, folder)
     console.print("[green]All of it worked.[/green]")
-    return 0
 
 
 @contextlib.contextmanager
@@ -67,10 +70,15 @@ class _Story:
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[_Note]:
-        """One step: printed when it is done, with its time."""
+        """One step: printed when it is done, with its time. `what` follows "could not"."""
         note = _Note()
         start = time.perf_counter()
-        yield note
+        try:
+            yield note
+        except FutureTimeoutError as error:  # an OSError since 3.11
+            raise DemoFailed(f"Could not {what} within {_SECONDS:g} seconds.") from error
+        except (DemoFailed, RtmError, OSError) as error:
+            raise DemoFailed(f"Could not {what}: {error}") from error
         milliseconds = 1000 * (time.perf_counter() - start)
         self._console.print(
             f"{milliseconds:8.1f} ms  {what}: {note.text}", markup=False, soft_wrap=True
@@ -87,7 +95,7 @@ class _Story:
             self._send_to_peer(alice, bob, message)
             self._send_to_channel(alice, bob, message)
             self._download(bob, message, photo, folder)
-            self._cancel(alice, photo)
+            self._cancel(alice)
 
     def _upload(self, alice: RtmClient, photo: Path) -> RtmImageMessage:
         thumbnail: str | None = "auto"
@@ -110,11 +118,10 @@ class _Story:
                     )
                     thumbnail = None
             note(f"{message.size:,} bytes, {message.width} × {message.height}, {message.media_id}")
-        with self.step("thumbnail") as note:
-            note(
-                f"{len(message.thumbnail):,} bytes, "
-                f"{message.thumbnail_width} × {message.thumbnail_height}"
-            )
+        if message.thumbnail:
+            with self.step("look at its thumbnail") as note:
+                size = f"{message.thumbnail_width} × {message.thumbnail_height}"
+                note(f"{len(message.thumbnail):,} bytes, {size}")
         return message
 
     def _send_to_peer(self, alice: RtmClient, bob: RtmClient, message: RtmImageMessage) -> None:
@@ -126,7 +133,7 @@ class _Story:
                 received is not None and received.args[:2] == (message, "alice"),
                 "bob did not get the message as it was sent",
             )
-            note("bob has it, thumbnail and all")
+            note("bob has it" + (", thumbnail and all" if message.thumbnail else ""))
 
     def _send_to_channel(self, alice: RtmClient, bob: RtmClient, message: RtmImageMessage) -> None:
         with self.step("send it to a channel") as note:
@@ -155,15 +162,15 @@ class _Story:
             _require(len(digests) == 1, "the copy is not what was sent")
             note(f"the same bytes, sha256 {digests.pop()[:16]}…")
 
-    def _cancel(self, alice: RtmClient, photo: Path) -> None:
-        with self.step("cancel another upload") as note:
+    def _cancel(self, alice: RtmClient) -> None:
+        with self.step("cancel a large upload") as note:
             cancelled = threading.Event()
 
             def cancel(progress: MediaOperationProgress) -> None:
                 cancelled.set()
 
             upload = alice.create_media_message_by_uploading(
-                photo, cancel_signal=cancelled, on_operation_progress=cancel
+                bytes(MEDIA_LIMIT), cancel_signal=cancelled, on_operation_progress=cancel
             )
             try:
                 upload.result(_SECONDS)

@@ -18,10 +18,11 @@ else:
     import tomli as tomllib
 
 ENVIRONMENT_PREFIX = "RTM_SYNC_"
+_KIND_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be; the message names it, its value and where it came from."""
+    """A setting that cannot be; the message names it, its value and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,9 @@ class GatewayConfig:
     drain: float = 8.0
 
     def __post_init__(self) -> None:
+        for name in ("host", "data"):
+            if not getattr(self, name).strip():
+                raise ConfigError(f"{name} is empty; leave it out for its default.")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; it must be 0 to 65535.")
         if self.limits not in ("linux", "web"):
@@ -112,25 +116,29 @@ def is_loopback(host: str) -> bool:
 
 def _read(file: Path) -> dict[str, object]:
     try:
-        with file.open("rb") as stream:
-            return dict(tomllib.load(stream))
+        return dict(tomllib.loads(file.read_text("utf-8")))
     except OSError as error:
         raise ConfigError(f"The configuration file cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not even UTF-8
         raise ConfigError(f"{file} is not TOML: {error}.") from error
 
 
 def _checked(given: Mapping[str, object], kinds: Mapping[str, type], where: str) -> dict[str, Any]:
+    """The values in the kinds that the settings have; numbers may also come as text."""
     checked: dict[str, Any] = {}
     for name, value in given.items():
         kind = kinds.get(name)
         if kind is None:
             raise ConfigError(f"{name!r} in {where} is no setting; there are {', '.join(kinds)}.")
         try:
-            # Through text, so that the file's `true` or a table is refused where a number belongs.
-            checked[name] = kind(value) if isinstance(value, kind) else kind(str(value))
+            checked[name] = _converted(value, kind)
         except ValueError:
-            raise ConfigError(
-                f"{name} in {where} is {value!r}; it must be {kind.__name__}."
-            ) from None
+            shown = "not" if name == "app_secret" else f"{value!r}; it must be"
+            raise ConfigError(f"{name} in {where} is {shown} {_KIND_NAMES[kind]}.") from None
     return checked
+
+
+def _converted(value: object, kind: type) -> object:
+    if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
+        raise ValueError  # bool is an int to Python, and everything has a text form
+    return value if isinstance(value, kind) else kind(str(value))
