@@ -96,6 +96,10 @@ class RtmClient(EventEmitter):
         login_timeout: seconds for a login (reference 1.3: 12).
         ping_interval, ping_timeout: seconds between signs of life, and of silence after which the
             connection counts as lost.
+        proxy: URL of an HTTP proxy for WebSocket and HTTP, `http://user:pass@host:3128`; "" for
+            none, None for what `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` say.
+        ca_file: a PEM file of certificates to trust for `wss://`; None for what
+            `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE` say, or else certifi's.
         auto_thumbnails: make a thumbnail for every upload that has none, where a plugin can.
         on_handler_error: called with what a handler or progress callback raised; it is logged too.
         media: URL of an embedded hub's media store; memory by default.
@@ -118,6 +122,8 @@ class RtmClient(EventEmitter):
         login_timeout: float = 12.0,
         ping_interval: float = 2.0,
         ping_timeout: float = 10.0,
+        proxy: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
         auto_thumbnails: bool = False,
         on_handler_error: Callable[[BaseException], object] | None = None,
         media: str | None = None,
@@ -138,6 +144,8 @@ class RtmClient(EventEmitter):
             login_timeout=login_timeout,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
+            proxy=proxy,
+            ca_file=None if ca_file is None else os.fspath(ca_file),
             media=media,
         )
         try:

@@ -52,6 +52,8 @@ class TransportOptions:
         ping_interval: how often the transport shows that it lives.
         ping_timeout: silence after which a connection counts as lost.
         reconnecting_after: how long a lost connection may stay unmentioned (reference 1.3: 4 s).
+        proxy: URL of an HTTP proxy, "" for none, None for what the environment says.
+        ca_file: certificates to trust, a PEM file; None for what the environment says.
         media: URL of the media store for an embedded hub; other transports ignore it.
     """
 
@@ -60,6 +62,8 @@ class TransportOptions:
     ping_interval: float = 2.0
     ping_timeout: float = 10.0
     reconnecting_after: float = 4.0
+    proxy: str | None = None
+    ca_file: str | None = None
     media: str | None = None
 
 

@@ -43,6 +43,7 @@ from .base import Credentials, Listener, Sink, Transport, TransportOptions
 from .lifecycle import Lifecycle, StateChange
 from .link import Link
 from .media_http import MediaHttp
+from .network import Route, find_route
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
@@ -81,6 +82,7 @@ class GatewayTransport(Transport):
         self._signalling = f"{'wss' if secure else 'ws'}://{base}{SIGNALLING_PATH}"
         self._media_url = f"{'https' if secure else 'http'}://{base}{MEDIA_PATH}"
         self._options = options
+        self._route = find_route(self._media_url, options.proxy, options.ca_file)
         self._lock = threading.Lock()  # guards _connection
         self._connection: _Connection | None = None
 
@@ -88,9 +90,12 @@ class GatewayTransport(Transport):
         with self._lock:
             if self._connection is not None:
                 raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
-            connection = _Connection(self._signalling, self._options, credentials, listener)
+            connection = _Connection(
+                self._signalling, self._route, self._options, credentials, listener
+            )
             media = MediaHttp(
                 self._media_url,
+                self._route,
                 lambda: connection.token,
                 self._options.connect_timeout,
                 STALL_TIMEOUT,
@@ -162,9 +167,15 @@ class _Connection:
     """One login's connection through all its sockets: the reader thread and what it works on."""
 
     def __init__(
-        self, url: str, options: TransportOptions, credentials: Credentials, listener: Listener
+        self,
+        url: str,
+        route: Route,
+        options: TransportOptions,
+        credentials: Credentials,
+        listener: Listener,
     ) -> None:
         self._url = url
+        self._route = route
         self._options = options
         self._credentials = credentials
         self._listener = listener
@@ -343,6 +354,7 @@ class _Connection:
         deadline = time.monotonic() + timeout
         token = self._token_now()
         sock = websocket.WebSocket(
+            sslopt=self._route.tls_for_websocket(),
             enable_multithread=True,
             skip_utf8_validation=True,  # the codec decodes strictly, and much faster
         )
@@ -355,6 +367,7 @@ class _Connection:
             self._url,
             timeout=min(timeout, self._options.connect_timeout),
             suppress_origin=True,
+            **self._route.proxy_for_websocket(),
         )
         assert sock.sock is not None
         sock.sock = cast(socket.socket, _ReadAhead(sock.sock))

@@ -33,6 +33,7 @@ from ..protocol import Failure, MediaInfo, ProtocolError, decode
 from ..transfers import MAX_TRANSFERS, TransferControl, TransferKind
 from ..version import __version__
 from .base import Sink
+from .network import Route
 
 ATTEMPTS = 5
 """Tries of one transfer before it fails; each goes on where the last one stopped."""
@@ -175,17 +176,24 @@ class MediaHttp:
 
     Args:
         url: of the gateway's media, `http://host:port/v1/media`.
+        route: through which proxy, trusting which certificates.
         token: gives the session's present bearer token.
         connect_timeout, read_timeout: seconds; the transfer's own stall time-out is tighter.
     """
 
     def __init__(
-        self, url: str, token: Callable[[], str], connect_timeout: float, read_timeout: float
+        self,
+        url: str,
+        route: Route,
+        token: Callable[[], str],
+        connect_timeout: float,
+        read_timeout: float,
     ) -> None:
         self._url = url
         self._token = token
         self._timeout = (connect_timeout, read_timeout)
         self._http = requests.Session()
+        route.for_requests(self._http)
         self._http.headers["User-Agent"] = f"rtm_sync/{__version__}"
         adapter = _WiredAdapter(pool_connections=1, pool_maxsize=MAX_TRANSFERS)
         self._http.mount("http://", adapter)
