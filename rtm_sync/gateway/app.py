@@ -8,14 +8,16 @@ import fcntl
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 from aiohttp import web
 
 from ..hub.hub import Hub
 from ..hub.limits import Limits
+from ..hub.loops import cancel_rest
 from ..plugins import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
 from .media import Media
@@ -23,6 +25,7 @@ from .signalling import Signalling
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
+_CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
 logger = logging.getLogger(__name__)
@@ -35,21 +38,52 @@ def make_hub(config: GatewayConfig, plugins: PluginManager = plugin_manager) -> 
         PluginError: no plugin serves the engine's or the media store's URL.
         OSError: the data folder cannot be used.
     """
-    data = Path(config.data).absolute()
+    data = quote(str(Path(config.data).absolute()))  # any name may stand in a URL
     verifiers = None
     if not config.is_open:
         verifiers = {config.app_id: plugins.token_verifier(config.app_id, config.app_secret)}
     return Hub(
         plugins.engine(config.engine or f"local://{data}"),
-        plugins.media_store(config.media or f"disk://{data / 'media'}"),
+        plugins.media_store(config.media or f"disk://{data}/media"),
         limits=Limits.web() if config.limits == "web" else Limits(),
         verifiers=verifiers,
     )
 
 
-def make_app(hub: Hub) -> web.Application:
-    """The aiohttp application of a hub; it starts and stops the hub."""
-    app = web.Application()
+class RunningTransfers:
+    """Knows when no upload or download runs: a middleware."""
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def finished(self, timeout: float) -> None:
+        """Wait for those that run, at most `timeout` seconds."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout)
+
+    @web.middleware
+    async def count(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        if not request.path.startswith(MEDIA_PATH):
+            return await handler(request)
+        self._running += 1
+        self._idle.clear()
+        try:
+            return await handler(request)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+
+def make_app(hub: Hub, transfers: RunningTransfers) -> web.Application:
+    """The aiohttp application of a hub, which the caller starts and stops."""
+    app = web.Application(middlewares=[transfers.count])
     app.router.add_get(SIGNALLING_PATH, Signalling(hub).handle)
     app.router.add_routes(Media(hub, MEDIA_PATH).routes())
 
@@ -74,11 +108,12 @@ async def serve(
     """
     with _data_folder(Path(config.data)):
         hub = make_hub(config)
+        transfers = RunningTransfers()
         runner = web.AppRunner(
-            make_app(hub),
+            make_app(hub, transfers),
             access_log=None,
             handle_signals=False,
-            shutdown_timeout=config.drain,
+            shutdown_timeout=_CLOSE_PATIENCE,
             read_bufsize=_READ_BUFFER,
         )
         await runner.setup()
@@ -90,9 +125,11 @@ async def serve(
                 on_ready(_url(config.host, runner))
                 await stop.wait()
                 await site.stop()
+                hub.disconnect_all()
+                await transfers.finished(config.drain)  # aiohttp's clean-up reads no more bodies
             finally:
                 hub.disconnect_all()
-                await runner.cleanup()  # running transfers get their time
+                await runner.cleanup()
         finally:
             await hub.stop()
 
@@ -123,6 +160,7 @@ def run_loop(main: Coroutine[object, object, None]) -> None:
         loop.run_until_complete(main)
     finally:
         with contextlib.suppress(RuntimeError):
+            loop.run_until_complete(cancel_rest())  # what aiohttp leaves of cut connections
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         asyncio.set_event_loop(None)

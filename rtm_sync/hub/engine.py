@@ -104,7 +104,10 @@ class Engine(ABC):
     async def store_offline(
         self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
     ) -> None:
-        """Store durably for the user's next login: at most `keep`, the oldest are dropped."""
+        """Store durably for the user's next login: at most `keep`, the oldest are dropped.
+
+        Storing the same sender's message id again changes nothing.
+        """
 
     @abstractmethod
     async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:

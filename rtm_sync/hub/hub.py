@@ -64,6 +64,7 @@ from ..protocol import (
 from .engine import ChannelEvent, Delivery, Engine, HistoryEntry, OfflineMessage
 from .limits import KeyedWindows, Limits
 from .media import MediaStore
+from .once import OnceOnly
 from .session import Connection, Session
 from .storage import StorageThreads
 from .tokens import TokenVerifier
@@ -111,6 +112,7 @@ class Hub:
         self._channels: dict[tuple[str, str], dict[Session, None]] = {}
         self._uploads: dict[str, Upload] = {}
         self._uploads_by_key: dict[tuple[str, str], Upload] = {}
+        self._sends = OnceOnly(self.limits.duplicate_window, self.limits.remembered_sends)
         self._login_rate = KeyedWindows(self.limits.logins)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -400,6 +402,16 @@ class Hub:
         if problem is not None:
             raise PeerMessageError.named("INVALID_MESSAGE", problem)
         self._spend_send(session, PeerMessageError)
+        return await self._sends.do(
+            (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
+            lambda: self._deliver_to_peer(session, request),
+            # A peer that was away may be there when the message is sent again.
+            lambda result: result.has_peer_received or result.cached_by_server,
+        )
+
+    async def _deliver_to_peer(
+        self, session: Session, request: SendMessageToPeer
+    ) -> PeerMessageSendResult:
         message = MessageFromPeer(
             request.message,
             session.uid,
@@ -438,6 +450,12 @@ class Hub:
                 "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before sending to it."
             )
         self._spend_send(session, ChannelMessageError)
+        return await self._sends.do(
+            (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
+            lambda: self._deliver_to_channel(session, request),
+        )
+
+    async def _deliver_to_channel(self, session: Session, request: SendChannelMessage) -> Done:
         message = ChannelMessage(
             request.channel_id,
             request.message,

@@ -38,6 +38,8 @@ class Limits:
         receipt_timeout: how long a receiver may take to confirm (reference 1.3: sends end in 10 s).
         session_grace: how long a session outlives its connection (reference 1.3: 30 s).
         upload_idle: how long an unfinished upload is kept without a byte. Ours.
+        duplicate_window, remembered_sends: how long, and how many, message ids are remembered, so
+            that a message sent again under its id is not delivered again. Ours.
         outbox_frames, outbox_bytes: unacknowledged by one client before it is too slow. Ours.
         sessions: at once on this node. Ours.
     """
@@ -54,6 +56,8 @@ class Limits:
     receipt_timeout: float = 8.0
     session_grace: float = 30.0
     upload_idle: float = 600.0
+    duplicate_window: float = 120.0
+    remembered_sends: int = 50_000
     outbox_frames: int = 2048
     outbox_bytes: int = 8 * 1024 * 1024
     sessions: int = 10_000

@@ -23,7 +23,9 @@ from .engine import ChannelEvent, Delivery, Engine, HistoryEntry, Node, OfflineM
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS offline (
     key INTEGER PRIMARY KEY AUTOINCREMENT,
-    app_id TEXT NOT NULL, uid TEXT NOT NULL, expires_at REAL NOT NULL, message TEXT NOT NULL
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, expires_at REAL NOT NULL,
+    sender TEXT NOT NULL, message_id TEXT NOT NULL, message TEXT NOT NULL,
+    UNIQUE (app_id, uid, sender, message_id)
 );
 CREATE INDEX IF NOT EXISTS offline_by_user ON offline (app_id, uid, key);
 CREATE TABLE IF NOT EXISTS history (
@@ -121,9 +123,10 @@ class LocalEngine(Engine):
         expires_at = self._now() + retention
 
         def store(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO offline (app_id, uid, expires_at, message) VALUES (?, ?, ?, ?)",
-                (app_id, uid, expires_at, body),
+            connection.execute(  # OR IGNORE: a copy that is sent again is the same message
+                "INSERT OR IGNORE INTO offline "
+                "(app_id, uid, expires_at, sender, message_id, message) VALUES (?, ?, ?, ?, ?, ?)",
+                (app_id, uid, expires_at, message.peer_id, message.message_id, body),
             )
             connection.execute(
                 "DELETE FROM offline WHERE app_id = ? AND uid = ? AND key <= ("

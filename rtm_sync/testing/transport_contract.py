@@ -209,6 +209,48 @@ class TransportContract(_Base):
         self.assertEqual(self.next_of(arriving)[0].text, "one")
         self.assertEqual(self.next_of(arriving)[0].text, "two")
 
+    def test_it_arrives_once_though_sender_and_receiver_have_restarted(self) -> None:
+        first, before = self.client("alice"), self.client("bob")
+        arrived = self.listen(before, "MessageFromPeer")
+        self.client("keeper")  # an embedded hub lives as long as somebody is logged in
+        first.send_message_to_peer("one", "bob", message_id="order-7")
+        self.assertEqual(self.next_of(arrived)[0].text, "one")
+        first.close()
+        before.close()
+        again, after = self.client("alice"), self.client("bob")
+        arriving = self.listen(after, "MessageFromPeer")
+        self.assertTrue(
+            again.send_message_to_peer("one", "bob", message_id="order-7").has_peer_received
+        )
+        again.send_message_to_peer("two", "bob")
+        self.assertEqual(self.next_of(arriving)[0].text, "two")
+
+    def test_an_offline_message_sent_again_waits_once(self) -> None:
+        self.client("keeper")
+        for _ in range(2):
+            alice = self.client("alice")
+            result = alice.send_message_to_peer(
+                "one", "bob", enable_offline_messaging=True, message_id="order-7"
+            )
+            self.assertTrue(result.cached_by_server)
+            alice.close()
+        bob = self.client()
+        arriving = self.listen(bob, "MessageFromPeer")
+        bob.login("bob")
+        self.client("carol").send_message_to_peer("two", "bob")
+        self.assertEqual([self.next_of(arriving)[0].text for _ in range(2)], ["one", "two"])
+
+    def test_a_channel_message_sent_again_arrives_once(self) -> None:
+        clients = [self.client("alice"), self.client("bob")]
+        channels = [client.create_channel("room") for client in clients]
+        for channel in channels:
+            channel.join()
+        arriving = self.listen(channels[1], "ChannelMessage")
+        for _ in range(2):
+            channels[0].send_message("one", message_id="order-7")
+        channels[0].send_message("two")
+        self.assertEqual([self.next_of(arriving)[0].text for _ in range(2)], ["one", "two"])
+
     def test_bad_peer_messages_are_refused(self) -> None:
         alice = self.client("alice")
         send = alice.send_message_to_peer

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar
 from ..blob import CHUNK, Blob
 from ..errors import LoginError
 from ..hub.hub import Hub
+from ..hub.loops import cancel_rest
 from ..hub.session import Session
 from ..hub.uploads import UploadSpec
 from ..plugins import plugin_manager
@@ -357,7 +358,7 @@ class _EmbeddedHub:
         try:
             self.loop.run_forever()
             self.loop.run_until_complete(self.hub.stop())
-            self.loop.run_until_complete(_cancel_rest())
+            self.loop.run_until_complete(cancel_rest())  # callers that wait: their futures end
         finally:
             self.loop.close()
 
@@ -369,14 +370,6 @@ def _forget_hubs() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_hubs)
-
-
-async def _cancel_rest() -> None:
-    """Cancel what callers still wait for; their futures end as cancelled."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _once(data: bytes) -> Any:
