@@ -85,6 +85,17 @@ class GatewayCase(RtmTestCase):
         return caught.exception
 
 
+@contextlib.contextmanager
+def media_through(client: RtmClient, address: str) -> Iterator[None]:
+    """In the block, a logged-in client's HTTP goes through that web proxy, its WebSocket not."""
+    http = client._transport._connection.http._http  # type: ignore[attr-defined]
+    before, http.proxies = http.proxies, {"http": f"http://{address}"}
+    try:
+        yield
+    finally:
+        http.proxies = before
+
+
 def pattern(size: int) -> bytes:
     """Bytes that differ at every place a chunk could go astray."""
     return hashlib.shake_128(str(size).encode()).digest(size)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
+import contextlib
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from rtm_sync import RtmClient
 from rtm_sync.errors import DownloadCancelled, TransferCancelled, UploadCancelled
 from rtm_sync.transfers import MAX_TRANSFERS, Transfer, TransferKind
 from tests.support import wait_until
-from tests.transports.support import PATIENCE, GatewayCase, deaf_address, http_server, pattern
+from tests.transports.support import (
+    PATIENCE,
+    GatewayCase,
+    deaf_address,
+    http_server,
+    media_through,
+    pattern,
+)
 
 CANCEL_BOUND = 0.5  # seconds; the promise is 0.1, a loaded machine may need more
 LARGE = pattern(30_000_000)
@@ -35,6 +41,7 @@ class Matrix(_Base):
         self.alice = self.client("alice")
         self.event = threading.Event()
         self.destination = self.folder()
+        self.detour = self.entered(contextlib.ExitStack())
         self.kept: list[str] = []  # what the gateway should have afterwards
 
     def start(self) -> Transfer[Any]:
@@ -58,9 +65,8 @@ class Matrix(_Base):
         )
 
     def through(self, address: str) -> None:
-        """From now on media go through that web proxy."""
-        proxy = {"http_proxy": f"http://{address}", "no_proxy": ""}
-        self.entered(mock.patch.dict(os.environ, proxy))
+        """Until all is checked, Alice's media go through that web proxy."""
+        self.detour.enter_context(media_through(self.alice, address))
 
     def test_setting_the_event_ends_it(self) -> None:
         self.check(self.start(), self.event.set)
@@ -99,13 +105,10 @@ class Matrix(_Base):
         return list(self.destination.iterdir())
 
     def check_all_slots_are_free(self) -> None:
-        mock.patch.stopall()
-        with mock.patch.dict(os.environ, {"http_proxy": ""}):
-            client = self.alice if self.alice.uid else self.client("alice")
-            uploads = [
-                client.create_media_message_by_uploading(b"next") for _ in range(MAX_TRANSFERS)
-            ]
-            ids = {upload.result(PATIENCE).media_id for upload in uploads}
+        self.detour.close()
+        client = self.alice if self.alice.uid else self.client("alice")
+        uploads = [client.create_media_message_by_uploading(b"next") for _ in range(MAX_TRANSFERS)]
+        ids = {upload.result(PATIENCE).media_id for upload in uploads}
         self.assertEqual(len(ids), MAX_TRANSFERS)
         wait_until(
             lambda: self.stored() == sorted([*self.kept, *ids]),

@@ -22,6 +22,7 @@ from tests.transports.support import (
     GatewayProcess,
     deaf_address,
     http_server,
+    media_through,
     pattern,
 )
 
@@ -195,8 +196,7 @@ class StallTest(MediaCase):
         return self.impatient.create_media_message_by_uploading(DATA)
 
     def test_a_gateway_that_does_not_accept(self) -> None:
-        proxy = {"http_proxy": f"http://{self.entered(deaf_address())}", "no_proxy": ""}
-        with mock.patch.dict(os.environ, proxy):
+        with media_through(self.impatient, self.entered(deaf_address())):
             self.times_out(self.uploading)
 
     def test_an_upload_that_stalls_in_its_body(self) -> None:
@@ -290,7 +290,7 @@ class StrangeAnswerTest(MediaCase):
     def answered(self, status: int, headers: dict[str, str], body: bytes = b"") -> list[RtmError]:
         """What an upload and a download make of that answer to everything they ask."""
         address, self.asked = self.entered(http_server(status, headers, body))
-        with mock.patch.dict(os.environ, {"http_proxy": f"http://{address}", "no_proxy": ""}):
+        with media_through(self.alice, address):
             transfers = [self.upload(b"x" * 1000), self.alice.download_media("A" * 32)]
             errors = [transfer.exception(PATIENCE) for transfer in transfers]
         self.assertGreaterEqual(len(self.asked), 2)
