@@ -1,0 +1,140 @@
+"""Runs `python -m rtm_sync …` as a shell would, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support import RtmTestCase, wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 30.0
+SECRET = "a secret of tests, 32 bytes or more"
+_SERVING = re.compile(r"Serving (ws://\S+) with data in (.+)\. Stop with Ctrl-C\.\n")
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """The environment of a child: none of our settings but these, temporary files where we look."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("RTM_SYNC_")
+    }
+    ours = {"PYTHONPATH": str(REPOSITORY), "TMPDIR": tempfile.gettempdir()}
+    return inherited | ours | extra
+
+
+def with_pillow_plugin(folder: Path) -> dict[str, str]:
+    """Variables that let a child find this repository's Pillow plugin, installed or not."""
+    plugin = REPOSITORY / "plugins" / "rtm-sync-pillow"
+    metadata = folder / "rtm_sync_pillow-0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rtm-sync-pillow\nVersion: 0\n")
+    (metadata / "entry_points.txt").write_text("[rtm_sync]\npillow = rtm_sync_pillow\n")
+    return {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, plugin, folder)))}
+
+
+class Gateway:
+    """A `serve` that runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
+        self.process = process
+        self._out = out
+        self._err = err
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    @property
+    def url(self) -> str:
+        return self._announced(1)
+
+    @property
+    def data(self) -> str:
+        return self._announced(2)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self, within: float = PATIENCE) -> int:
+        """The exit status."""
+        return self.process.wait(within)
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.ended()
+
+    def _announced(self, group: int) -> str:
+        found = _SERVING.fullmatch(self.out)
+        assert found is not None, (self.out, self.err)
+        return found[group]
+
+
+class CommandTestCase(RtmTestCase):
+    """Commands run in `self.home`, which is removed."""
+
+    def setUp(self) -> None:
+        self.home = self.folder()
+
+    def command(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run to the end; a traceback is a failure whatever the test looks for."""
+        done = subprocess.run(
+            self._line(arguments),
+            cwd=self.home,
+            env=child_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertNotIn("Traceback", done.stdout + done.stderr)
+        return done
+
+    def printed(self, *arguments: object, **environment: str) -> str:
+        """The output of a command that succeeds without a complaint."""
+        done = self.command(*arguments, **environment)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    def refused(self, *arguments: object, status: int, **environment: str) -> str:
+        """The last line of what a command complains about."""
+        done = self.command(*arguments, **environment)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        complaint = done.stderr.splitlines()[-1]
+        self.assertTrue(complaint.startswith("Error: "), done.stderr)
+        return complaint.removeprefix("Error: ")
+
+    def serve(self, *arguments: object, **environment: str) -> Gateway:
+        """Start `serve` on a free port and wait until it says that it serves."""
+        folder = self.folder()
+        out, err = folder / "out", folder / "err"
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                self._line(("serve", *arguments)),
+                cwd=self.home,
+                env=child_environment(**({"RTM_SYNC_PORT": "0"} | environment)),
+                stdout=stdout,
+                stderr=stderr,
+            )
+        gateway = Gateway(process, out, err)
+        self.addCleanup(self._finish, gateway)
+        wait_until(lambda: gateway.out.endswith("\n") or process.poll() is not None, PATIENCE)
+        self.assertIsNone(process.poll(), gateway.err)
+        return gateway
+
+    def _finish(self, gateway: Gateway) -> None:
+        gateway.process.kill()
+        gateway.ended()
+        self.assertNotIn("Traceback", gateway.err)
+
+    @staticmethod
+    def _line(arguments: tuple[object, ...]) -> list[str]:
+        return [sys.executable, "-m", "rtm_sync", *map(str, arguments)]

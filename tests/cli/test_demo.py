@@ -1,0 +1,107 @@
+"""`rtm-sync demo`: the story it tells is true, with any photo, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+from tests.cli.support import REPOSITORY, CommandTestCase, with_pillow_plugin
+
+CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
+TRANSPORTS = ("gateway", "memory")
+WITHOUT_PLUGIN = {"RTM_SYNC_DISABLE_PLUGINS": "pillow"}
+_STEP = re.compile(r"^ +\d+\.\d ms  ([^:]+): (.+)$", re.MULTILINE)
+
+
+class DemoTest(CommandTestCase):
+    def steps(self, *arguments: object, **environment: str) -> dict[str, str]:
+        """What each step of a demo that works says."""
+        printed = self.printed("demo", *arguments, **(WITHOUT_PLUGIN | environment))
+        self.assertTrue(printed.endswith("All of it worked.\n"), printed)
+        self.assertEqual(list(self.home.iterdir()), [], "files in the current folder")
+        return dict(_STEP.findall(printed))
+
+    def small_file(self, name: str, data: bytes) -> Path:
+        path = self.folder() / name
+        path.write_bytes(data)
+        return path
+
+    def test_it_makes_a_photo_and_tells_the_whole_story_over_both_transports(self) -> None:
+        for transport in TRANSPORTS:
+            with self.subTest(transport):
+                steps = self.steps("--transport", transport)
+                size = steps["make a photo"].removeprefix("photo.jpg, ")
+                self.assertRegex(size, r"^\d,\d\d\d,\d\d\d bytes$")
+                self.assertEqual(steps["log in"], "alice and bob")
+                self.assertIn(f"{size}, 4000 × 3000, ", steps["upload the photo"])
+                self.assertEqual(steps["send it to bob"], "bob has it")
+                self.assertEqual(
+                    steps["send it to a channel"], "bob has it from the channel photos"
+                )
+                self.assertEqual(steps["download it"], size)
+                self.assertRegex(
+                    steps["compare checksums"], r"^the same bytes, sha256 [0-9a-f]{16}…$"
+                )
+                self.assertRegex(
+                    steps["cancel a large upload"],
+                    r"^UPLOAD_MEDIA_ERR_INTERRUPTED after [\d,]+ bytes$",
+                )
+                self.assertEqual("start a gateway" in steps, transport == "gateway")
+
+    def test_a_photo_of_ones_own_with_a_thumbnail_over_both_transports(self) -> None:
+        plugin = with_pillow_plugin(self.folder()) | {"RTM_SYNC_DISABLE_PLUGINS": ""}
+        digest = hashlib.sha256(CAT.read_bytes()).hexdigest()[:16]
+        for transport in TRANSPORTS:
+            with self.subTest(transport):
+                steps = self.steps(CAT, "--transport", transport, **plugin)
+                self.assertNotIn("make a photo", steps)
+                self.assertIn("30,985 bytes, 451 × 300, ", steps["upload the photo"])
+                self.assertRegex(steps["look at its thumbnail"], r"^[\d,]+ bytes, \d+ × \d+$")
+                self.assertEqual(steps["send it to bob"], "bob has it, thumbnail and all")
+                self.assertEqual(steps["compare checksums"], f"the same bytes, sha256 {digest}…")
+
+    def test_without_a_thumbnail_plugin_it_says_what_to_install_and_goes_on(self) -> None:
+        printed = self.printed("demo", CAT, "--transport", "memory", **WITHOUT_PLUGIN)
+        self.assertRegex(printed, "no thumbnail: .*pip install rtm-sync-pillow")
+        self.assertTrue(printed.endswith("All of it worked.\n"))
+
+    def test_a_photo_of_a_few_bytes_is_enough(self) -> None:
+        photo = self.small_file("[red]small.jpg", b"\xff\xd8\xff")
+        steps = self.steps(photo, "--transport", "memory")
+        self.assertEqual(steps["download it"], "3 bytes")
+        self.assertIn("UPLOAD_MEDIA_ERR_INTERRUPTED", steps["cancel a large upload"])
+
+    def test_what_is_no_photo_is_one_clear_line_and_a_failure(self) -> None:
+        missing = self.home / "missing.jpg"
+        self.assertEqual(
+            self.command("demo", missing).stderr,
+            f"Error: {missing} is no file; name a photo, or none to have one made.\n",
+        )
+        for photo, complaint in (
+            (missing, "is no file"),
+            (self.folder(), "is no file"),
+            (
+                self.small_file("[red]empty.jpg", b""),
+                r"^Could not upload the photo: .*\[red\]empty\.jpg is empty",
+            ),
+            (
+                self.small_file("large.jpg", bytes(31_457_281)),
+                "31,457,281 bytes; the limit is 31,457,280 bytes",
+            ),
+        ):
+            with self.subTest(photo.name):
+                self.assertRegex(self.refused("demo", photo, status=1), complaint)
+
+    def test_a_terminal_that_knows_only_ascii_is_no_reason_to_fail(self) -> None:
+        printed = self.printed("demo", CAT, "--transport", "memory", PYTHONIOENCODING="ascii")
+        self.assertIn("451 ? 300", printed)
+
+    def test_a_copy_with_an_awkward_name_is_a_photo_too(self) -> None:
+        photo = self.folder() / "mein Kätzchen & ich #1.jpg"
+        shutil.copy(CAT, photo)
+        self.assertEqual(self.steps(photo)["download it"], "30,985 bytes")
+
+    def test_an_unknown_transport_is_refused(self) -> None:
+        self.assertIn("'gateway', 'memory'", self.refused("demo", "--transport", "x", status=2))

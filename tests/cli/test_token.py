@@ -1,0 +1,78 @@
+"""`rtm-sync token`: what it prints is a token, and what makes none is refused in words."""
+
+from __future__ import annotations
+
+import time
+
+from rtm_sync import LoginError
+from rtm_sync.hub.tokens import JwtVerifier
+from tests.cli.support import SECRET, CommandTestCase
+
+APP = {"RTM_SYNC_APP_ID": "my-app", "RTM_SYNC_APP_SECRET": SECRET}
+
+
+class TokenTest(CommandTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.verifier = JwtVerifier("my-app", SECRET)
+
+    def lifetime(self, *arguments: object) -> float:
+        """Seconds that the printed token still lives, for alice."""
+        printed = self.printed("token", "alice", *arguments, **APP)
+        self.assertEqual(printed.count("\n"), 1)
+        return self.verifier.verify(printed.strip(), "alice").expires_at - time.time()
+
+    def test_a_token_lets_its_user_in_for_an_hour(self) -> None:
+        self.assertAlmostEqual(self.lifetime(), 3600, delta=10)
+
+    def test_the_lifetime_is_an_option(self) -> None:
+        self.assertAlmostEqual(self.lifetime("--ttl", 86_400), 86_400, delta=10)
+
+    def test_options_and_variables_make_the_same_token(self) -> None:
+        options = ("--app-id", "my-app", "--app-secret", SECRET)
+        printed = self.printed("token", "alice", *options)
+        self.assertGreater(self.verifier.verify(printed.strip(), "alice").expires_at, time.time())
+
+    def test_a_token_is_for_one_user_and_one_app(self) -> None:
+        token = self.printed("token", "alice", **APP).strip()
+        with self.assertRaisesRegex(LoginError, "INVALID_TOKEN"):
+            self.verifier.verify(token, "bob")
+        with self.assertRaisesRegex(LoginError, "INVALID_APP_ID"):
+            JwtVerifier("other-app", SECRET).verify(token, "alice")
+
+    def test_a_uid_with_a_space_is_a_uid(self) -> None:
+        token = self.printed("token", "alice in town", **APP).strip()
+        self.assertGreater(self.verifier.verify(token, "alice in town").expires_at, time.time())
+
+    def test_what_makes_no_token_is_refused_in_words(self) -> None:
+        for arguments, changed, complaint in (
+            ((), {}, "Missing argument 'UID'"),
+            (("alice", "bob"), {}, r"unexpected extra argument \(bob\)"),
+            (("",), {}, "UID is empty; it needs 1 to 64"),
+            (("a/b",), {}, "UID 'a/b' contains '/'; allowed are"),
+            (("a" * 65,), {}, "UID has 65 characters; the limit is 64"),
+            (("alice", "--app-id", "x" * 65), {}, "app_id has 65 characters"),
+            (("alice",), {"RTM_SYNC_APP_SECRET": "short"}, "has 5 bytes; HS256 needs at least 32"),
+            (("alice", "--ttl", 0), {}, "--ttl is 0; it must be at least 1 second"),
+            (("alice", "--ttl", -60), {}, "--ttl is -60; it must be at least 1 second"),
+            (("alice", "--ttl", "inf"), {}, "--ttl is inf; it must be at least 1 second"),
+            (("alice", "--ttl", "nan"), {}, "--ttl is nan; it must be at least 1 second"),
+            (("alice", "--ttl", "soon"), {}, "'--ttl': 'soon' is not a valid float"),
+        ):
+            with self.subTest(arguments=arguments, **changed):
+                refusal = self.refused("token", *arguments, status=2, **(APP | changed))
+                self.assertRegex(refusal, complaint)
+
+    def test_the_app_and_its_secret_are_needed(self) -> None:
+        for missing, option in (
+            ("RTM_SYNC_APP_ID", "--app-id"),
+            ("RTM_SYNC_APP_SECRET", "--app-secret"),
+        ):
+            given = {name: value for name, value in APP.items() if name != missing}
+            with self.subTest(missing):
+                self.assertIn(option, self.refused("token", "alice", status=2, **given))
+
+    def test_a_refusal_never_repeats_the_secret(self) -> None:
+        done = self.command("token", "alice", RTM_SYNC_APP_ID="a", RTM_SYNC_APP_SECRET="hush-hush")
+        self.assertEqual(done.returncode, 2)
+        self.assertNotIn("hush-hush", done.stdout + done.stderr)

@@ -1,0 +1,454 @@
+"""The documents do what they say: code runs, frames decode, commands exist, links lead on."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import importlib
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+import unittest
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+from enum import IntEnum
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import websocket
+from PIL import Image
+
+import rtm_sync
+import rtm_sync.testing
+from rtm_sync import RtmChannel, RtmClient, RtmError
+from rtm_sync.cli.commands import rtm_sync as command_line
+from rtm_sync.errors import ERROR_FAMILIES
+from rtm_sync.gateway.config import GatewayConfig, load_config
+from rtm_sync.protocol import (
+    EVENTS,
+    REQUESTS,
+    Call,
+    Failure,
+    Notice,
+    Reply,
+    Request,
+    decode,
+    decode_result,
+    encode_call,
+    encode_failure,
+    encode_notice,
+    encode_reply,
+)
+from rtm_sync.transports.base import Listener
+from tests.cli.support import REPOSITORY, child_environment, with_pillow_plugin
+from tests.support import RtmTestCase, local_gateway, wait_until
+
+CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
+DOCS = REPOSITORY / "docs"
+READMES = (REPOSITORY / "README.md", REPOSITORY / "README.zh-CN.md")
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "plugins/*/*.md", "tests/data/*.md")
+    for path in REPOSITORY.glob(pattern)
+)
+EXAMPLE_URL = "ws://127.0.0.1:8765"
+PATIENCE = 60.0
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`")
+
+
+class Block(NamedTuple):
+    """A fenced block of a document."""
+
+    language: str
+    text: str
+    line: int
+
+    def without_comments(self) -> str:
+        return "\n".join(re.sub(r"\s*(?<!\S)#.*", "", line) for line in self.text.splitlines())
+
+
+def blocks(document: Path, *languages: str) -> list[Block]:
+    text = document.read_text()
+    return [
+        Block(found[1], found[2], text.count("\n", 0, found.start()) + 2)
+        for found in _BLOCK.finditer(text)
+        if not languages or found[1] in languages
+    ]
+
+
+def run_block(document: Path, block: Block, names: dict[str, object]) -> None:
+    """Run a block; a traceback shows the document's own line."""
+    source = "\n" * (block.line - 1) + block.text
+    exec(compile(source, str(document), "exec"), names)
+
+
+def with_gateway(code: str, url: str) -> str:
+    """The code, with the gateway that runs in the place of the example's."""
+    return code.replace(EXAMPLE_URL, url)
+
+
+class LanguageTest(unittest.TestCase):
+    def test_every_block_is_of_a_kind_that_is_checked_or_cannot_be(self) -> None:
+        checked = {"python", "sh", "json", "toml", "http"}
+        pictures = {"text"}
+        for document in DOCUMENTS:
+            with self.subTest(document.name):
+                kinds = {block.language for block in blocks(document)}
+                self.assertLessEqual(kinds, checked | pictures)
+        ours = (document for document in DOCUMENTS if document.parent in (REPOSITORY, DOCS))
+        with_python = {document for document in ours if blocks(document, "python")}
+        self.assertEqual(with_python, {*READMES, DOCS / "guide.md", DOCS / "quickstart.md"})
+
+
+class ReadmeTest(RtmTestCase):
+    def run_script(self, code: str, folder: Path, **environment: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=folder,
+            env=child_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    def test_the_script_without_a_server_prints_what_it_says(self) -> None:
+        for readme in READMES:
+            with self.subTest(readme.name):
+                printed = self.run_script(blocks(readme, "python")[0].text, self.folder())
+                self.assertIn("alice sends RtmFileMessage(", printed)
+                self.assertIn("has_peer_received=True", printed)
+                self.assertIn("b'any bytes, a path or a file'", printed)
+
+    def test_the_two_clients_find_each_other_in_any_order(self) -> None:
+        for readme in READMES:
+            _, bob, alice = (block.text for block in blocks(readme, "python"))
+            with self.subTest(readme.name), local_gateway() as url:
+                home, plugin = self.folder(), with_pillow_plugin(self.folder())
+                (home / "alice").mkdir()
+                (home / "bob").mkdir()
+                (home / "alice" / "cat.jpg").write_bytes(CAT.read_bytes())
+                self.run_script(with_gateway(alice, url), home / "alice", **plugin)
+                printed = self.run_script(with_gateway(bob, url), home / "bob")
+                self.assertEqual(printed, "cat.jpg\n")
+                self.assertEqual((home / "bob" / "cat.jpg").read_bytes(), CAT.read_bytes())
+
+    def test_both_languages_have_the_same_commands_and_the_same_code(self) -> None:
+        english, chinese = (
+            [(block.language, block.without_comments()) for block in blocks(readme)]
+            for readme in READMES
+        )
+        self.assertEqual(english, chinese)
+
+    def test_both_languages_name_the_same_things_and_lead_to_the_same_places(self) -> None:
+        texts = [_BLOCK.sub("", readme.read_text()) for readme in READMES]
+        self.assertEqual(*(Counter(_CODE.findall(text)) for text in texts))
+        each_other = {readme.name for readme in READMES}
+        self.assertEqual(*(set(_LINK.findall(text)) - each_other for text in texts))
+        self.assertEqual(*(re.findall(r"^#+ ", text, re.MULTILINE) for text in texts))
+
+
+class CommandTest(RtmTestCase):
+    def lines(self) -> Iterator[str]:
+        """Every line of every document that a shell would run."""
+        for document in DOCUMENTS:
+            for block in blocks(document, "sh"):
+                yield from block.without_comments().splitlines()
+            outside = _BLOCK.sub("", document.read_text())
+            yield from (code for code in _CODE.findall(outside) if code.startswith("rtm-sync "))
+
+    def test_every_command_and_option_in_the_documents_exists(self) -> None:
+        seen = set()
+        for line in self.lines():
+            for words in map(shlex.split, filter(None, line.split("&&"))):
+                if Path(words[0]).name != "rtm-sync":
+                    continue
+                with self.subTest(line):
+                    self.assertIn(words[1], command_line.commands)
+                    command = command_line.commands[words[1]]
+                    options = {name for item in command.params for name in item.opts}
+                    used = {word for word in words[2:] if word.startswith("--")}
+                    self.assertLessEqual(used, options)
+                    seen.add(words[1])
+        self.assertEqual(seen, set(command_line.commands))
+
+    def test_the_two_commands_install_what_is_there(self) -> None:
+        extras = set(re.findall(r"^(\w+) =$", (REPOSITORY / "setup.cfg").read_text(), re.MULTILINE))
+        for line in self.lines():
+            for extra in re.findall(r'"\.\[([\w,]+)\]"', line):
+                with self.subTest(line):
+                    self.assertLessEqual(set(extra.split(",")), extras)
+            for folder in re.findall(r"\./plugins/[\w-]+", line):
+                with self.subTest(line):
+                    self.assertTrue((REPOSITORY / folder / "setup.cfg").is_file())
+
+    def test_the_table_of_settings_is_complete_and_its_defaults_are_true(self) -> None:
+        text = (DOCS / "quickstart.md").read_text()
+        rows = re.findall(r"^\| `(--[\w-]+)` \| `(\w+)` \| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
+        self.assertEqual({row[2] for row in rows}, {item.name for item in fields(GatewayConfig)})
+        for option, variable, name, default in rows:
+            with self.subTest(name):
+                self.assertEqual(option, "--" + name.replace("_", "-"))
+                self.assertEqual(variable, "RTM_SYNC_" + name.upper())
+                real = str(getattr(GatewayConfig(), name)).removesuffix(".0")
+                shown = _CODE.match(default) if real else None
+                self.assertEqual(shown[1] if shown else "", real)
+
+    def test_the_example_of_a_file_is_one(self) -> None:
+        [block] = blocks(DOCS / "quickstart.md", "toml")
+        path = self.folder() / "gateway.toml"
+        path.write_text(block.text)
+        config = load_config(path, {}, {})
+        self.assertFalse(config.is_open)
+        self.assertEqual((config.host, config.app_id), ("0.0.0.0", "my-app"))
+
+
+class GuideTest(RtmTestCase):
+    def web(self, folder: Path) -> str:
+        """Serve a folder by HTTP; returns its address."""
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+        handler = partial(Handler, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    def pillow_plugin(self) -> object:
+        """This repository's plugin, installed or not."""
+        folder = str(REPOSITORY / "plugins" / "rtm-sync-pillow")
+        sys.path.append(folder)
+        self.addCleanup(sys.path.remove, folder)
+        return importlib.import_module("rtm_sync_pillow")
+
+    def run_guide(self, url: str) -> tuple[dict[str, Any], list[BaseException]]:
+        """Run all of it in order; returns its names, and what its handlers raised."""
+        errors: list[BaseException] = []
+        folder = self.folder()
+        with Image.open(CAT) as cat:
+            cat.resize((640, 480)).save(folder / "cat.jpg")
+        names: dict[str, Any] = {"folder": folder, "web": self.web(folder)}
+        plugins = (self.pillow_plugin(),)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            for uid in ("alice", "bob"):
+                client = RtmClient("g", url=url, plugins=plugins, on_handler_error=errors.append)
+                names[uid] = stack.enter_context(client)
+                client.login(uid)
+            for block in blocks(DOCS / "guide.md", "python"):
+                run_block(DOCS / "guide.md", block, names)
+            # What it registered does what its words say, too.
+            names["alice"].send_message_to_peer(names["message"], "bob")
+            wait_until((names["inbox"] / "cat.jpg").is_file, PATIENCE)
+        return names, errors
+
+    def test_every_snippet_runs_in_order_over_both_transports(self) -> None:
+        for url in ("memory://guide", self.entered(local_gateway())):
+            with self.subTest(url.partition(":")[0]):
+                names, errors = self.run_guide(url)
+                self.assertEqual(errors, [])
+                self.assertEqual(len(names["uploads"]), 30)
+                self.assertEqual(
+                    sorted(path.name for path in names["folder"].iterdir()),
+                    ["cat (1).jpg", "cat.jpg", "copy.jpg", "inbox", "saved.jpg", "stream"],
+                )
+
+    def test_the_quick_start_runs(self) -> None:
+        snippets = blocks(DOCS / "quickstart.md", "python")
+        for block in snippets:
+            names: dict[str, Any] = {}
+            run_block(DOCS / "quickstart.md", block, names)
+            self.assertEqual(names["message"].text, "hello")
+        self.assertEqual(len(snippets), 1)
+
+
+class ProtocolTest(RtmTestCase):
+    PROTOCOL = DOCS / "protocol.md"
+
+    def frames(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for block in blocks(self.PROTOCOL, "json"):
+            for line in block.text.splitlines():
+                yield line, json.loads(line)
+
+    def encoded(self, line: str, calls: dict[int, Request[Any]]) -> str:
+        """The frame as our own codec writes it; `calls` are those that wait for an answer."""
+        frame = decode(line)
+        if isinstance(frame, Call):
+            calls[frame.id] = frame.request
+            return encode_call(frame.id, frame.request)
+        if isinstance(frame, Notice):
+            return encode_notice(frame.event)
+        if isinstance(frame, Reply):
+            return encode_reply(frame.id, decode_result(calls[frame.id].RESULT, frame.result))
+        self.assertIsInstance(frame, Failure)
+        self.assertIsInstance(frame.error, RtmError)
+        return encode_failure(frame.id, frame.error)
+
+    def assert_within(self, shown: object, real: object) -> None:
+        """What is shown is there; what may be left out may be missing."""
+        if isinstance(shown, dict) and isinstance(real, dict):
+            self.assertLessEqual(shown.keys(), real.keys())
+            for name, value in shown.items():
+                self.assert_within(value, real[name])
+        else:
+            self.assertEqual(shown, real)
+
+    def test_every_frame_is_one_and_says_nothing_that_is_not_read(self) -> None:
+        calls: dict[int, Request[Any]] = {}
+        for line, shown in self.frames():
+            with self.subTest(line):
+                self.assert_within(shown, json.loads(self.encoded(line, calls)))
+
+    def test_every_method_has_an_example(self) -> None:
+        shown = {frame["method"] for _, frame in self.frames() if "method" in frame}
+        self.assertEqual(shown, {*REQUESTS, *EVENTS})
+
+    def test_the_tables_name_every_method_and_all_its_parameters(self) -> None:
+        text = self.PROTOCOL.read_text()
+        rows = {
+            method: row
+            for row in re.findall(r"^\| (`.+) \|$", text, re.MULTILINE)
+            for method in _CODE.findall(row.partition(" | ")[0])
+        }
+        for method in ("send_message_to_peer", "send_channel_message", "channel_message"):
+            kind: type[Any] = {**REQUESTS, **EVENTS}[method]
+            with self.subTest(method):
+                shown = _CODE.findall(rows[method].split(" | ")[1])
+                self.assertEqual(sorted(shown), sorted(item.name for item in fields(kind)))
+        for method, request in REQUESTS.items():
+            if method in rows:
+                with self.subTest(method):
+                    self.assertIn(f"`{request.ERROR.__name__}`", rows[method])
+
+    def test_every_error_in_the_table_has_the_number_it_says(self) -> None:
+        table = self.PROTOCOL.read_text().partition("names and numbers the hub sends")[2]
+        rows = re.findall(r"^\| `(\w+Error)` \| (.+) \|$", table, re.MULTILINE)
+        self.assertGreater(len(rows), 6)
+        for family, listed in rows:
+            codes: type[IntEnum] = ERROR_FAMILIES[family].Code
+            known = {code.name: code.value for code in codes}
+            prefix = ""
+            for name, number in re.findall(r"`(\w+)` (\d+)", listed):
+                prefix = prefix or name.partition("_ERR_")[0] + "_ERR"  # the first name is whole
+                with self.subTest(family, name=name):
+                    self.assertIn(int(number), (known.get(name), known.get(prefix + name)))
+
+    def test_a_stranger_with_a_websocket_and_http_can_follow_it(self) -> None:
+        url = self.entered(local_gateway())
+        login, answer = (frame for _, frame in list(self.frames())[:2])
+        socket = websocket.create_connection(f"{url}/v1/signalling", timeout=PATIENCE)
+        self.addCleanup(socket.shutdown)
+        socket.send(json.dumps(login))
+        real = json.loads(socket.recv())
+        self.assertEqual(real["result"].keys(), answer["result"].keys())
+        self.assertEqual(
+            real["result"] | {"session": ""}, answer["result"] | {"session": ""}, "but the secret"
+        )
+        token = real["result"]["session"]
+        upload, created, downloaded = (block.text for block in blocks(self.PROTOCOL, "http"))
+        head, _, body = upload.partition("\n\n")
+        status, headers, _ = self.exchange(url, head.replace("kX…", token), body.strip())
+        self.assert_answer(
+            created, status, headers, {"Location", "Upload-Expires", "Rtm-Expires-At"}
+        )
+        media_id = headers["Location"].rpartition("/")[2]
+        self.assertEqual(len(media_id), len(self.header(created, "Location").rpartition("/")[2]))
+        get = f"GET /v1/media/{media_id} HTTP/1.1\nAuthorization: Bearer {token}"
+        status, headers, content = self.exchange(url, get)
+        self.assert_answer(downloaded, status, headers, {"Rtm-Expires-At"})
+        self.assertEqual(content, b"hello")
+        week = float(headers["Rtm-Expires-At"]) - time.time()
+        self.assertAlmostEqual(week, 7 * 24 * 3600, delta=60)
+
+    @staticmethod
+    def exchange(url: str, head: str, body: str = "") -> tuple[str, dict[str, str], bytes]:
+        """Send a request as it is written; returns status line, headers and body."""
+        request, *lines = head.splitlines()
+        method, path, _ = request.split(" ")
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            headers = dict(line.split(": ", 1) for line in lines)
+            connection.request(method, path, body or None, headers)
+            response = connection.getresponse()
+            line = f"HTTP/1.1 {response.status} {response.reason}"
+            return line, dict(response.getheaders()), response.read()
+
+    @staticmethod
+    def header(answer: str, name: str) -> str:
+        return next(line for line in answer.splitlines() if line.startswith(name)).split(": ")[1]
+
+    def assert_answer(
+        self, shown: str, status: str, headers: dict[str, str], varying: set[str]
+    ) -> None:
+        first, *lines = shown.splitlines()
+        self.assertEqual(status, first)
+        for line in lines:
+            name, value = line.split(": ", 1)
+            with self.subTest(name):
+                self.assertIn(name, headers)
+                if name not in varying:
+                    self.assertEqual(headers[name], value)
+
+
+class LinkTest(unittest.TestCase):
+    def test_every_relative_link_leads_to_a_file(self) -> None:
+        found = 0
+        for document in DOCUMENTS:
+            for link in _LINK.findall(_BLOCK.sub("", document.read_text())):
+                if "://" in link or link.startswith(("#", "mailto:")):
+                    continue
+                found += 1
+                with self.subTest(f"{document.name}: {link}"):
+                    self.assertTrue((document.parent / link.partition("#")[0]).exists())
+        self.assertGreater(found, 10)
+
+    def test_the_index_lists_every_document(self) -> None:
+        listed = (DOCS / "index.md").read_text().partition(":maxdepth:")[2].split()
+        documents = {path.stem for path in DOCS.glob("*.md")} - {"index"}
+        self.assertLessEqual(documents, set(listed))
+        for name in listed[1:-1]:
+            self.assertIn(name, documents)
+
+
+class ReferenceTest(unittest.TestCase):
+    TEXT = (DOCS / "reference.md").read_text()
+
+    def test_every_public_name_is_in_the_reference(self) -> None:
+        listed = re.findall(r"^\.\. (?:auto)?(?:class|data|function):: ([\w.]+)", self.TEXT, re.M)
+        listed += re.findall(r"\w+", " ".join(re.findall(r":members: (.+)", self.TEXT)))
+        names = {name.rpartition(".")[2] for name in listed}
+        public = {*rtm_sync.__all__, *rtm_sync.testing.__all__} - {"__version__"}
+        self.assertEqual(public - names, set())
+
+    def test_every_public_method_of_clients_and_channels_is_in_the_reference(self) -> None:
+        for kind in (RtmClient, RtmChannel):
+            with self.subTest(kind.__name__):
+                listed = re.search(rf"autoclass:: {kind.__name__}\n +:members: (.+)", self.TEXT)
+                assert listed is not None
+                public = {
+                    name
+                    for name, value in vars(kind).items()
+                    if not name.startswith("_")
+                    and not hasattr(Listener, name)  # for transports
+                    and (callable(value) or isinstance(value, property))
+                }
+                self.assertEqual(public, set(listed[1].split(", ")))
