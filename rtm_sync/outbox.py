@@ -42,6 +42,11 @@ class Outbox:
         """Frames that `take` would still give."""
         return len(self._frames) - self._taken
 
+    @property
+    def unacknowledged(self) -> tuple[str, ...]:
+        """The frames that wait, the oldest first."""
+        return tuple(self._frames)
+
     def push(self, frame: str) -> None:
         """Append a frame.
 

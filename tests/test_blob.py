@@ -348,6 +348,7 @@ class _Site(BaseHTTPRequestHandler):
     def answer(self, body: bytes = b"", status: int = 200, **headers: str) -> None:
         self.send_response(status)
         headers.setdefault("Content-Length", str(len(body)))
+        headers.setdefault("Connection", "close")  # said, or a redirect may be asked for on it
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()

@@ -123,13 +123,13 @@ class Media:
         session = self._session(request, UploadMediaError)
         spec = _upload_spec(request)
         carries_body = request.can_read_body and request.content_type == OFFSET_STREAM
-        upload = await self._hub.begin_upload(session, spec)
+        upload = await self._hub.media.begin_upload(session, spec)
         if carries_body and upload.offset == 0 and not upload.complete:
             try:
                 await self._append(request, session, upload)
-            except _TusError:
+            except (RtmError, _TusError):
                 if spec.key is None:  # nobody else will ever know its address
-                    await self._hub.drop_upload(session, upload)
+                    await self._hub.media.drop_upload(upload)
                 raise
         else:
             await upload.current_offset()  # take over from a dead connection
@@ -155,7 +155,7 @@ class Media:
         upload = self._upload(session, request)
         if upload.info is not None:
             raise _TusError(403, "The upload is complete; its medium ends with its seven days.")
-        await self._hub.drop_upload(session, upload)
+        await self._hub.media.drop_upload(upload)
         return web.Response(status=204)
 
     async def _append(self, request: web.Request, session: Session, upload: Upload) -> None:
@@ -176,9 +176,10 @@ class Media:
 
         touch()
         try:
-            with _StallGuard(request, upload):
-                upload.on_abort = lambda: _hang_up(request)
-                await upload.append(request.content.readany, left, checksum, touch)
+            async with self._hub.media.slot(session, UploadMediaError):
+                with _StallGuard(request, upload):
+                    upload.on_abort = lambda: _hang_up(request)
+                    await upload.append(request.content.readany, left, checksum, touch)
         except ChecksumMismatch:
             raise _TusError(_CHECKSUM_MISMATCH, "The chunk's checksum does not match.") from None
         except (ConnectionError, ClientError, web.RequestPayloadError) as error:
@@ -190,16 +191,13 @@ class Media:
     async def _progress(self, session: Session, upload: Upload, status: int) -> web.Response:
         headers = {"Upload-Offset": str(upload.offset)}
         if upload.complete:
-            info = await self._hub.complete_upload(session, upload)
+            info = await self._hub.media.complete_upload(upload)
             headers |= _info_headers(info)
         headers["Upload-Expires"] = self._expires(upload)
         return web.Response(status=status, headers=headers)
 
     def _expires(self, upload: Upload) -> str:
-        if upload.info is not None:
-            return formatdate(upload.info.expires_at, usegmt=True)
-        left = upload.touched_at + self._hub.limits.upload_idle
-        return formatdate(self._hub.wall_time(left), usegmt=True)
+        return formatdate(self._hub.media.ends_at(upload), usegmt=True)
 
     # -- downloads --
 
@@ -210,9 +208,9 @@ class Media:
 
     async def _upload_state(self, request: web.Request) -> web.Response:
         session = self._session(request, UploadMediaError)
-        upload = self._hub.upload(session, request.match_info["media_id"])
+        upload = self._hub.media.upload(session, request.match_info["media_id"])
         if upload is None:
-            info = await self._hub.stored_media(session, request.match_info["media_id"])
+            info = await self._hub.media.stored_media(session, request.match_info["media_id"])
             offset = length = info.size
             expires = formatdate(info.expires_at, usegmt=True)
         else:
@@ -230,8 +228,8 @@ class Media:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         try:
             session = self._session(request, DownloadMediaError)
-            info = await self._hub.stored_media(session, request.match_info["media_id"])
-            async with self._hub.download_slot(session) as store:
+            info = await self._hub.media.stored_media(session, request.match_info["media_id"])
+            async with self._hub.media.slot(session, DownloadMediaError) as store:
                 return await self._send(request, info, store)
         except RtmError as error:
             return _failure(error)
@@ -259,7 +257,7 @@ class Media:
             await response.prepare(request)
             return response
         try:
-            file = await self._hub.storage.run(store.open, info.media_id)
+            file = await self._hub.media.storage.run(store.open, info.media_id)
         except FileNotFoundError:
             raise DownloadMediaError.named(
                 "NOT_EXIST", f"The medium {info.media_id} is gone from the store."
@@ -269,7 +267,7 @@ class Media:
             file.seek(start)
             left = stop - start
             while left > 0:
-                data = await self._hub.storage.run(file.read, min(_DOWNLOAD_CHUNK, left))
+                data = await self._hub.media.storage.run(file.read, min(_DOWNLOAD_CHUNK, left))
                 if not data:
                     break
                 left -= len(data)
@@ -293,7 +291,7 @@ class Media:
         return session
 
     def _upload(self, session: Session, request: web.Request) -> Upload:
-        upload = self._hub.upload(session, request.match_info["media_id"])
+        upload = self._hub.media.upload(session, request.match_info["media_id"])
         if upload is None:
             raise _TusError(404, "This session has no such upload; it was given up or expired.")
         return upload

@@ -124,7 +124,7 @@ class Signalling:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(
             max_msg_size=FRAME_LIMIT,
             timeout=_CLOSE_DEADLINE,
@@ -134,7 +134,7 @@ class Signalling:
         try:
             await socket.prepare(request)
         except ConnectionError:  # the client is gone already
-            return socket
+            return web.Response(status=400)
         transport = request.transport
         if transport is None:
             return socket  # the client is gone already

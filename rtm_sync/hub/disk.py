@@ -1,7 +1,8 @@
 """Blobs as files, named by media id under two-character folders.
 
-A blob is written to `<id>.part`, made durable (`fsync`) and renamed, so a file without that ending
-is always whole. Parts left by a killed process are removed when the store opens.
+A blob is written to `<id>.part`, made durable (`fsync`) and renamed, so a file without an ending is
+always whole. Beside it stands `<id>.note` until the blob is recorded: what a killed process left
+can be taken up from it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from .media import MediaStore, MediaWriter
+from .media import Fragment, MediaStore, MediaWriter
 
 _PART = ".part"
+_NOTE = ".note"
 
 
 class DiskMediaStore(MediaStore):
@@ -24,36 +26,59 @@ class DiskMediaStore(MediaStore):
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for part in self._folder.glob(f"*/*{_PART}"):
-            part.unlink(missing_ok=True)
+            if not part.with_suffix(_NOTE).exists():  # nobody could say what it was to become
+                part.unlink(missing_ok=True)
 
     @classmethod
     def from_url(cls, url: str) -> DiskMediaStore:
         """The store of `disk:///absolute/folder` or `disk:relative/folder`."""
         return cls(unquote(urlsplit(url).path))
 
-    def create(self, media_id: str) -> MediaWriter:
+    def create(self, media_id: str, note: str) -> MediaWriter:
         path = self._path(media_id)
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        return _DiskWriter(path)
+        path.with_name(media_id + _NOTE).write_text(note, "utf-8")
+        return _DiskWriter(path, "xb")
 
     def open(self, media_id: str) -> BinaryIO:
         return self._path(media_id).open("rb")
 
     def delete(self, media_id: str) -> None:
-        self._path(media_id).unlink(missing_ok=True)
+        for ending in ("", _PART, _NOTE):
+            path = self._path(media_id)
+            path.with_name(path.name + ending).unlink(missing_ok=True)
 
-    def local_path(self, media_id: str) -> Path | None:
-        return self._path(media_id)
+    def fragments(self) -> list[Fragment]:
+        found = []
+        for note in self._folder.glob(f"*/*{_NOTE}"):
+            whole = note.with_suffix("")
+            part = note.with_suffix(_PART)
+            file = whole if whole.exists() else part
+            if file.exists():
+                text = note.read_text("utf-8", "replace")
+                found.append(Fragment(whole.name, text, file.stat().st_size, file is whole))
+            else:
+                note.unlink(missing_ok=True)
+        return found
+
+    def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:
+        path = self._path(media_id)
+        writer = _DiskWriter(path, "r+b")
+        return writer, path.with_name(path.name + _PART).open("rb")
+
+    def settle(self, media_id: str) -> None:
+        self._path(media_id).with_name(media_id + _NOTE).unlink(missing_ok=True)
 
     def _path(self, media_id: str) -> Path:
         return self._folder / media_id[:2] / media_id
 
 
 class _DiskWriter(MediaWriter):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: str) -> None:
         self._path = path
         self._part = path.with_name(path.name + _PART)
-        self._file = self._part.open("xb", buffering=0)
+        self._file = self._part.open(mode, buffering=0)
+        self._file.seek(0, os.SEEK_END)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
@@ -75,7 +100,11 @@ class _DiskWriter(MediaWriter):
             os.close(folder)
 
     def abort(self) -> None:
+        self.suspend()
+        for path in (self._part, self._path.with_name(self._path.name + _NOTE)):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def suspend(self) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
-        with contextlib.suppress(OSError):
-            self._part.unlink(missing_ok=True)

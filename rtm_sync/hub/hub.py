@@ -10,23 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import (
     ChannelMessageError,
-    DownloadMediaError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
     LoginErrorCode,
     PeerMessageError,
     RtmError,
-    UploadMediaError,
 )
 from ..protocol import (
     PROTOCOL_VERSION,
@@ -42,7 +38,6 @@ from ..protocol import (
     Login,
     LoginResult,
     Logout,
-    MediaInfo,
     MessageFromPeer,
     Notice,
     PeerMessageSendResult,
@@ -62,21 +57,19 @@ from ..protocol import (
     message_id_problem,
 )
 from .engine import ChannelEvent, Delivery, Engine, HistoryEntry, OfflineMessage
+from .library import MediaLibrary
 from .limits import KeyedWindows, Limits
 from .media import MediaStore
 from .once import OnceOnly
 from .session import Connection, Session
-from .storage import StorageThreads
 from .tokens import TokenVerifier
-from .uploads import Upload, UploadSpec
 
 T = TypeVar("T")
 
 _ACKNOWLEDGE_EVERY = 32
-_SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
-_SWEEP_INTERVAL = 3600.0
+_SWEEP_INTERVAL = 60.0
+_MEDIA_SWEEP_ROUNDS = 60
 _STOP_PATIENCE = 5.0
-_MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
 logger = logging.getLogger(__name__)
 
@@ -103,20 +96,17 @@ class Hub:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.limits = limits or Limits()
+        self.media = MediaLibrary(engine, media_store, self.limits, now)
         self._engine = engine
-        self._store = media_store
         self._verifiers = verifiers
         self._now = now
         self._sessions: dict[str, Session] = {}
         self._users: dict[tuple[str, str], Session] = {}
         self._channels: dict[tuple[str, str], dict[Session, None]] = {}
-        self._uploads: dict[str, Upload] = {}
-        self._uploads_by_key: dict[tuple[str, str], Upload] = {}
         self._sends = OnceOnly(self.limits.duplicate_window, self.limits.remembered_sends)
         self._login_rate = KeyedWindows(self.limits.logins)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.Task[None] | None = None
-        self.storage = StorageThreads()
         self._handlers: dict[type[Request[Any]], Callable[[Session, Any], Coroutine[Any, Any, Any]]]
         self._handlers = {
             SendMessageToPeer: self._send_message_to_peer,
@@ -131,6 +121,7 @@ class Hub:
     async def start(self) -> None:
         """Start the engine and the sweeping of what has expired."""
         await self._engine.start(self)
+        await self.media.start()
         self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
 
     def disconnect_all(self) -> None:
@@ -150,9 +141,8 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.media.stop()
         await self._engine.stop()
-        await self.storage.run(self._store.close)
-        self.storage.close()
 
     async def _finish_tasks(self) -> None:
         """What sessions and uploads leave to be done, such as deleting fragments."""
@@ -231,6 +221,7 @@ class Hub:
 
     def end(self, session: Session) -> None:
         """Log the session out."""
+        self._drop_uploads(session)
         self._end(session)
 
     def session(self, session_id: str) -> Session | None:
@@ -264,7 +255,7 @@ class Hub:
             self._spawn(self._answer(session, frame))
         elif isinstance(frame, Notice):
             if isinstance(frame.event, CancelUpload):
-                self._spawn(self._cancel_upload(session, frame.event.key))
+                self._spawn(self.media.cancel_upload(session, frame.event.key))
         elif frame.id is not None:
             session.answer(frame.id, accepted=not isinstance(frame, Failure))
         if session.received - session.acknowledged >= _ACKNOWLEDGE_EVERY:
@@ -323,14 +314,17 @@ class Hub:
         if connection is not None and reason is not None:
             connection.send_now(encode_notice(SessionEnded(reason)))
             connection.close(4001, reason.name)
+            self._drop_uploads(session)  # its client ends them; one that was killed may resume
         session.end()
         if self._users.get((session.app_id, session.uid)) is session:
             del self._users[session.app_id, session.uid]
         for channel_id in session.channels:
             self._forget_member(session, channel_id)
-        for upload in [item for item in self._uploads.values() if item.owner == session.id]:
-            self._spawn(self._drop_upload(upload))
         self._spawn(self._leave_engine(session))
+
+    def _drop_uploads(self, session: Session) -> None:
+        for upload in self.media.unfinished_uploads(session):
+            self._spawn(self.media.drop_upload(upload))
 
     async def _leave_engine(self, session: Session) -> None:
         try:
@@ -383,7 +377,7 @@ class Hub:
             reply = encode_failure(call.id, request.ERROR.named("FAILURE", "Internal error."))
         connection = session.connection
         if isinstance(request, Logout) and connection is not None:
-            self._end(session)
+            self.end(session)
             connection.send_now(reply)  # its outbox has ended with the session
             connection.close(1000, "logged out")
         else:
@@ -529,167 +523,26 @@ class Hub:
         entry = HistoryEntry(session.uid, destination, is_channel, message)
         await self._engine.store_history(session.app_id, entry, self.limits.retention)
 
-    # -- media --
-
-    async def begin_upload(self, session: Session, spec: UploadSpec) -> Upload:
-        """Begin an upload, or find the one the session began under the same key.
-
-        Raises:
-            UploadMediaError: empty, too large, or too many transfers at once.
-        """
-        if spec.key is not None:
-            known = self._uploads_by_key.get((session.id, spec.key))
-            if known is not None:
-                return known
-            if spec.key in session.cancelled_uploads:
-                raise UploadMediaError.named("FAILURE", "The upload was given up.")
-        if spec.size < 1:
-            raise UploadMediaError.named("INVALID_ARGUMENT", "The medium is empty.")
-        if spec.size > self.limits.media_size:
-            raise UploadMediaError.named(
-                "SIZE_OVERFLOW",
-                f"The medium has {spec.size:,} bytes; the limit is {self.limits.media_size:,}.",
-            )
-        await self._take_slot(session, UploadMediaError)
-        if session.id not in self._sessions:
-            session.transfers.release()
-            raise UploadMediaError.named("NOT_LOGGED_IN", "The session has ended.")
-        upload = Upload(secrets.token_urlsafe(24), session.id, spec, self._store, self.storage)
-        upload.touched_at = asyncio.get_running_loop().time()
-        self._uploads[upload.media_id] = upload
-        if spec.key is not None:
-            self._uploads_by_key[session.id, spec.key] = upload
-        return upload
-
-    def upload(self, session: Session, media_id: str) -> Upload | None:
-        """The session's unfinished (or just finished) upload of that id."""
-        upload = self._uploads.get(media_id)
-        return upload if upload is not None and upload.owner == session.id else None
-
-    async def complete_upload(self, session: Session, upload: Upload) -> MediaInfo:
-        """Publish an upload whose bytes are all here: durable, recorded, downloadable by anyone."""
-        if upload.info is not None:
-            return upload.info
-        sha256 = await upload.finish()
-        info = MediaInfo(
-            upload.media_id,
-            upload.spec.size,
-            sha256,
-            upload.spec.file_name,
-            upload.spec.content_type,
-            self._now() + self.limits.retention,
-        )
-        try:
-            await self._engine.put_media(session.app_id, session.uid, info)
-        except OSError as error:
-            await self.storage.run(self._store.delete, upload.media_id)
-            await self._drop_upload(upload)
-            raise UploadMediaError.named("FAILURE", str(error), error) from error
-        if self._uploads.get(upload.media_id) is not upload:  # given up while it was being stored
-            await self._remove_medium(upload.media_id)
-            raise UploadMediaError.named("FAILURE", "The upload was given up.")
-        upload.info = info
-        session.transfers.release()
-        # Kept a while under its key: if this answer is lost, the client asks again.
-        loop = asyncio.get_running_loop()
-        loop.call_later(self.limits.session_grace, self._forget_upload, upload)
-        return info
-
-    async def drop_upload(self, session: Session, upload: Upload) -> None:
-        """Forget an unfinished upload and its bytes, at its client's wish."""
-        await self._drop_upload(upload)
-
-    async def stored_media(self, session: Session, media_id: str) -> MediaInfo:
-        """The record of a medium that can be downloaded now.
-
-        Raises:
-            DownloadMediaError: INVALID_ARGUMENT for what is no media id; NOT_EXIST for an unknown
-                or expired one.
-        """
-        if not _MEDIA_ID.fullmatch(media_id):
-            raise DownloadMediaError.named(
-                "INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id."
-            )
-        info = await self._engine.media(session.app_id, media_id)
-        if info is None or info.expires_at <= self._now():
-            what = "does not exist" if info is None else "has expired"
-            raise DownloadMediaError.named("NOT_EXIST", f"The medium {media_id} {what}.")
-        return info
-
-    @contextlib.asynccontextmanager
-    async def download_slot(self, session: Session) -> AsyncIterator[MediaStore]:
-        """Count a download against the session's transfers while the block reads the store."""
-        await self._take_slot(session, DownloadMediaError)
-        try:
-            yield self._store
-        finally:
-            session.transfers.release()
-
-    def wall_time(self, loop_time: float) -> float:
-        """A time of the event loop as seconds since the epoch."""
-        return self._now() + loop_time - asyncio.get_running_loop().time()
+    # -- inside --
 
     async def sweep(self) -> int:
         """Remove what has expired; returns how many media that were."""
-        idle_since = asyncio.get_running_loop().time() - self.limits.upload_idle
-        for upload in list(self._uploads.values()):
-            if upload.info is None and upload.touched_at < idle_since:
-                await self._drop_upload(upload)
-        swept = 0
-        while batch := await self._engine.expired_media(self._now()):
-            for media_id in batch:
-                await self.storage.run(self._store.delete, media_id)
-                await self._engine.delete_media(media_id)
-            swept += len(batch)
-        return swept
+        await self.media.sweep_uploads()
+        return await self.media.sweep_media()
 
     async def _sweep_for_ever(self) -> None:
+        rounds = 0
         while True:
             try:
-                swept = await self.sweep()
-                if swept:
-                    logger.info("removed %d expired media", swept)
+                await self.media.sweep_uploads()
+                if rounds % _MEDIA_SWEEP_ROUNDS == 0:
+                    swept = await self.media.sweep_media()
+                    if swept:
+                        logger.info("removed %d expired media", swept)
             except OSError:
-                logger.exception("sweeping failed; the next try is in an hour")
+                logger.exception("sweeping failed; it is tried again")
+            rounds += 1
             await asyncio.sleep(_SWEEP_INTERVAL)
-
-    async def _take_slot(self, session: Session, family: type[RtmError]) -> None:
-        try:
-            await asyncio.wait_for(session.transfers.acquire(), _SLOT_PATIENCE)
-        except asyncio.TimeoutError:
-            raise family.named(
-                "CONCURRENCY_LIMIT_EXCEEDED",
-                f"{self.limits.transfers} transfers of this session run, as many as may.",
-            ) from None
-
-    async def _cancel_upload(self, session: Session, key: str) -> None:
-        upload = self._uploads_by_key.get((session.id, key))
-        if upload is None:  # its request is still on the way, on another connection
-            session.cancelled_uploads.append(key)
-            return
-        await self._drop_upload(upload)
-        if upload.info is not None:  # the client never saw the answer, so nobody knows the id
-            await self._remove_medium(upload.media_id)
-
-    async def _remove_medium(self, media_id: str) -> None:
-        await self.storage.run(self._store.delete, media_id)
-        await self._engine.delete_media(media_id)
-
-    async def _drop_upload(self, upload: Upload) -> None:
-        if self._uploads.get(upload.media_id) is not upload:
-            return
-        self._forget_upload(upload)
-        await upload.abort()
-        session = self._sessions.get(upload.owner)
-        if session is not None and upload.info is None:
-            session.transfers.release()
-
-    def _forget_upload(self, upload: Upload) -> None:
-        self._uploads.pop(upload.media_id, None)
-        if upload.spec.key is not None:
-            self._uploads_by_key.pop((upload.owner, upload.spec.key), None)
-
-    # -- inside --
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)

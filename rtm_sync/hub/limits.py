@@ -37,6 +37,7 @@ class Limits:
         logins: per user (reference 1.3: 2 a second).
         receipt_timeout: how long a receiver may take to confirm (reference 1.3: sends end in 10 s).
         session_grace: how long a session outlives its connection (reference 1.3: 30 s).
+        unfinished_uploads: begun and not ended, per user, the nine that move included. Ours.
         upload_idle: how long an unfinished upload is kept without a byte. Ours.
         duplicate_window, remembered_sends: how long, and how many, message ids are remembered, so
             that a message sent again under its id is not delivered again. Ours.
@@ -55,6 +56,7 @@ class Limits:
     logins: Rate = Rate(2, 1.0)
     receipt_timeout: float = 8.0
     session_grace: float = 30.0
+    unfinished_uploads: int = 100
     upload_idle: float = 600.0
     duplicate_window: float = 120.0
     remembered_sends: int = 50_000

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
+from dataclasses import dataclass
 from typing import BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A blob that a process which was killed left on its way in.
+
+    Attributes:
+        note: what `create` was given to keep beside it.
+        size: how many bytes are there.
+        is_whole: it was committed, but not settled.
+    """
+
+    media_id: str
+    note: str
+    size: int
+    is_whole: bool
 
 
 class MediaWriter(ABC):
@@ -26,6 +42,10 @@ class MediaWriter(ABC):
     def abort(self) -> None:
         """Forget the blob; nothing of it stays. Never raises; harmless after `commit`."""
 
+    def suspend(self) -> None:
+        """Let go of the blob, so that the store can `reopen` it. Never raises."""
+        self.abort()
+
 
 class MediaStore(ABC):
     """Keeps blobs by id. Thread-safe. Only whole blobs are ever visible.
@@ -35,8 +55,8 @@ class MediaStore(ABC):
     """
 
     @abstractmethod
-    def create(self, media_id: str) -> MediaWriter:
-        """Begin a blob."""
+    def create(self, media_id: str, note: str) -> MediaWriter:
+        """Begin a blob. A store that keeps fragments keeps the note beside it until `settle`."""
 
     @abstractmethod
     def open(self, media_id: str) -> BinaryIO:
@@ -46,9 +66,20 @@ class MediaStore(ABC):
     def delete(self, media_id: str) -> None:
         """Remove a blob; unknown ones are ignored."""
 
-    def local_path(self, media_id: str) -> Path | None:
-        """The blob as a local file, where there is one, so that the system can send it itself."""
-        return None
+    def fragments(self) -> list[Fragment]:
+        """What was begun and not settled, after a restart; empty where fragments do not outlive
+        the process."""
+        return []
+
+    def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:
+        """A fragment's writer, at its end, and a reader of what it has, which the caller closes.
+
+        Raises OSError.
+        """
+        raise FileNotFoundError(media_id)
+
+    def settle(self, media_id: str) -> None:  # noqa: B027  an optional capability
+        """A committed blob is recorded: its note is of no more use."""
 
     def close(self) -> None:  # noqa: B027  an optional capability
         """Let go of what the store holds."""

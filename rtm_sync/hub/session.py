@@ -64,6 +64,11 @@ class Session:
     def __repr__(self) -> str:
         return f"<Session of {self.uid!r} in {self.app_id!r}>"
 
+    @property
+    def user(self) -> tuple[str, str]:
+        """The app's id and the user's."""
+        return self.app_id, self.uid
+
     def push(self, frame: str) -> None:
         """Queue a frame for the client; a client that is too far behind loses its session."""
         if self._held is not None:

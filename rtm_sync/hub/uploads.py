@@ -62,25 +62,36 @@ class Upload:
 
     A new `append` takes over from one that hangs on a dead connection: the old one's next bytes
     are refused.
+
+    Args:
+        owner: app id and uid of whose it is.
+        note: what the store keeps beside the fragment.
+        stored: bytes that the store has already, from before a restart.
     """
 
     def __init__(
         self,
         media_id: str,
-        owner: str,
+        owner: tuple[str, str],
         spec: UploadSpec,
         store: MediaStore,
         threads: StorageThreads,
+        note: str = "",
+        *,
+        stored: int = 0,
     ) -> None:
         self.media_id = media_id
         self.owner = owner
         self.spec = spec
-        self.offset = 0
+        self.offset = stored
         self.touched_at = 0.0
         self.info: MediaInfo | None = None
         self.on_abort: Callable[[], object] = lambda: None
+        self.completing = asyncio.Lock()  # who publishes it; a second asks for the first's outcome
         self._store = store
         self._threads = threads
+        self._note = note
+        self._is_fragment = stored > 0  # its bytes are to be read once more, for the digest
         self._sha256 = hashlib.sha256()
         self._writer: MediaWriter | None = None
         self._turn = 0
@@ -115,6 +126,7 @@ class Upload:
         """
         start = await self.current_offset()
         turn = self._turn
+        await self._open_fragment()
         before = self._sha256.copy() if checksum is not None else None
         digest = hashlib.new(checksum.algorithm) if checksum is not None else None
         storing: asyncio.Task[None] | None = None
@@ -152,6 +164,7 @@ class Upload:
 
     async def finish(self) -> str:
         """Make the medium durable and visible; returns its SHA-256 in hexadecimal."""
+        await self._open_fragment()
         async with self._lock:
             self._refuse_if_aborted()
             await self._in_thread(self._commit)
@@ -159,13 +172,35 @@ class Upload:
 
     async def abort(self) -> None:
         """Forget the upload and its bytes. Idempotent."""
+        await self._end(lambda writer: writer.abort())
+        if self._is_fragment:
+            await self._threads.run(self._store.delete, self.media_id)
+
+    async def suspend(self) -> None:
+        """Let go of the bytes where they are: the process ends."""
+        await self._end(lambda writer: writer.suspend())
+
+    async def _end(self, how: Callable[[MediaWriter], object]) -> None:
         self._aborted = True
         self._turn += 1
         self.on_abort()
         async with self._lock:
             writer, self._writer = self._writer, None
             if writer is not None:
-                await self._threads.run(writer.abort)
+                await self._threads.run(how, writer)
+
+    async def _open_fragment(self) -> None:
+        async with self._lock:
+            if self._is_fragment:
+                self._refuse_if_aborted()
+                await self._in_thread(self._read_fragment)
+                self._is_fragment = False
+
+    def _read_fragment(self) -> None:
+        self._writer, reader = self._store.reopen(self.media_id)
+        with reader:
+            while data := reader.read(_BUFFER):
+                self._sha256.update(data)
 
     async def _keep(self, turn: int, data: bytearray, digest: hashlib._Hash | None) -> None:
         async with self._lock:
@@ -177,7 +212,7 @@ class Upload:
 
     def _store_bytes(self, data: bytearray, digest: hashlib._Hash | None) -> None:
         if self._writer is None:
-            self._writer = self._store.create(self.media_id)
+            self._writer = self._store.create(self.media_id, self._note)
         self._writer.write(data)
         self._sha256.update(data)
         if digest is not None:

@@ -10,16 +10,17 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, ClassVar, TypeVar
 
 from ..blob import CHUNK, Blob
-from ..errors import LoginError
+from ..errors import DownloadMediaError, LoginError, UploadMediaError
 from ..hub.hub import Hub
 from ..hub.loops import cancel_rest
+from ..hub.media import MediaStore
 from ..hub.session import Session
 from ..hub.uploads import UploadSpec
 from ..plugins import plugin_manager
@@ -33,7 +34,7 @@ from ..protocol import (
     Request,
     SessionEnded,
 )
-from ..transfers import TransferControl
+from ..transfers import TransferControl, TransferKind
 from .base import Credentials, Listener, Sink, Transport, TransportOptions
 from .lifecycle import Lifecycle, StateChange
 from .link import Link
@@ -147,10 +148,11 @@ class _Connection:
 
     def upload(self, blob: Blob, control: TransferControl) -> MediaInfo:
         session, home = self._live(control)
+        media = home.hub.media
         spec = UploadSpec(blob.size, blob.name, blob.content_type)
-        upload = home.interruptibly(home.hub.begin_upload(session, spec), control)
+        upload = home.interruptibly(media.begin_upload(session, spec), control)
         try:
-            with blob.open() as file:
+            with self._slot(control), blob.open() as file:
                 while data := file.read(CHUNK):
                     home.interruptibly(upload.append(_once(data), len(data)), control)
                     control.advance(upload.offset, spec.size)
@@ -160,41 +162,49 @@ class _Connection:
                     f"The source ended after {upload.offset:,} of {spec.size:,} bytes; "
                     "it was changed while it was uploaded.",
                 )
-            return home.interruptibly(home.hub.complete_upload(session, upload), control)
+            return home.interruptibly(media.complete_upload(upload), control)
         except BaseException:
             with contextlib.suppress(FutureTimeout, FutureCancelled, RuntimeError):
-                home.run(home.hub.drop_upload(session, upload), _STOP_TIMEOUT)
+                home.run(media.drop_upload(upload), _STOP_TIMEOUT)
             raise
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         session, home = self._live(control)
+        media = home.hub.media
+        info = home.interruptibly(media.stored_media(session, media_id), control)
+        with self._slot(control) as store:
 
-        async def read(offset: int) -> bytes:
-            def blocking() -> bytes:
+            def read() -> bytes:
                 with store.open(media_id) as file:
-                    file.seek(offset)
+                    file.seek(sink.size)
                     return file.read(CHUNK)
 
-            return await home.hub.storage.run(blocking)
-
-        info = home.interruptibly(home.hub.stored_media(session, media_id), control)
-        slot = home.hub.download_slot(session)
-        store = home.interruptibly(slot.__aenter__(), control)
-        try:
-            while sink.size < info.size:
-                data = home.interruptibly(read(sink.size), control)
-                if not data:
-                    break
-                sink.write(data)
-                control.advance(sink.size, info.size)
-        except FileNotFoundError as error:
-            raise control.kind.error("NOT_EXIST", f"{media_id} has just ended.", error) from error
-        finally:
-            with contextlib.suppress(FutureTimeout, FutureCancelled, RuntimeError):
-                home.run(slot.__aexit__(None, None, None), _STOP_TIMEOUT)
+            try:
+                while sink.size < info.size:
+                    data = home.interruptibly(media.storage.run(read), control)
+                    if not data:
+                        break
+                    sink.write(data)
+                    control.advance(sink.size, info.size)
+            except FileNotFoundError as error:
+                message = f"{media_id} has just ended."
+                raise control.kind.error("NOT_EXIST", message, error) from error
         if sink.sha256() != info.sha256:
             raise control.kind.error("FAILURE", "The stored bytes are damaged.")
         return info
+
+    @contextlib.contextmanager
+    def _slot(self, control: TransferControl) -> Iterator[MediaStore]:
+        """One of the session's transfers, for the time of the block."""
+        session, home = self._live(control)
+        upload = control.kind is TransferKind.UPLOAD
+        slot = home.hub.media.slot(session, UploadMediaError if upload else DownloadMediaError)
+        store = home.interruptibly(slot.__aenter__(), control)
+        try:
+            yield store
+        finally:
+            with contextlib.suppress(FutureTimeout, FutureCancelled, RuntimeError):
+                home.run(slot.__aexit__(None, None, None), _STOP_TIMEOUT)
 
     def _live(self, control: TransferControl) -> tuple[Session, _EmbeddedHub]:
         if self._session is None or self._home is None:

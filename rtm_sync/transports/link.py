@@ -217,7 +217,12 @@ class Link:
         return call_id
 
     def _start_over(self) -> None:
+        notices = [
+            frame for frame in self._outbox.unacknowledged if isinstance(decode(frame), Notice)
+        ]
         self._outbox = Outbox(_MAX_FRAMES, _MAX_BYTES)
+        for frame in notices:  # what they tell is about the user, not about the session
+            self._outbox.push(frame)
         self._received = self._acknowledged = 0
         again = [_PendingCall(JoinChannel(channel_id)) for channel_id in self._joined]
         again += self._calls.values()

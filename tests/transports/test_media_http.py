@@ -350,11 +350,20 @@ class KilledGatewayTest(MediaCase):
         self.proxy.restore()
         return upload
 
+    def test_the_upload_goes_on_where_it_was_when_the_gateway_is_back(self) -> None:
+        upload = self.kill_in_upload()
+        sent = self.proxy.bytes_sent
+        self.process.start()
+        message = upload.result(PATIENCE)
+        self.assertEqual(self.stored_bytes(message.media_id), DATA)
+        self.assertLess(self.proxy.bytes_sent - sent, len(DATA))
+        self.assertEqual(self.stored(), [message.media_id])
+
     def test_the_upload_fails_clearly_and_a_restart_leaves_no_part(self) -> None:
         upload = self.kill_in_upload()
         self.fails("UPLOAD_MEDIA_ERR_FAILURE", upload.result, PATIENCE)
         self.process.start()
-        self.assertEqual(self.stored(), [])
+        wait_until(lambda: self.stored() == [], PATIENCE, "the given up upload stays")
         message = self.retried_upload()
         self.assertEqual(self.stored_bytes(message.media_id), DATA)
 
