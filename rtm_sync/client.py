@@ -391,6 +391,7 @@ class RtmClient(EventEmitter):
         height: int | None = ...,
         thumbnail_width: int | None = ...,
         thumbnail_height: int | None = ...,
+        resume_from: str | os.PathLike[str] | None = ...,
         cancel_signal: threading.Event | None = ...,
         on_operation_progress: ProgressCallback | None = ...,
     ) -> Transfer[RtmImageMessage]: ...
@@ -407,6 +408,7 @@ class RtmClient(EventEmitter):
         height: int | None = ...,
         thumbnail_width: int | None = ...,
         thumbnail_height: int | None = ...,
+        resume_from: str | os.PathLike[str] | None = ...,
         cancel_signal: threading.Event | None = ...,
         on_operation_progress: ProgressCallback | None = ...,
     ) -> Transfer[RtmFileMessage]: ...
@@ -422,6 +424,7 @@ class RtmClient(EventEmitter):
         height: int | None = None,
         thumbnail_width: int | None = None,
         thumbnail_height: int | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
         cancel_signal: threading.Event | None = None,
         on_operation_progress: ProgressCallback | None = None,
     ) -> Transfer[RtmFileMessage] | Transfer[RtmImageMessage]:
@@ -436,6 +439,9 @@ class RtmClient(EventEmitter):
                 `(blob, max_bytes) -> bytes`, "auto", or the name of an installed generator.
             width, height, thumbnail_width, thumbnail_height: pixels; read from the pictures'
                 headers when not given. Accepted and ignored with FILE.
+            resume_from: a file in which the upload's name is kept until it is done or cancelled. A
+                process that was killed, or an upload that failed, goes on where it stopped when
+                the same source is uploaded with the same journal within ten minutes.
             cancel_signal: set it to cancel the upload.
             on_operation_progress: called with `MediaOperationProgress`, on the transfer's thread:
                 one call at a time, about ten a second, the last one at 100 %.
@@ -458,6 +464,7 @@ class RtmClient(EventEmitter):
             dimensions,
             self._plugins,
             auto=self._auto_thumbnails,
+            resume_from=resume_from,
         )
         self._check_logged_in(UploadMediaError)
         return self._transfers.submit(

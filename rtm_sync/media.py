@@ -56,6 +56,34 @@ class Dimensions:
     thumbnail_height: int | None
 
 
+class _Journal:
+    """Remembers an upload's key in a small file, so that the next process goes on with it.
+
+    Raises:
+        ValueError: the file is something else.
+    """
+
+    _LINE = re.compile(r"rtm_sync upload ([A-Za-z0-9_-]{32}) of (\d+) bytes\n")
+
+    def __init__(self, path: str | os.PathLike[str], size: int) -> None:
+        self._path = Path(path)
+        self.key = secrets.token_urlsafe(24)
+        if not self._path.exists():
+            return
+        match = self._LINE.fullmatch(self._path.read_text("utf-8", "replace")[:200])
+        if match is None:
+            raise ValueError(f"resume_from is {self._path}, which is no journal of an upload.")
+        if int(match[2]) == size:  # of another size it is another upload
+            self.key = match[1]
+
+    def write(self, size: int) -> None:
+        with atomic_write(self._path) as file:
+            file.write(f"rtm_sync upload {self.key} of {size} bytes\n".encode())
+
+    def forget(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
 class UploadWork:
     """One upload: the blob, the message it becomes, and its thumbnail.
 
@@ -75,6 +103,7 @@ class UploadWork:
         plugins: PluginManager,
         *,
         auto: bool,
+        resume_from: str | os.PathLike[str] | None = None,
     ) -> None:
         self._description = description
         self._dimensions = dimensions
@@ -84,6 +113,7 @@ class UploadWork:
             self._blob = _checked_blob(payload)
             self._name = self._blob.name if file_name is None else file_name
             check_media_message(self._name, description, 0)
+            self._journal = None if resume_from is None else _Journal(resume_from, self._blob.size)
             self._thumbnail = b""
             self._make: Callable[[Blob, int], Thumbnail | bytes] | None = None
             self._thumbnail_name = ""
@@ -107,7 +137,7 @@ class UploadWork:
         blob = self._blob
         if blob.name != self._name:
             blob = Blob(blob.open, blob.size, self._name, blob.content_type)
-        info = transport.upload(blob, control)
+        info = self._upload(transport, blob, control)
         control.complete(info.size)
         named = (info.media_id, self._name, self._description, info.size)
         if self._type is MessageType.FILE:
@@ -121,6 +151,25 @@ class UploadWork:
             picture.width,
             picture.height,
         )
+
+    def _upload(self, transport: Transport, blob: Blob, control: TransferControl) -> MediaInfo:
+        journal = self._journal
+        if journal is None:
+            return transport.upload(blob, control)
+        try:
+            journal.write(blob.size)
+        except OSError as error:
+            raise control.kind.error(
+                "FAILURE", f"The journal cannot be written: {error}", error
+            ) from error
+        try:
+            info = transport.upload(blob, control, journal.key)
+        except BaseException:
+            if control.given_up:
+                journal.forget()
+            raise
+        journal.forget()
+        return info
 
     def _use_generator(self, name: str, plugins: PluginManager, *, optional: bool) -> None:
         try:

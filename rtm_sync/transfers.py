@@ -101,6 +101,7 @@ class TransferControl:
         self._clock = clock
         self._lock = threading.Lock()  # guards _ended, _ended_at, _finished, _aborts
         self._ended: RtmError | None = None
+        self._given_up = False
         self._finished = False
         self._ended_at = 0.0
         self._aborts: list[Callable[[], object]] = []
@@ -185,14 +186,20 @@ class TransferControl:
 
     def cancel(self) -> bool:
         """End the transfer as cancelled."""
-        return self.end(self.kind.cancelled(f"The {self.kind.value} was cancelled."))
+        return self.end(self.kind.cancelled(f"The {self.kind.value} was cancelled."), given_up=True)
 
-    def end(self, error: RtmError) -> bool:
+    @property
+    def given_up(self) -> bool:
+        """Whether the application itself cancelled it: it does not want it later either."""
+        return self._given_up
+
+    def end(self, error: RtmError, *, given_up: bool = False) -> bool:
         """End the transfer early; wakes whatever blocks. False when it is complete or had ended."""
         with self._lock:
             if self._ended is not None or self._finished:
                 return False
             self._ended = error
+            self._given_up = given_up
             self._ended_at = self._clock()
             aborts = tuple(self._aborts)
         self._stop.set()

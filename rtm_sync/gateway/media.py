@@ -371,7 +371,13 @@ def _upload_spec(request: web.Request) -> UploadSpec:
     if key is not None and not _KEY.fullmatch(key):
         raise _TusError(400, "Idempotency-Key must be 1 to 128 visible ASCII characters.")
     size = _whole_number(request, "Upload-Length")
-    return UploadSpec(size, name[:_FILE_NAME_LIMIT], content_type, key)
+    return UploadSpec(
+        size,
+        name[:_FILE_NAME_LIMIT],
+        content_type,
+        key,
+        keep=key is not None and "keep" in metadata,
+    )
 
 
 def _metadata(header: str) -> dict[str, str]:

@@ -323,7 +323,7 @@ class Hub:
         self._spawn(self._leave_engine(session))
 
     def _drop_uploads(self, session: Session) -> None:
-        for upload in self.media.unfinished_uploads(session):
+        for upload in self.media.passing_uploads(session):
             self._spawn(self.media.drop_upload(upload))
 
     async def _leave_engine(self, session: Session) -> None:

@@ -35,6 +35,7 @@ class _Note:
     file_name: str
     content_type: str
     key: str | None = None
+    keep: bool = False
 
 
 class MediaLibrary:
@@ -107,7 +108,7 @@ class MediaLibrary:
                 f"{self._limits.unfinished_uploads} uploads of this user are unfinished, as many "
                 "as may be.",
             )
-        note = _Note(*user, spec.size, spec.file_name, spec.content_type, spec.key)
+        note = _Note(*user, spec.size, spec.file_name, spec.content_type, spec.key, spec.keep)
         upload = Upload(
             secrets.token_urlsafe(24), user, spec, self._store, self.storage, encode_json(note)
         )
@@ -165,9 +166,12 @@ class MediaLibrary:
             self._forget_upload(upload)
             await upload.abort()
 
-    def unfinished_uploads(self, session: Session) -> list[Upload]:
-        """What the session's user has begun and not ended."""
-        return [self._uploads[media_id] for media_id in self._unfinished.get(session.user, ())]
+    def passing_uploads(self, session: Session) -> list[Upload]:
+        """What the session's user has begun, not ended, and not asked to keep."""
+        unfinished = [
+            self._uploads[media_id] for media_id in self._unfinished.get(session.user, ())
+        ]
+        return [upload for upload in unfinished if not upload.spec.keep]
 
     async def cancel_upload(self, session: Session, key: str) -> None:
         """The client gave an upload up, by its key; one that it saw no answer to ends as well."""
@@ -243,7 +247,7 @@ class MediaLibrary:
             else:
                 await self.storage.run(self._store.settle, fragment.media_id)
             return
-        spec = UploadSpec(note.size, note.file_name, note.content_type, note.key)
+        spec = UploadSpec(note.size, note.file_name, note.content_type, note.key, note.keep)
         upload = Upload(
             fragment.media_id,
             (note.app_id, note.uid),

@@ -49,12 +49,18 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True)
 class UploadSpec:
-    """What a client says of a medium before it sends it."""
+    """What a client says of a medium before it sends it.
+
+    Attributes:
+        key: the client's own name for the upload.
+        keep: the upload outlives a logout.
+    """
 
     size: int
     file_name: str
     content_type: str
     key: str | None = None
+    keep: bool = False
 
 
 class Upload:

@@ -142,12 +142,18 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    def upload(self, blob: Blob, control: TransferControl) -> MediaInfo:
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo:
         """Upload a blob; returns when any peer can download it. Called on a transfer's thread.
+
+        Args:
+            resume_key: names the upload beyond this process: where one of that key stopped, it goes
+                on. A transport that cannot starts over.
 
         Raises:
             RtmError: UploadMediaError, or the transfer's end as `control.check` raises it; nothing
-                of the upload stays behind.
+                of the upload stays behind, but what a `resume_key` may go on with.
         """
 
     @abstractmethod

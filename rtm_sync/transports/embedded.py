@@ -73,8 +73,10 @@ class EmbeddedTransport(Transport):
             raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
         return connection.link.call(request, timeout)
 
-    def upload(self, blob: Blob, control: TransferControl) -> MediaInfo:
-        return self._connected(control).upload(blob, control)
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo:
+        return self._connected(control).upload(blob, control)  # its hub ends with the process
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         return self._connected(control).download(media_id, sink, control)

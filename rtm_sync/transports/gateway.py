@@ -119,18 +119,21 @@ class GatewayTransport(Transport):
             connection.is_leaving = True
         return connection.link.call(request, timeout)
 
-    def upload(self, blob: Blob, control: TransferControl) -> MediaInfo:
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo:
         connection = self._connected(control)
-        key = secrets.token_urlsafe(24)
+        key = resume_key or secrets.token_urlsafe(24)
 
         def give_up(key: str) -> None:
             # The signalling connection is alive where this upload's is not: nothing to wait for.
             connection.link.notify(CancelUpload(key))
 
         try:
-            return connection.http.upload(blob, control, key, give_up)
+            return connection.http.upload(blob, control, key, give_up, keep=resume_key is not None)
         except BaseException:
-            give_up(key)
+            if resume_key is None or control.given_up:
+                give_up(key)
             raise
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:

@@ -209,6 +209,8 @@ class MediaHttp:
         control: TransferControl,
         key: str,
         give_up: Callable[[str], object] = lambda key: None,
+        *,
+        keep: bool = False,
     ) -> MediaInfo:
         """Upload a blob under an idempotency key; goes on where a dropped connection stopped.
 
@@ -217,8 +219,9 @@ class MediaHttp:
         Args:
             give_up: called with each key whose upload is of no use, but for the last one's when
                 that is `key`: then the caller knows.
+            keep: the upload may have begun before, and is to outlive a logout.
         """
-        upload = _Upload(blob, key, give_up)
+        upload = _Upload(blob, key, give_up, keep=keep)
         try:
             return self._with_retries(control, lambda: self._try_upload(upload, control))
         except BaseException:
@@ -436,14 +439,16 @@ class MediaHttp:
 class _Upload:
     """What one upload keeps between attempts."""
 
-    def __init__(self, blob: Blob, key: str, give_up: Callable[[str], object]) -> None:
+    def __init__(
+        self, blob: Blob, key: str, give_up: Callable[[str], object], *, keep: bool
+    ) -> None:
         self.blob = blob
         self.key = key
         self._give_up = give_up
-        self.begun = False
+        self.begun = keep  # perhaps in an earlier life
         name = base64.b64encode(blob.name.encode("utf-8", "replace")).decode()
         kind = base64.b64encode(blob.content_type.encode("utf-8", "replace")).decode()
-        self.metadata = f"filename {name},filetype {kind}"
+        self.metadata = f"filename {name},filetype {kind}" + (",keep" if keep else "")
 
     def renew(self) -> None:
         """Start over as another upload."""
