@@ -164,7 +164,8 @@ class PluginManager:
                     self.failures.append(PluginFailure(entry.name, f"{error}"))
                     logger.warning("plugin %r could not be loaded: %s", entry.name, error)
             for plugin in self._extra:
-                self._manager.register(plugin)
+                if not self._manager.is_registered(plugin):  # it may be installed as well
+                    self._manager.register(plugin)
             self._loaded = True
 
 

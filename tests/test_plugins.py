@@ -61,6 +61,12 @@ class HookOrderTest(RtmTestCase):
         self.assertIn("built-in", plugins.names())
         self.assertEqual(type(plugins.media_store("memory://")).__name__, "MemoryMediaStore")
 
+    def test_a_plugin_that_is_given_twice_is_asked_once(self) -> None:
+        tape = Store("tape")
+        plugins = PluginManager(extra=[tape, tape])
+        self.assertIs(plugins.media_store("tape://1"), tape)
+        self.assertEqual(tape.asked, ["tape://1"])
+
     def test_the_last_registered_is_asked_first_and_its_answer_is_taken(self) -> None:
         first, last = Store("tape"), Store("tape")
         plugins = PluginManager(extra=[first, last])
