@@ -31,11 +31,7 @@ class _Note:
 
     app_id: str
     uid: str
-    size: int
-    file_name: str
-    content_type: str
-    key: str | None = None
-    keep: bool = False
+    spec: UploadSpec
 
 
 class MediaLibrary:
@@ -108,7 +104,7 @@ class MediaLibrary:
                 f"{self._limits.unfinished_uploads} uploads of this user are unfinished, as many "
                 "as may be.",
             )
-        note = _Note(*user, spec.size, spec.file_name, spec.content_type, spec.key, spec.keep)
+        note = _Note(*user, spec)
         upload = Upload(
             secrets.token_urlsafe(24), user, spec, self._store, self.storage, encode_json(note)
         )
@@ -247,11 +243,10 @@ class MediaLibrary:
             else:
                 await self.storage.run(self._store.settle, fragment.media_id)
             return
-        spec = UploadSpec(note.size, note.file_name, note.content_type, note.key, note.keep)
         upload = Upload(
             fragment.media_id,
             (note.app_id, note.uid),
-            spec,
+            note.spec,
             self._store,
             self.storage,
             fragment.note,
