@@ -58,7 +58,7 @@ from .transports.base import Credentials, Transport, TransportOptions
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
-_LOGOUT_TIMEOUT = 2.0
+_LOGOUT_TIMEOUT = 1.0
 _open_clients: weakref.WeakSet[RtmClient] = weakref.WeakSet()
 
 
@@ -242,11 +242,13 @@ class RtmClient(EventEmitter):
                 return
             self._closed = True
             logged_in = self._uid is not None
-        if logged_in:
-            self._log_out()
-        self._transfers.close()
-        self._dispatcher.close()
-        _open_clients.discard(self)
+        try:
+            if logged_in:
+                self._log_out()
+        finally:
+            self._transfers.close()
+            self._dispatcher.close()
+            _open_clients.discard(self)
 
     def _log_out(self) -> None:
         self._transfers.interrupt("The client logged out.")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from ..errors import PluginError
 from .media import Fragment, MediaStore, MediaWriter
 
 _PART = ".part"
@@ -31,8 +32,18 @@ class DiskMediaStore(MediaStore):
 
     @classmethod
     def from_url(cls, url: str) -> DiskMediaStore:
-        """The store of `disk:///absolute/folder` or `disk:relative/folder`."""
-        return cls(unquote(urlsplit(url).path))
+        """The store of `disk:///absolute/folder` or `disk:relative/folder`.
+
+        Raises:
+            PluginError: the URL names no folder.
+        """
+        parts = urlsplit(url)
+        if parts.netloc or not parts.path.strip("/"):
+            raise PluginError(
+                f"{url!r} names no folder; a media store on disk is disk:///absolute/folder or "
+                "disk:relative/folder."
+            )
+        return cls(unquote(parts.path))
 
     def create(self, media_id: str, note: str) -> MediaWriter:
         path = self._path(media_id)
