@@ -1,0 +1,216 @@
+"""A hub on the test's own loop, connections that note what they carry, and time that can be moved."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import unittest
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from rtm_sync.errors import RtmError
+from rtm_sync.hub.engine import Engine
+from rtm_sync.hub.hub import Hub
+from rtm_sync.hub.limits import Limits
+from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.media import MediaStore
+from rtm_sync.hub.memory import MemoryMediaStore
+from rtm_sync.hub.session import Session
+from rtm_sync.hub.tokens import TokenVerifier
+from rtm_sync.hub.uploads import Upload, UploadSpec
+from rtm_sync.protocol import (
+    Acknowledge,
+    Call,
+    Event,
+    Failure,
+    Login,
+    LoginResult,
+    MediaInfo,
+    Notice,
+    Reply,
+    Request,
+    decode,
+    decode_result,
+    encode_call,
+    encode_notice,
+    encode_reply,
+)
+from tests.support import RtmTestCase
+
+PATIENCE = 10.0
+DAY = 24 * 3600.0
+APP = "app"
+
+
+async def eventually(predicate: Callable[[], object], message: str = "it did not happen") -> None:
+    """Let the loop go on until the predicate is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise AssertionError(message)
+        await asyncio.sleep(0.001)
+
+
+class User:
+    """A client's end of a session, speaking frames; as a `Connection` it notes what it is given.
+
+    Attributes:
+        received: requests and events that arrived, in order.
+        closed: the code and reason it was closed with.
+        answers: it confirms what arrives.
+        acknowledges: it tells the hub what it has dealt with.
+    """
+
+    def __init__(self, hub: Hub, *, answers: bool = True, acknowledges: bool = True) -> None:
+        self.hub = hub
+        self.answers = answers
+        self.acknowledges = acknowledges
+        self.received: list[Request[Any] | Event] = []
+        self.counted = 0  # numbered frames that arrived
+        self.closed: tuple[int, str] | None = None
+        self.session: Session
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._next_call = 1
+
+    # -- Connection --
+
+    def wake(self) -> None:
+        asyncio.get_running_loop().call_soon(self._take)
+
+    def send_now(self, frame: str) -> None:
+        self._arrive(frame)
+
+    def close(self, code: int, reason: str) -> None:
+        if self.closed is None:
+            self.closed = (code, reason)
+
+    # -- client --
+
+    async def login(self, uid: str = "alice", app_id: str = APP, **more: Any) -> LoginResult:
+        """Log in, and carry the session's frames from now on."""
+        self.session, result = await self.hub.login(Login(app_id, uid, **more), self)
+        self.hub.attach(self.session, self)
+        return result
+
+    async def call(self, request: Request[Any]) -> Any:
+        """Make a call as a client does; returns the result or raises the error."""
+        call_id, self._next_call = self._next_call, self._next_call + 1
+        future = self._calls[call_id] = asyncio.get_running_loop().create_future()
+        self.hub.receive(self.session, self, encode_call(call_id, request))
+        answer = await asyncio.wait_for(future, PATIENCE)
+        if isinstance(answer, Failure):
+            raise answer.error
+        return decode_result(request.RESULT, answer.result)
+
+    def tell(self, event: Event) -> None:
+        self.hub.receive(self.session, self, encode_notice(event))
+
+    def lose_connection(self) -> None:
+        self.hub.detach(self.session, self)
+
+    def texts(self) -> list[str]:
+        """The texts of the messages that arrived."""
+        return [item.message.text for item in self.received if hasattr(item, "message")]
+
+    def _take(self) -> None:
+        taken = 0
+        while self.closed is None and self.session.connection is self:
+            frame = self.session.outbox.take()
+            if frame is None:
+                break
+            taken += 1
+            self._arrive(frame)
+        self.counted += taken
+        if taken and self.acknowledges:
+            self.tell(Acknowledge(self.counted))
+
+    def _arrive(self, text: str) -> None:
+        frame = decode(text)
+        if isinstance(frame, Call):
+            self.received.append(frame.request)
+            if self.answers:
+                reply = encode_reply(frame.id, frame.request.RESULT())
+                asyncio.get_running_loop().call_soon(
+                    self.hub.receive, self.session, self, reply
+                )
+        elif isinstance(frame, Notice):
+            self.received.append(frame.event)
+        elif isinstance(frame, Reply | Failure) and frame.id in self._calls:
+            self._calls.pop(frame.id).set_result(frame)
+
+
+class HubCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
+    """Makes hubs that are stopped after the test.
+
+    Attributes:
+        wall: what the hubs take for the time of day; move it.
+    """
+
+    async def asyncSetUp(self) -> None:
+        self.wall = 1_700_000_000.0
+        self._skipped = 0.0
+        loop = asyncio.get_running_loop()
+        real = loop.time
+        loop.time = lambda: real() + self._skipped  # type: ignore[method-assign]
+
+    async def skip(self, seconds: float) -> None:
+        """Move the loop's clock on; what was due meanwhile has happened when this returns."""
+        self._skipped += seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def hub(
+        self,
+        *,
+        engine: Engine | None = None,
+        store: MediaStore | None = None,
+        limits: Limits | None = None,
+        verifiers: Mapping[str, TokenVerifier] | None = None,
+    ) -> Hub:
+        hub = Hub(
+            engine or LocalEngine(now=lambda: self.wall),
+            store or MemoryMediaStore(),
+            limits=limits,
+            verifiers=verifiers,
+            now=lambda: self.wall,
+        )
+        await hub.start()
+        self.addAsyncCleanup(hub.stop)
+        return hub
+
+    async def user(self, hub: Hub, uid: str = "alice", **options: bool) -> User:
+        """A user that is logged in and has what was waiting."""
+        user = User(hub, **options)
+        await user.login(uid)
+        return user
+
+    async def refused(self, name: str, work: Awaitable[object]) -> RtmError:
+        """Assert that the work raises the error with that code name; returns it."""
+        with self.assertRaises(RtmError) as caught:
+            await work
+        self.assertEqual(caught.exception.code.name, name)
+        return caught.exception
+
+
+def spec(size: int, *, key: str | None = None, keep: bool = False) -> UploadSpec:
+    return UploadSpec(size, "file.bin", "application/octet-stream", key, keep)
+
+
+def chunks(*parts: bytes | BaseException) -> Callable[[], Awaitable[bytes]]:
+    """What a request's body gives: the parts one by one, then b""; an exception is raised."""
+    waiting = list(parts)
+
+    async def read() -> bytes:
+        part = waiting.pop(0) if waiting else b""
+        if isinstance(part, BaseException):
+            raise part
+        return part
+
+    return read
+
+
+async def upload_whole(hub: Hub, user: User, data: bytes) -> MediaInfo:
+    """Upload a medium in one go."""
+    upload: Upload = await hub.media.begin_upload(user.session, spec(len(data)))
+    await upload.append(chunks(data), len(data))
+    return await hub.media.complete_upload(upload)

@@ -1,0 +1,53 @@
+"""Sliding windows: exactly so many in so long, and memory that stays bounded."""
+
+from __future__ import annotations
+
+import unittest
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtm_sync.hub.limits import KeyedWindows, Limits, Rate, SlidingWindow
+
+
+class SlidingWindowTest(unittest.TestCase):
+    def test_so_many_and_no_more_until_the_first_is_old(self) -> None:
+        window = SlidingWindow(Rate(3, 2.0))
+        self.assertEqual([window.allow(at) for at in (0.0, 0.5, 1.0, 1.5)], [True] * 3 + [False])
+        self.assertFalse(window.allow(1.9))
+        self.assertTrue(window.allow(2.0))  # the one at 0.0 has left the window
+        self.assertFalse(window.allow(2.4))
+        self.assertTrue(window.allow(2.5))
+
+    @given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 5), st.integers(1, 6))
+    def test_no_window_ever_holds_more(self, gaps: list[int], count: int, seconds: int) -> None:
+        window, now, allowed = SlidingWindow(Rate(count, seconds)), 0, []
+        for gap in gaps:
+            now += gap / 8
+            recent = [at for at in allowed if at > now - seconds]
+            self.assertEqual(window.allow(now), len(recent) < count)
+            if len(recent) < count:
+                allowed.append(now)
+
+    def test_keys_do_not_count_for_each_other_and_are_forgotten(self) -> None:
+        windows = KeyedWindows(Rate(1, 1.0), max_keys=10)
+        self.assertTrue(all(windows.allow(key, 0.0) for key in range(10)))
+        self.assertFalse(windows.allow(3, 0.5))
+        self.assertTrue(all(windows.allow(key, 5.0) for key in range(100, 110)))
+        self.assertLessEqual(len(windows._windows), 11)
+
+    def test_a_flood_of_names_takes_no_memory(self) -> None:
+        windows = KeyedWindows(Rate(1, 60.0), max_keys=100)
+        for key in range(10_000):
+            windows.allow(key, 0.0)
+        self.assertLessEqual(len(windows._windows), 100)
+
+    def test_the_defaults_are_the_references(self) -> None:
+        limits = Limits()
+        self.assertEqual(limits.media_size, 30 * 1024 * 1024)
+        self.assertEqual((limits.transfers, limits.joined_channels), (9, 20))
+        self.assertEqual((limits.retention, limits.offline_messages), (7 * 86_400, 200))
+        self.assertEqual((limits.sends, limits.logins), (Rate(1500, 3.0), Rate(2, 1.0)))
+        self.assertEqual((limits.joins, limits.same_channel_joins), (Rate(50, 3.0), Rate(2, 5.0)))
+        self.assertEqual(Limits.web().sends, Rate(180, 3.0))
+        self.assertEqual(str(limits.sends), "1,500 in 3 s")
