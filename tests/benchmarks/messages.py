@@ -1,16 +1,24 @@
-"""A peer message with its receipt against two raw TCP echo round trips."""
+"""A peer message with its receipt against two raw TCP echo round trips.
+
+And against what its parts cost with nothing of ours in them: two echoes between the same WebSocket
+client and the same server library.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+
+import websocket
 
 from rtm_sync import RtmClient
 from tests.benchmarks.processes import gateway_process
-from tests.benchmarks.table import Row, at_most
+from tests.benchmarks.table import Row, at_most, for_comparison
 
 SIZE = 200
 MESSAGES = 3000
@@ -24,6 +32,30 @@ connection, _ = server.accept()
 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 while data := connection.recv(4096):
     connection.sendall(data)
+"""
+
+_WEBSOCKET_ECHO = """
+from aiohttp import web
+from rtm_sync.gateway.app import run_loop
+import asyncio
+
+async def echo(request):
+    socket = web.WebSocketResponse(compress=False, autoping=False)
+    await socket.prepare(request)
+    async for message in socket:
+        await socket.send_str(message.data)
+    return socket
+
+async def main():
+    app = web.Application()
+    app.router.add_get("/", echo)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+run_loop(main())
 """
 
 _RECEIVER = """
@@ -40,19 +72,22 @@ def run() -> list[Row]:
     text = "x" * SIZE
     times: list[float] = []
     echoes: list[float] = []
+    websocket_echoes: list[float] = []
     with gateway_process() as gateway, RtmClient("benchmark", url=gateway.url) as alice:
         alice.login("alice")
         receiver = [sys.executable, "-c", _RECEIVER, gateway.url]
-        echo = [sys.executable, "-c", _ECHO]
         with (
             subprocess.Popen(receiver, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as bob,
-            subprocess.Popen(echo, stdout=subprocess.PIPE, text=True) as server,
+            _server(_ECHO) as port,
+            _server(_WEBSOCKET_ECHO) as websocket_port,
         ):
             assert bob.stdout is not None
             assert bob.stdin is not None
-            assert server.stdout is not None
             bob.stdout.readline()
-            with socket.create_connection(("127.0.0.1", int(server.stdout.readline()))) as raw:
+            with (
+                socket.create_connection(("127.0.0.1", port)) as raw,
+                contextlib.closing(_websocket(websocket_port)) as framed,
+            ):
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 payload = text.encode()
                 for number in range(MESSAGES + WARM_UP):
@@ -63,9 +98,14 @@ def run() -> list[Row]:
                         raw.sendall(payload)
                         raw.recv(4096)
                     end = time.perf_counter()
+                    for _ in range(2):
+                        framed.send(text)
+                        framed.recv()
+                    last = time.perf_counter()
                     if number >= WARM_UP:
                         times.append(middle - start)
                         echoes.append(end - middle)
+                        websocket_echoes.append(last - end)
                     if number % 400 == 399:
                         time.sleep(1.0)  # stay below the limit of 1,500 messages in 3 seconds
             bob.stdin.close()
@@ -76,5 +116,28 @@ def run() -> list[Row]:
             1000 * statistics.median(echoes),
             2.5,
             "ms",
-        )
+        ),
+        for_comparison(
+            "two bare WebSocket echoes, median ms (against two TCP echoes)",
+            1000 * statistics.median(websocket_echoes),
+            1000 * statistics.median(echoes),
+            "ms",
+        ),
     ]
+
+
+@contextlib.contextmanager
+def _server(script: str) -> Iterator[int]:
+    """Run a script that prints its port."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def _websocket(port: int) -> websocket.WebSocket:
+    return websocket.create_connection(f"ws://127.0.0.1:{port}/", skip_utf8_validation=True)

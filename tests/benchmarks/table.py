@@ -25,6 +25,11 @@ def at_most(what: str, ours: float, theirs: float, goal: float, unit: str) -> Ro
     )
 
 
+def for_comparison(what: str, ours: float, theirs: float, unit: str) -> Row:
+    """A row without a goal: what a reader needs to judge another one."""
+    return Row(what, f"{ours:.3f} {unit}", f"{theirs:.3f} {unit}", ours / theirs, "", met=True)
+
+
 def alternately(
     runs: int, ours: Callable[[], float], theirs: Callable[[], float]
 ) -> tuple[float, float]:
