@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from .errors import ChannelMessageError
 from .events import EventEmitter
 from .messages import RtmMessage, as_message
-from .protocol import JoinChannel, LeaveChannel, SendChannelMessage, message_id_problem
+from .protocol import JoinChannel, LeaveChannel, Request, SendChannelMessage, message_id_problem
 
-if TYPE_CHECKING:
-    from .client import Caller
+R = TypeVar("R")
 
 SEND_TIMEOUT = 10.0
 """Seconds for a peer or channel message (reference 1.3: 10 s)."""
 
 CALL_TIMEOUT = 10.0
 """Seconds for the other calls (reference 1.3, web: 10 s)."""
+
+
+class Caller(Protocol):
+    """How channels make their calls."""
+
+    def __call__(self, request: Request[R], timeout: float) -> R: ...
 
 
 class RtmChannel(EventEmitter):

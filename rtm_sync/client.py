@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Protocol, TypeVar, cast, overload
+from typing import IO, Literal, TypeVar, cast, overload
 
 from .blob import Blob, Payload
 from .channel import SEND_TIMEOUT, RtmChannel, chosen_message_id
@@ -71,12 +71,6 @@ def _close_all() -> None:
 # all their work, and a script would not end before its transfers. Executors themselves are ended by
 # this hook of `threading`, the last registered first.
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
-
-
-class Caller(Protocol):
-    """How channels make their calls."""
-
-    def __call__(self, request: Request[R], timeout: float) -> R: ...
 
 
 class RtmClient(EventEmitter):

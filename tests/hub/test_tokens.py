@@ -12,11 +12,14 @@ from rtm_sync.errors import LoginError
 from rtm_sync.hub.tokens import JwtVerifier, make_token
 
 SECRET = "s" * 32
-NOW = int(time.time())
+
+
+def now(plus: int) -> int:
+    return int(time.time()) + plus
 
 
 def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    body = {"app": "app", "sub": "alice", "exp": NOW + 3600} | claims
+    body = {"app": "app", "sub": "alice", "exp": now(3600)} | claims
     body = {name: value for name, value in body.items() if value is not None}
     return jwt.encode(body, secret, algorithm=algorithm)
 
@@ -36,8 +39,8 @@ class JwtVerifierTest(unittest.TestCase):
         self.assertAlmostEqual(grant.expires_at, time.time() + 60, delta=5)
 
     def test_an_expired_one_has_its_own_code_and_clocks_may_differ_a_little(self) -> None:
-        self.verifier.verify(signed(exp=NOW - 10), "alice")
-        self.assert_refused("TOKEN_EXPIRED", signed(exp=NOW - 60))
+        self.verifier.verify(signed(exp=now(-10)), "alice")
+        self.assert_refused("TOKEN_EXPIRED", signed(exp=now(-60)))
 
     def test_one_of_another_app_or_another_user_is_refused(self) -> None:
         self.assert_refused("INVALID_APP_ID", signed(app="other"))
@@ -47,7 +50,7 @@ class JwtVerifierTest(unittest.TestCase):
     def test_forged_and_damaged_ones_are_refused(self) -> None:
         good = signed()
         head, body, signature = good.split(".")
-        unsigned = jwt.encode({"sub": "alice", "app": "app", "exp": NOW + 60}, "", algorithm="none")
+        unsigned = jwt.encode({"sub": "alice", "app": "app", "exp": now(60)}, "", algorithm="none")
         forged = (
             signed(secret="x" * 32),
             signed(algorithm="HS384", secret=SECRET * 2),
@@ -65,7 +68,7 @@ class JwtVerifierTest(unittest.TestCase):
                 self.assert_refused("INVALID_TOKEN", token)
 
     def test_what_is_missing_or_no_number_is_refused(self) -> None:
-        for claims in ({"exp": None}, {"sub": None}, {"exp": "soon"}, {"nbf": NOW + 3600}):
+        for claims in ({"exp": None}, {"sub": None}, {"exp": "soon"}, {"nbf": now(3600)}):
             with self.subTest(claims):
                 self.assert_refused("INVALID_TOKEN", signed(**claims))
 
