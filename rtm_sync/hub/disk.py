@@ -8,13 +8,14 @@ can be taken up from it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from ..errors import PluginError
-from .media import Fragment, MediaStore, MediaWriter
+from .media import MEDIA_ID, Fragment, MediaStore, MediaWriter
 
 _PART = ".part"
 _NOTE = ".note"
@@ -47,7 +48,9 @@ class DiskMediaStore(MediaStore):
 
     def create(self, media_id: str, note: str) -> MediaWriter:
         path = self._path(media_id)
-        path.parent.mkdir(exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700)
+            _sync_folder(self._folder)
         path.with_name(media_id + _NOTE).write_text(note, "utf-8")
         return _DiskWriter(path, "xb")
 
@@ -81,7 +84,18 @@ class DiskMediaStore(MediaStore):
         self._path(media_id).with_name(media_id + _NOTE).unlink(missing_ok=True)
 
     def _path(self, media_id: str) -> Path:
+        if not MEDIA_ID.fullmatch(media_id):  # a hub never asks for one; nor may it by mistake
+            raise FileNotFoundError(errno.ENOENT, "No media id", media_id)
         return self._folder / media_id[:2] / media_id
+
+
+def _sync_folder(path: Path) -> None:
+    """The names in a folder must outlive a power cut, not only the files."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class _DiskWriter(MediaWriter):
@@ -104,11 +118,7 @@ class _DiskWriter(MediaWriter):
         os.fsync(self._file.fileno())
         self._file.close()
         self._part.rename(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself must outlive a power cut
-        finally:
-            os.close(folder)
+        _sync_folder(self._path.parent)
 
     def abort(self) -> None:
         self.suspend()

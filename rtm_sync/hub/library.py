@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -14,13 +13,12 @@ from ..errors import DownloadMediaError, RtmError, UploadMediaError
 from ..protocol import MediaInfo, ProtocolError, decode_json, encode_json
 from .engine import Engine
 from .limits import Limits
-from .media import Fragment, MediaStore
+from .media import MEDIA_ID, Fragment, MediaStore
 from .session import Session
 from .storage import StorageThreads
 from .uploads import Upload, UploadSpec
 
 _SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
-_MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +186,7 @@ class MediaLibrary:
             DownloadMediaError: INVALID_ARGUMENT for what is no media id; NOT_EXIST for an unknown
                 or expired one.
         """
-        if not _MEDIA_ID.fullmatch(media_id):
+        if not MEDIA_ID.fullmatch(media_id):
             raise DownloadMediaError.named(
                 "INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id."
             )

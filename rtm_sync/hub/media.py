@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import BinaryIO
+
+MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
+"""What names a blob: made by the hub, safe as a file name and in a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,7 @@ class MediaWriter(ABC):
 class MediaStore(ABC):
     """Keeps blobs by id. Thread-safe. Only whole blobs are ever visible.
 
-    Ids are 32 characters of `A-Z a-z 0-9 _ -`, made by the hub, safe as file names and URLs. What a
-    blob is called and when it ends is the engine's to know.
+    Ids are `MEDIA_ID`s. What a blob is called and when it ends is the engine's to know.
     """
 
     @abstractmethod

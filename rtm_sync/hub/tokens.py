@@ -64,7 +64,7 @@ class JwtVerifier(TokenVerifier):
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED, "The token has expired; get a fresh one."
             ) from None
-        except jwt.InvalidTokenError as error:
+        except (jwt.InvalidTokenError, UnicodeError) as error:
             raise _invalid(f"{error}") from None
         if claims.get("app") != self._app_id:
             raise LoginError(

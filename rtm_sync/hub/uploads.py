@@ -219,7 +219,11 @@ class Upload:
     def _store_bytes(self, data: bytearray, digest: hashlib._Hash | None) -> None:
         if self._writer is None:
             self._writer = self._store.create(self.media_id, self._note)
-        self._writer.write(data)
+        try:
+            self._writer.write(data)
+        except OSError:
+            self._writer.truncate(self.offset)  # a full disk may have taken some of them
+            raise
         self._sha256.update(data)
         if digest is not None:
             digest.update(data)

@@ -1,4 +1,4 @@
-"""A hub on the test's own loop, connections that note what they carry, and time that can be moved."""
+"""A hub on the test's own loop, connections that note what they carry, time that can be moved."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ class User:
         call_id, self._next_call = self._next_call, self._next_call + 1
         future = self._calls[call_id] = asyncio.get_running_loop().create_future()
         self.hub.receive(self.session, self, encode_call(call_id, request))
-        answer = await asyncio.wait_for(future, PATIENCE)
+        await eventually(future.done, f"{request.METHOD} is not answered")
+        answer = future.result()
         if isinstance(answer, Failure):
             raise answer.error
         return decode_result(request.RESULT, answer.result)
@@ -130,9 +131,7 @@ class User:
             self.received.append(frame.request)
             if self.answers:
                 reply = encode_reply(frame.id, frame.request.RESULT())
-                asyncio.get_running_loop().call_soon(
-                    self.hub.receive, self.session, self, reply
-                )
+                asyncio.get_running_loop().call_soon(self.hub.receive, self.session, self, reply)
         elif isinstance(frame, Notice):
             self.received.append(frame.event)
         elif isinstance(frame, Reply | Failure) and frame.id in self._calls:
