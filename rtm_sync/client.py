@@ -73,6 +73,14 @@ def _close_all() -> None:
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
+def _seconds_problem(name: str, seconds: object) -> str | None:
+    """Say what is wrong with a time to wait, or None."""
+    if isinstance(seconds, (int, float)) and 0 < seconds <= threading.TIMEOUT_MAX:
+        return None
+    limit = f"{threading.TIMEOUT_MAX:,.0f}"
+    return f"{name} is {seconds!r}; it must be a number of seconds, over 0 and up to {limit}."
+
+
 class RtmClient(EventEmitter):
     """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
 
@@ -125,8 +133,19 @@ class RtmClient(EventEmitter):
     ) -> None:
         super().__init__()
         problem = app_id_problem(app_id)
-        if problem is None and not 0 <= transfer_backlog <= 1_000_000:
-            problem = f"transfer_backlog is {transfer_backlog}; it must be 0 to 1,000,000."
+        if problem is None and not isinstance(url, str):
+            problem = f"url must be a str, not {type(url).__name__}."
+        if problem is None and not (
+            isinstance(transfer_backlog, int) and 0 <= transfer_backlog <= 1_000_000
+        ):
+            problem = f"transfer_backlog is {transfer_backlog!r}; it must be 0 to 1,000,000."
+        for name, seconds in (
+            ("stall_timeout", stall_timeout),
+            ("login_timeout", login_timeout),
+            ("ping_interval", ping_interval),
+            ("ping_timeout", ping_timeout),
+        ):
+            problem = problem or _seconds_problem(name, seconds)
         if problem is not None:
             raise CreateInstanceError.named("INVALID_ARGUMENT", problem)
         self.app_id = app_id
@@ -242,6 +261,10 @@ class RtmClient(EventEmitter):
         finally:
             self._transfers.close()
             self._dispatcher.close()
+            with self._lock:
+                channels = list(self._channels.values())
+            for emitter in (self, *channels):
+                emitter._end_streams()
             _open_clients.discard(self)
 
     def _log_out(self) -> None:
@@ -535,6 +558,9 @@ class RtmClient(EventEmitter):
 
     def _call(self, request: Request[R], timeout: float) -> R:
         self._check_logged_in(request.ERROR)
+        problem = _seconds_problem("timeout", timeout)
+        if problem is not None:
+            raise request.ERROR.named(request.INVALID, problem)
         return self._transport.call(request, timeout)
 
     def _check_logged_in(self, family: type[RtmError]) -> None:
@@ -576,7 +602,7 @@ class RtmClient(EventEmitter):
         if self._on_handler_error is not None:
             try:
                 self._on_handler_error(error)
-            except Exception:
+            except BaseException:
                 logger.exception("on_handler_error itself raised")
 
     # -- Listener: called by the transport --

@@ -38,7 +38,8 @@ class EventEmitter:
     def __init__(self) -> None:
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._waiters: list[_Waiter] = []
-        self._events_lock = threading.Lock()  # guards _handlers and _waiters
+        self._over = False
+        self._events_lock = threading.Lock()  # guards _handlers, _waiters and _over
 
     @overload
     def on(self, event: str) -> Callable[[H], H]: ...
@@ -51,7 +52,8 @@ class EventEmitter:
             ValueError: there is no such event.
         """
         if handler is None:
-            return lambda decorated: self._add(event, decorated, once=False)
+            name = self._event_name(event)
+            return lambda decorated: self._add(name, decorated, once=False)
         return self._add(event, handler, once=False)
 
     def once(self, event: str, handler: H) -> H:
@@ -101,18 +103,19 @@ class EventEmitter:
             predicate: called with the event's arguments; only where it returns true counts.
 
         Raises:
-            TimeoutError: nothing came in time.
+            TimeoutError: nothing came in time, or before the client was closed.
         """
         with self.events(event) as arriving:
             for received in arriving.until(timeout):
                 if predicate is None or predicate(*received.args):
                     return received.args
-        raise TimeoutError(f"No {event} within {timeout} seconds.")
+        when = "before the client was closed" if self._over else f"within {timeout} seconds"
+        raise TimeoutError(f"No {event} {when}.")
 
     def events(self, *names: str, max_waiting: int = 10_000) -> EventStream:
         """An iterator over the named events (all, without names), from now on.
 
-        Use it as a context manager; it collects from its making until its end.
+        Use it as a context manager; it collects from its making until its end or the client's.
 
         Args:
             max_waiting: events kept until they are taken; the oldest make room for new ones.
@@ -132,7 +135,7 @@ class EventEmitter:
         for handler in chosen:
             try:
                 handler(*args)
-            except Exception as error:
+            except BaseException as error:  # sys.exit() in a handler must not end the thread
                 on_error(error)
 
     def _add(self, event: str, handler: H, *, once: bool) -> H:
@@ -146,7 +149,8 @@ class EventEmitter:
     def _event_name(self, event: str) -> str:
         if event in self.EVENTS:
             return event
-        camel = "".join(part.capitalize() for part in event.split("_"))
+        # str(), because `@client.on` without its event passes the function
+        camel = "".join(part.capitalize() for part in str(event).split("_"))
         if camel in self.EVENTS:
             return camel
         raise ValueError(
@@ -154,9 +158,20 @@ class EventEmitter:
             f"it has {', '.join(sorted(self.EVENTS))}."
         )
 
+    def _end_streams(self) -> None:
+        """No more events will come: whoever waits for one is told."""
+        with self._events_lock:
+            self._over = True
+            waiters = list(self._waiters)
+        for waiter in waiters:
+            waiter.close()
+
     def _listen(self, waiter: _Waiter) -> None:
         with self._events_lock:
             self._waiters.append(waiter)
+            over = self._over
+        if over:
+            waiter.close()
 
     def _unlisten(self, waiter: _Waiter) -> None:
         with self._events_lock:
@@ -170,18 +185,24 @@ class _Waiter:
     def __init__(self, names: frozenset[str], max_waiting: int) -> None:
         self.names = names
         self._waiting: deque[ReceivedEvent] = deque(maxlen=max_waiting)
-        self._arrived = threading.Semaphore(0)
+        self._closed = False
+        self._changed = threading.Condition()  # guards _waiting and _closed
 
     def put(self, event: ReceivedEvent) -> None:
-        full = len(self._waiting) == self._waiting.maxlen
-        self._waiting.append(event)
-        if not full:
-            self._arrived.release()
+        with self._changed:
+            self._waiting.append(event)
+            self._changed.notify()
 
     def get(self, timeout: float | None) -> ReceivedEvent | None:
-        if self._arrived.acquire(timeout=timeout):
-            return self._waiting.popleft()
-        return None
+        """The next event; None when there is none in time, or none will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed, timeout)
+            return self._waiting.popleft() if self._waiting else None
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
 
 class EventStream:
@@ -212,8 +233,9 @@ class EventStream:
             yield event
 
     def close(self) -> None:
-        """Stop collecting."""
+        """Stop collecting; who iterates gets what was collected, and then the end."""
         self._emitter._unlisten(self._waiter)
+        self._waiter.close()
 
 
 class Dispatcher:
@@ -227,8 +249,9 @@ class Dispatcher:
     """
 
     def __init__(self, max_waiting: int = 10_000) -> None:
-        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue(max_waiting)
-        self._lock = threading.Lock()  # guards _thread and _closed
+        self._max_waiting = max_waiting
+        self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # guards _thread, _closed and putting calls into _queue
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -240,17 +263,14 @@ class Dispatcher:
     def submit(self, run: Callable[[], object]) -> bool:
         """Queue a call; False when the queue is full or closed. Never blocks."""
         with self._lock:
-            if self._closed:
+            if self._closed or self._queue.qsize() >= self._max_waiting:
                 return False
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="rtm-sync-dispatcher", daemon=True
                 )
                 self._thread.start()
-        try:
-            self._queue.put_nowait(run)
-        except queue.Full:
-            return False
+            self._queue.put(run)  # with the lock: nothing that was taken comes after the end mark
         return True
 
     def close(self, drain: float = 1.0, timeout: float = 5.0) -> None:
@@ -259,22 +279,17 @@ class Dispatcher:
         Called from a handler it does not wait: the thread ends after that handler and what waits.
         """
         with self._lock:
-            self._closed = True
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)  # the end mark; the bound is for calls alone
             thread = self._thread
-        if thread is None:
+        if thread is None or thread is threading.current_thread():
             return
-        while True:
-            try:
-                self._queue.put_nowait(None)  # the end mark; nobody else puts any more
-                break
-            except queue.Full:
-                self._drop_waiting()
-        if thread is not threading.current_thread():
-            thread.join(drain)
-            if thread.is_alive():
-                self._drop_waiting()
-                self._queue.put_nowait(None)
-                thread.join(timeout - drain)
+        thread.join(drain)
+        if thread.is_alive():
+            self._drop_waiting()
+            self._queue.put(None)
+            thread.join(timeout - drain)
 
     def _drop_waiting(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -288,5 +303,5 @@ class Dispatcher:
                 return
             try:
                 run()
-            except Exception:
+            except BaseException:
                 logger.exception("dispatching an event failed")

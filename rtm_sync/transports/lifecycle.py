@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from ..protocol import ConnectionChangeReason, ConnectionState
 
+_ALIVE = (ConnectionState.CONNECTED, ConnectionState.RECONNECTING)
+
 
 class StateChange(NamedTuple):
     """A new state and why."""
@@ -18,7 +20,9 @@ class Lifecycle:
     """Decides which state change, if any, follows from what happened to a connection.
 
     Reference 1.3: a connection that does not recover within 4 s is RECONNECTING (INTERRUPTED) and
-    stays so until it succeeds, `logout`, or ABORTED. Not thread-safe; its owner guards it.
+    stays so until it succeeds, `logout`, or ABORTED. What comes too late for the state (a login
+    that succeeds after `logout`, an end after the end) changes nothing. Not thread-safe; its owner
+    guards it.
     """
 
     def __init__(self, reconnecting_after: float) -> None:
@@ -26,10 +30,14 @@ class Lifecycle:
         self._lost_at: float | None = None
         self.state = ConnectionState.DISCONNECTED
 
-    def login_started(self) -> StateChange:
+    def login_started(self) -> StateChange | None:
+        if self.state is not ConnectionState.DISCONNECTED:
+            return None
         return self._to(ConnectionState.CONNECTING, ConnectionChangeReason.LOGIN)
 
-    def login_failed(self, *, timed_out: bool) -> StateChange:
+    def login_failed(self, *, timed_out: bool) -> StateChange | None:
+        if self.state is not ConnectionState.CONNECTING:
+            return None
         reason = ConnectionChangeReason.LOGIN_FAILURE
         if timed_out:
             reason = ConnectionChangeReason.LOGIN_TIMEOUT
@@ -38,13 +46,13 @@ class Lifecycle:
     def connected(self) -> StateChange | None:
         """A login or a restored connection; a drop that was never mentioned stays unmentioned."""
         self._lost_at = None
-        if self.state is ConnectionState.CONNECTED:
+        if self.state not in (ConnectionState.CONNECTING, ConnectionState.RECONNECTING):
             return None
         return self._to(ConnectionState.CONNECTED, ConnectionChangeReason.LOGIN_SUCCESS)
 
     def lost(self, now: float) -> None:
         """The socket is gone; the session may still be saved."""
-        if self._lost_at is None:
+        if self.state in _ALIVE and self._lost_at is None:
             self._lost_at = now
 
     def tick(self, now: float) -> StateChange | None:
@@ -59,8 +67,10 @@ class Lifecycle:
             return float("inf")
         return max(0.0, self._lost_at + self._reconnecting_after - now)
 
-    def aborted(self, reason: ConnectionChangeReason) -> StateChange:
+    def aborted(self, reason: ConnectionChangeReason) -> StateChange | None:
         """The hub ended the session: no reconnecting, only `logout` leads out."""
+        if self.state not in _ALIVE:
+            return None
         return self._to(ConnectionState.ABORTED, reason)
 
     def logged_out(self) -> StateChange | None:

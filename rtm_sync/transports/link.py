@@ -53,11 +53,16 @@ logger = logging.getLogger(__name__)
 
 
 class _PendingCall:
-    """A request on its way and the one-place queue its caller waits on."""
+    """A request on its way and the one-place queue its caller waits on.
 
-    __slots__ = ("answer", "request")
+    Attributes:
+        id: the request's in the present session; a new session gives it a new one.
+    """
+
+    __slots__ = ("answer", "id", "request")
 
     def __init__(self, request: Request[Any]) -> None:
+        self.id = 0
         self.request = request
         self.answer: SimpleQueue[Reply | RtmError] = SimpleQueue()
 
@@ -97,10 +102,17 @@ class Link:
 
         In a new session (the old one was lost) the joined channels are joined again first, then
         every unanswered call is made again; message ids let the receivers drop copies.
+
+        Raises:
+            ProtocolError: the hub says it has frames that were never sent.
         """
         with self._lock:
             if login.resumed:
-                self._outbox.rewind(login.received)
+                try:
+                    self._outbox.rewind(login.received)
+                except ValueError as error:
+                    raise ProtocolError(RpcCode.INVALID_PARAMS, str(error)) from error
+                self._acknowledged = self._received  # the login said so; a count never goes back
             else:
                 self._start_over()
             self._send = send
@@ -169,16 +181,17 @@ class Link:
             RtmError: of the request's family.
         """
         pending = _PendingCall(request)
-        call_id = self._post(pending)
-        self._flush()
+        self._post(pending)
         try:
+            self._flush()
             answer = pending.answer.get(timeout=timeout)
         except Empty:
-            with self._lock:
-                self._calls.pop(call_id, None)
             raise request.ERROR.named(
                 "TIMEOUT", f"{request.METHOD} was not answered within {timeout:g} seconds."
             ) from None
+        finally:  # timed out or interrupted (Ctrl-C): never to be made again
+            with self._lock:
+                self._calls.pop(pending.id, None)
         if isinstance(answer, RtmError):
             raise answer
         try:
@@ -202,19 +215,21 @@ class Link:
 
     # -- inside --
 
-    def _post(self, pending: _PendingCall) -> int:
+    def _post(self, pending: _PendingCall) -> None:
         request = pending.request
         with self._lock:
             if self._ended is not None:
                 raise request.ERROR.named("USER_NOT_LOGGED_IN", self._ended)
-            call_id = self._next_id
             try:
-                self._outbox.push(encode_call(call_id, request))
+                self._number(pending)
             except OutboxFull as error:
                 raise request.ERROR.named("FAILURE", f"Too much waits: {error}", error) from error
-            self._next_id += 1
-            self._calls[call_id] = pending
-        return call_id
+
+    def _number(self, pending: _PendingCall) -> None:
+        self._outbox.push(encode_call(self._next_id, pending.request))
+        pending.id = self._next_id
+        self._next_id += 1
+        self._calls[pending.id] = pending
 
     def _start_over(self) -> None:
         notices = [
@@ -227,33 +242,39 @@ class Link:
         again = [_PendingCall(JoinChannel(channel_id)) for channel_id in self._joined]
         again += self._calls.values()
         self._calls = {}
+        self._joined = {}  # each comes back with the answer to its join
         for pending in again:
-            self._outbox.push(encode_call(self._next_id, pending.request))
-            self._calls[self._next_id] = pending
-            self._next_id += 1
+            self._number(pending)
 
     def _flush(self) -> None:
         with self._lock:
             if self._sending:
                 return  # whoever is sending takes ours along
             self._sending = True
-        while True:
+        try:
+            while True:
+                with self._lock:
+                    send = self._send
+                    frame = self._outbox.take() if send is not None else None
+                    if send is None or frame is None:
+                        self._sending = False
+                        return
+                self._try(send, frame)
+        except BaseException:  # Ctrl-C: the next caller must not wait for us
             with self._lock:
-                send = self._send
-                frame = self._outbox.take() if send is not None else None
-                if send is None or frame is None:
-                    self._sending = False
-                    return
-            self._try(send, frame)
+                self._sending = False
+            raise
 
     def _try(self, send: Send, frame: str) -> None:
         try:
             send(frame)
-        except Exception as error:  # whatever carries frames raises its own kinds
-            logger.debug("sending failed: %r", error)
+        except BaseException as error:  # half a frame may be out: nothing can follow it
             with self._lock:
                 if self._send is send:
                     self._send = None
+            if not isinstance(error, Exception):
+                raise
+            logger.debug("sending failed: %r", error)  # whatever carries frames has its own kinds
 
     def _take_acknowledge(self, event: Acknowledge) -> None:
         with self._lock:
@@ -268,16 +289,25 @@ class Link:
             if pending is None:
                 return  # its caller gave up
             request = pending.request
-            if isinstance(request, JoinChannel) and isinstance(frame, Reply):
-                self._joined[request.channel_id] = None
-            elif isinstance(request, (JoinChannel, LeaveChannel)):
-                self._joined.pop(request.channel_id, None)
+            if isinstance(request, (JoinChannel, LeaveChannel)):
+                self._note_membership(request, frame)
         if isinstance(frame, Reply):
             pending.answer.put(frame)
-        elif isinstance(frame.error, RtmError):
+        elif isinstance(frame.error, request.ERROR):
             pending.answer.put(frame.error)
         else:
             pending.answer.put(request.ERROR.named("FAILURE", frame.error.message, frame.error))
+
+    def _note_membership(self, request: JoinChannel | LeaveChannel, frame: Reply | Failure) -> None:
+        """Learn whether we are a member now; most refusals leave that as it was."""
+        refused = ""
+        if isinstance(frame, Failure):
+            refused = frame.error.reason if isinstance(frame.error, RtmError) else "FAILURE"
+        if isinstance(request, JoinChannel):
+            if refused in ("", "ALREADY_JOINED"):
+                self._joined[request.channel_id] = None
+        elif refused in ("", "NOT_IN_CHANNEL"):
+            self._joined.pop(request.channel_id, None)
 
     def _take_call(self, frame: Call) -> None:
         request = frame.request
@@ -293,7 +323,10 @@ class Link:
             full = PeerMessageError.named("FAILURE", "The receiver's event queue is full.")
             answer = encode_failure(frame.id, full)
         with self._lock:
-            self._outbox.push(answer)
+            try:
+                self._outbox.push(answer)
+            except OutboxFull as error:  # the hub takes nothing: a new connection may help
+                raise ProtocolError(RpcCode.INVALID_REQUEST, str(error), frame.id) from error
         self._flush()
 
     def _is_new(self, sender: str, message_id: str) -> bool:
