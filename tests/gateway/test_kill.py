@@ -1,0 +1,103 @@
+"""The gateway is killed under load, at moments nobody chose: what it has acknowledged is there."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+
+from rtm_sync import RtmClient, RtmError
+from tests.support import RtmTestCase, wait_until
+from tests.transports.support import GatewayProcess
+
+PATIENCE = 20.0
+ROUNDS = 3
+MESSAGES = 60  # a round; all together fewer than the 200 that wait for one user
+START_BOUND = 2.0  # seconds, by the promise
+SEED = 20261123
+
+
+class KillTest(RtmTestCase):
+    def setUp(self) -> None:
+        self.process = GatewayProcess(self.folder())
+        self.addCleanup(self.process.kill)
+        self.acknowledged: list[str] = []
+        self.stored: dict[str, str] = {}  # media id: SHA-256
+
+    def start(self) -> float:
+        began = time.monotonic()
+        self.process.start()
+        return time.monotonic() - began
+
+    def send_until_it_fails(self, client: RtmClient, name: str) -> None:
+        for number in range(MESSAGES):
+            text = f"{name}-{number}"
+            try:
+                sent = client.send_message_to_peer(
+                    text, "bob", enable_offline_messaging=True, message_id=text, timeout=5
+                )
+            except RtmError:
+                return
+            if sent.cached_by_server:
+                self.acknowledged.append(text)
+
+    def upload_until_it_fails(self, client: RtmClient, chance: random.Random) -> None:
+        while True:
+            data = chance.randbytes(chance.randrange(1, 1_500_000))
+            try:
+                message = client.create_media_message_by_uploading(data).result(PATIENCE)
+            except RtmError:
+                return
+            self.stored[message.media_id] = hashlib.sha256(data).hexdigest()
+
+    def one_life(self, number: int, chance: random.Random) -> None:
+        """Load, and a SIGKILL somewhere in it."""
+        with RtmClient("app", url=self.process.url) as client:
+            client.login("alice")
+            workers = [
+                threading.Thread(target=self.send_until_it_fails, args=(client, f"life-{number}")),
+                threading.Thread(
+                    target=self.upload_until_it_fails,
+                    args=(client, random.Random(chance.random())),
+                ),
+            ]
+            before = len(self.acknowledged), len(self.stored)
+            for worker in workers:
+                worker.start()
+            wait_until(
+                lambda: len(self.acknowledged) > before[0] and len(self.stored) > before[1],
+                PATIENCE,
+            )
+            threading.Event().wait(chance.uniform(0, 0.2))
+            self.process.kill()
+            client.close()  # nobody is there to go on with
+            for worker in workers:
+                worker.join(PATIENCE)
+                self.assertFalse(worker.is_alive())
+
+    def test_nothing_acknowledged_is_lost_and_nothing_partial_is_seen(self) -> None:
+        chance = random.Random(SEED)
+        self.start()
+        for number in range(ROUNDS):
+            self.one_life(number, chance)
+            self.assertLess(self.start(), START_BOUND + 1.0)  # the interpreter starts, too
+        with RtmClient("app", url=self.process.url) as bob:
+            with bob.events("MessageFromPeer") as arriving:
+                bob.login("bob")
+                texts: list[str] = []
+                for event in arriving.until(PATIENCE):
+                    texts.append(event.args[0].text)
+                    if self.acknowledged[-1] in texts:
+                        break
+            # What was stored but never acknowledged may come, too; never twice, never reordered.
+            self.assertEqual(len(texts), len(set(texts)))
+            acknowledged = set(self.acknowledged)
+            self.assertEqual([text for text in texts if text in acknowledged], self.acknowledged)
+            for media_id, digest in self.stored.items():
+                data = bob.download_media(media_id).result(PATIENCE).to_bytes()
+                self.assertEqual(hashlib.sha256(data).hexdigest(), digest)
+            whole = {
+                path.name for path in (self.process.data / "media").glob("*/*") if not path.suffix
+            }
+            self.assertLessEqual(set(self.stored), whole)
