@@ -172,7 +172,7 @@ class Hub:
             and not session.overflowed
         ):
             try:
-                session.outbox.rewind(login.received)
+                session.rewind(login.received)
             except ValueError as error:
                 logger.info("%r cannot resume: %s", session, error)
             else:
@@ -246,7 +246,7 @@ class Hub:
             return
         if isinstance(frame, Notice) and isinstance(frame.event, Acknowledge):
             try:
-                session.outbox.acknowledge(frame.event.received)
+                session.acknowledge(frame.event.received)
             except ValueError as error:
                 raise ProtocolError(RpcCode.INVALID_PARAMS, str(error)) from error
             return
@@ -297,9 +297,9 @@ class Hub:
         waiting: list[OfflineMessage] = []
         try:
             waiting = await self._engine.offline(session.app_id, session.uid, self._now())
-        except OSError:
+        except (OSError, ProtocolError):
             logger.exception("offline messages of %r could not be read; they stay", session)
-        receipts = [session.call_first(item.message) for item in waiting]
+        receipts = [await session.call_first(item.message) for item in waiting]
         session.release()
         for item, receipt in zip(waiting, receipts, strict=True):
             if await receipt is Delivery.RECEIVED:
@@ -487,7 +487,12 @@ class Hub:
             )
         session.channels[channel_id] = None
         self._channels.setdefault((session.app_id, channel_id), {})[session] = None
-        await self._engine.join(session.app_id, channel_id, session.uid)
+        try:
+            await self._engine.join(session.app_id, channel_id, session.uid)
+        except OSError:
+            session.channels.pop(channel_id, None)
+            self._forget_member(session, channel_id)
+            raise
         return Done()
 
     async def _leave_channel(self, session: Session, request: LeaveChannel) -> Done:

@@ -63,8 +63,9 @@ class MediaLibrary:
             try:
                 await self._take_up(fragment)
             except (ProtocolError, OSError) as error:
-                logger.warning("a fragment cannot be taken up: %s", error)
-                await self.storage.run(self._store.delete, fragment.media_id)
+                logger.warning("the fragment %s cannot be taken up: %s", fragment.media_id, error)
+                if not fragment.is_whole:  # a whole one may be somebody's medium
+                    await self.storage.run(self._store.delete, fragment.media_id)
 
     async def stop(self) -> None:
         """Let go of everything; unfinished uploads stay where the store keeps fragments."""
@@ -119,23 +120,14 @@ class MediaLibrary:
         async with upload.completing:
             if upload.info is not None:
                 return upload.info
-            sha256 = await upload.finish()
-            spec = upload.spec
-            info = MediaInfo(
-                upload.media_id,
-                spec.size,
-                sha256,
-                spec.file_name,
-                spec.content_type,
-                self._now() + self._limits.retention,
-            )
             try:
-                app_id, uid = upload.owner
-                await self._engine.put_media(app_id, uid, info)
-                await self.storage.run(self._store.settle, upload.media_id)
-            except OSError as error:
-                await self.storage.run(self._store.delete, upload.media_id)
+                info = await self._publish(upload)
+            except (OSError, RtmError) as error:
+                # Not to be tried again: what a disk failed to keep is lost, whatever it says next.
                 await self.drop_upload(upload)
+                await self.storage.run(self._store.delete, upload.media_id)
+                if isinstance(error, RtmError):
+                    raise
                 raise UploadMediaError.named("FAILURE", str(error), error) from error
             if self._uploads.get(upload.media_id) is not upload:  # given up meanwhile
                 await self._remove_medium(upload.media_id)
@@ -232,6 +224,21 @@ class MediaLibrary:
         return swept
 
     # -- inside --
+
+    async def _publish(self, upload: Upload) -> MediaInfo:
+        sha256 = await upload.finish()
+        spec = upload.spec
+        info = MediaInfo(
+            upload.media_id,
+            spec.size,
+            sha256,
+            spec.file_name,
+            spec.content_type,
+            self._now() + self._limits.retention,
+        )
+        await self._engine.put_media(*upload.owner, info)
+        await self.storage.run(self._store.settle, upload.media_id)
+        return info
 
     async def _take_up(self, fragment: Fragment) -> None:
         note = decode_json(_Note, fragment.note)

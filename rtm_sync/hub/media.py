@@ -54,7 +54,7 @@ class MediaWriter(ABC):
 class MediaStore(ABC):
     """Keeps blobs by id. Thread-safe. Only whole blobs are ever visible.
 
-    Ids are `MEDIA_ID`s. What a blob is called and when it ends is the engine's to know.
+    Ids match `MEDIA_ID`. What a blob is called and when it ends is the engine's to know.
     """
 
     @abstractmethod

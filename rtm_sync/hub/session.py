@@ -59,7 +59,9 @@ class Session:
         self._held: list[Callable[[], object]] | None = []
         self._calls: dict[int, asyncio.Future[Delivery]] = {}
         self._next_call = 1
-        self._receipt_timeout = limits.receipt_timeout
+        self._ended = False
+        self._progress = asyncio.Event()  # the client acknowledged, or the session has ended
+        self._limits = limits
 
     def __repr__(self) -> str:
         return f"<Session of {self.uid!r} in {self.app_id!r}>"
@@ -71,23 +73,20 @@ class Session:
 
     def push(self, frame: str) -> None:
         """Queue a frame for the client; a client that is too far behind loses its session."""
-        if self._held is not None:
-            self._held.append(lambda: self._push(frame))
-        else:
-            self._push(frame)
+        self._in_turn(lambda: self._push(frame))
 
     def call(self, request: Request[Any]) -> asyncio.Future[Delivery]:
         """Call the client; the future says whether it took the message, within the time-out."""
-        answered: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-        if self._held is not None:
-            self._held.append(lambda: self._call(request, answered))
-        else:
-            self._call(request, answered)
+        answered = self._receipt()
+        self._in_turn(lambda: self._call(request, answered))
         return answered
 
-    def call_first(self, request: Request[Any]) -> asyncio.Future[Delivery]:
-        """As `call`, before everything that is held."""
-        answered: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+    async def call_first(self, request: Request[Any]) -> asyncio.Future[Delivery]:
+        """As `call`, before everything that is held, and no faster than the client keeps up."""
+        while not self._ended and self._is_crowded():
+            self._progress.clear()
+            await self._progress.wait()
+        answered = self._receipt()
         self._call(request, answered)
         return answered
 
@@ -97,6 +96,16 @@ class Session:
         for push in held:
             push()
 
+    def acknowledge(self, received: int) -> None:
+        """The client has dealt with so many frames. Raises ValueError when it cannot have."""
+        self.outbox.acknowledge(received)
+        self._progress.set()
+
+    def rewind(self, received: int) -> None:
+        """The client is back and has so many frames. Raises ValueError when it cannot have."""
+        self.outbox.rewind(received)
+        self._progress.set()
+
     def answer(self, call_id: int, *, accepted: bool) -> None:
         """The client has answered a call."""
         future = self._calls.pop(call_id, None)
@@ -105,7 +114,9 @@ class Session:
 
     def end(self) -> None:
         """No more answers will come."""
-        self._held = None
+        self.release()  # who waits for a receipt of what was held is answered as well
+        self._ended = True
+        self._progress.set()
         for future in self._calls.values():
             if not future.done():
                 future.set_result(Delivery.OFFLINE)
@@ -114,16 +125,38 @@ class Session:
             self.expiry.cancel()
             self.expiry = None
 
+    def _in_turn(self, push: Callable[[], object]) -> None:
+        """Do it now, or when what goes first has gone."""
+        if self._held is None:
+            push()
+        elif len(self._held) < self._limits.outbox_frames:
+            self._held.append(push)
+        else:
+            self._overflow()
+
+    def _is_crowded(self) -> bool:
+        """Whether an eighth of the outbox is all that is left. A client acknowledges at the latest
+        after 32 frames, and 32 of the largest messages are less than the rest."""
+        frames, limits = self.outbox.unacknowledged, self._limits
+        return (
+            len(frames) * 8 >= limits.outbox_frames * 7
+            or sum(map(len, frames)) * 8 >= limits.outbox_bytes * 7
+        )
+
+    def _receipt(self) -> asyncio.Future[Delivery]:
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Delivery] = loop.create_future()
+        timer = loop.call_later(self._limits.receipt_timeout, self._give_up, answered)
+        answered.add_done_callback(lambda _: timer.cancel())
+        return answered
+
     def _call(self, request: Request[Any], answered: asyncio.Future[Delivery]) -> None:
         call_id = self._next_call
         self._next_call += 1
         self._calls[call_id] = answered
-        timer = asyncio.get_running_loop().call_later(
-            self._receipt_timeout, self._give_up, answered
-        )
-        answered.add_done_callback(lambda _: timer.cancel())
+        answered.add_done_callback(lambda _: self._calls.pop(call_id, None))
         self._push(encode_call(call_id, request))
-        if self.overflowed:
+        if self.overflowed or self._ended:
             self.answer(call_id, accepted=False)
 
     @staticmethod
@@ -137,9 +170,12 @@ class Session:
         try:
             self.outbox.push(frame)
         except OutboxFull:
-            self.overflowed = True
-            if self.connection is not None:
-                self.connection.close(4008, "slow consumer: too much is not acknowledged")
+            self._overflow()
             return
         if self.connection is not None:
             self.connection.wake()
+
+    def _overflow(self) -> None:
+        already, self.overflowed = self.overflowed, True
+        if self.connection is not None and not already:
+            self.connection.close(4008, "slow consumer: too much is not acknowledged")

@@ -1,0 +1,396 @@
+"""Sessions: resumed within their grace, ended after it, replaced by a second login, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from rtm_sync.hub.engine import OfflineMessage
+from rtm_sync.hub.hub import Hub
+from rtm_sync.hub.limits import Limits
+from rtm_sync.hub.local import LocalEngine
+from rtm_sync.messages import RtmTextMessage
+from rtm_sync.protocol import (
+    Acknowledge,
+    ConnectionChangeReason,
+    JoinChannel,
+    LeaveChannel,
+    Logout,
+    MemberJoined,
+    MemberLeft,
+    PeerMessageSendResult,
+    ProtocolError,
+    SendChannelMessage,
+    SendMessageToPeer,
+    SessionEnded,
+)
+
+from .support import DAY, HubCase, User, eventually
+
+GRACE = 30.0
+
+
+_ids = itertools.count()
+
+
+def peer(text: str, to: str = "bob", **more: bool) -> SendMessageToPeer:
+    return SendMessageToPeer(to, RtmTextMessage(text), f"m{next(_ids)}", **more)
+
+
+def channel(text: str, to: str = "room") -> SendChannelMessage:
+    return SendChannelMessage(to, RtmTextMessage(text), f"m{next(_ids)}")
+
+
+async def resumed(hub: Hub, user: User) -> User:
+    """The same user on a new connection, with everything the old one had counted."""
+    again = User(hub)
+    again.counted = user.counted
+    result = await again.login(user.session.uid, session=user.session.id, received=user.counted)
+    assert result.resumed, "the session was not there any more"
+    return again
+
+
+class GraceTest(HubCase):
+    async def test_what_came_meanwhile_arrives_in_order_and_once(self) -> None:
+        hub = await self.hub()
+        alice, bob = await self.user(hub), await self.user(hub, "bob")
+        await alice.call(peer("before"))
+        bob.lose_connection()
+        sends = [asyncio.ensure_future(alice.call(peer(str(n)))) for n in range(5)]
+        await eventually(lambda: bob.session.outbox.unsent == 5)
+        await self.skip(5.0)
+        self.assertFalse(any(send.done() for send in sends))
+        again = await resumed(hub, bob)
+        for send in sends:
+            self.assertEqual(await send, PeerMessageSendResult(has_peer_received=True))
+        self.assertEqual((bob.texts(), again.texts()), (["before"], list("01234")))
+
+    async def test_a_frame_that_was_on_its_way_is_sent_again(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        bob = await self.user(hub, "bob", answers=False, acknowledges=False)
+        send = asyncio.ensure_future(alice.call(peer("lost")))
+        await eventually(lambda: bob.texts() == ["lost"])
+        bob.lose_connection()
+        bob.counted = 0  # the network lost it
+        again = await resumed(hub, bob)
+        self.assertEqual(await send, PeerMessageSendResult(has_peer_received=True))
+        self.assertEqual(again.texts(), ["lost"])
+
+    async def test_a_session_lasts_thirty_seconds_without_a_connection_and_no_longer(self) -> None:
+        hub = await self.hub()
+        bob = await self.user(hub, "bob")
+        bob.lose_connection()
+        await self.skip(GRACE - 1)
+        again = await resumed(hub, bob)
+        await self.skip(2 * GRACE)  # the new connection has stopped the clock
+        self.assertEqual(hub.session_count, 1)
+        again.lose_connection()
+        await self.skip(GRACE + 1)
+        self.assertEqual(hub.session_count, 0)
+        late = User(hub)
+        self.assertFalse((await late.login("bob", session=bob.session.id)).resumed)
+        self.assertNotEqual(late.session.id, bob.session.id)
+
+    async def test_members_hear_of_one_who_is_gone_only_after_the_grace(self) -> None:
+        hub = await self.hub()
+        alice, bob = await self.user(hub), await self.user(hub, "bob")
+        for user in (alice, bob):
+            await user.call(JoinChannel("room"))
+        bob.lose_connection()
+        await self.skip(GRACE - 1)
+        self.assertEqual(alice.received, [MemberJoined("room", "bob")])
+        await self.skip(2)
+        await eventually(lambda: len(alice.received) == 2)
+        self.assertEqual(alice.received[1], MemberLeft("room", "bob"))
+
+    async def test_nobody_is_told_received_by_one_who_never_came_back(self) -> None:
+        hub = await self.hub(limits=Limits(receipt_timeout=2 * GRACE))
+        alice, bob = await self.user(hub), await self.user(hub, "bob")
+        bob.lose_connection()
+        kept = asyncio.ensure_future(alice.call(peer("kept", enable_offline_messaging=True)))
+        gone = asyncio.ensure_future(alice.call(peer("gone")))
+        await eventually(lambda: bob.session.outbox.unsent == 2)
+        await self.skip(GRACE + 1)
+        self.assertEqual(await kept, PeerMessageSendResult(False, cached_by_server=True))
+        self.assertEqual(await gone, PeerMessageSendResult(False))
+        later = await self.user(hub, "bob")
+        await eventually(later.texts)
+        self.assertEqual(later.texts(), ["kept"])
+
+    async def test_a_receipt_that_does_not_come_is_a_timeout_not_a_lie(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        bob = await self.user(hub, "bob", answers=False)
+        send = asyncio.ensure_future(alice.call(peer("hi")))
+        await eventually(lambda: bob.texts() == ["hi"])
+        await self.skip(hub.limits.receipt_timeout + 1)
+        error = await self.refused("PEER_MESSAGE_ERR_TIMEOUT", send)
+        self.assertIn("may still arrive", str(error))
+
+    async def test_a_count_that_cannot_be_resumes_nothing(self) -> None:
+        hub = await self.hub()
+        for uid, impossible in (("alice", -1), ("bob", 7)):
+            user = await self.user(hub, uid)
+            user.lose_connection()
+            result = await User(hub).login(uid, session=user.session.id, received=impossible)
+            self.assertFalse(result.resumed)
+
+    async def test_a_new_connection_takes_over_from_one_that_looks_alive(self) -> None:
+        hub = await self.hub()
+        alice, bob = await self.user(hub), await self.user(hub, "bob")
+        again = await resumed(hub, bob)
+        self.assertEqual(bob.closed and bob.closed[0], 4000)
+        bob.lose_connection()  # late, and no longer any matter
+        await self.skip(GRACE + 1)
+        self.assertTrue((await alice.call(peer("hi"))).has_peer_received)
+        self.assertEqual((bob.texts(), again.texts()), ([], ["hi"]))
+
+
+class SecondLoginTest(HubCase):
+    async def test_the_first_is_told_and_may_say_nothing_more(self) -> None:
+        hub = await self.hub()
+        first, alice = await self.user(hub, "bob"), await self.user(hub)
+        second = await self.user(hub, "bob")
+        self.assertEqual(first.received, [SessionEnded(ConnectionChangeReason.REMOTE_LOGIN)])
+        self.assertEqual(first.closed, (4001, "REMOTE_LOGIN"))
+        first.tell(Acknowledge(99))  # would be an error of a living session
+        self.assertTrue((await alice.call(peer("hi"))).has_peer_received)
+        self.assertEqual((first.texts(), second.texts()), ([], ["hi"]))
+        await self.skip(1.0)  # so that it does not log in too often
+        late = User(hub)
+        self.assertFalse((await late.login("bob", session=first.session.id)).resumed)
+
+    async def test_the_same_uid_of_another_app_is_another_user(self) -> None:
+        hub = await self.hub()
+        first, other = await self.user(hub), User(hub)
+        await other.login("alice", "other-app")
+        self.assertIsNone(first.closed)
+        self.assertFalse((await other.call(peer("hi", "bob"))).has_peer_received)
+
+    async def test_the_firsts_channels_are_left(self) -> None:
+        hub = await self.hub()
+        watcher, first = await self.user(hub, "watcher"), await self.user(hub, "bob")
+        for user in (watcher, first):
+            await user.call(JoinChannel("room"))
+        await self.user(hub, "bob")
+        await eventually(lambda: MemberLeft("room", "bob") in watcher.received)
+
+
+class LogoutTest(HubCase):
+    async def test_it_is_answered_and_final(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        await alice.call(Logout())
+        self.assertEqual(alice.closed, (1000, "logged out"))
+        self.assertEqual(hub.session_count, 0)
+        self.assertFalse((await User(hub).login(session=alice.session.id)).resumed)
+
+
+class ChannelTest(HubCase):
+    async def test_messages_reach_the_others_of_this_app_and_channel_only(self) -> None:
+        hub = await self.hub()
+        alice, bob, far = [await self.user(hub, uid) for uid in ("alice", "bob", "far")]
+        stranger = User(hub)
+        await stranger.login("stranger", "other-app")
+        for user, room in ((alice, "room"), (bob, "room"), (far, "other"), (stranger, "room")):
+            await user.call(JoinChannel(room))
+        for number in range(3):
+            await alice.call(channel(str(number)))
+        await eventually(lambda: len(bob.texts()) == 3)
+        self.assertEqual(
+            [user.texts() for user in (alice, bob, far, stranger)], [[], list("012"), [], []]
+        )
+
+    async def test_who_left_hears_no_more_and_may_come_back(self) -> None:
+        hub = await self.hub()
+        alice, bob = await self.user(hub), await self.user(hub, "bob")
+        for user in (alice, bob):
+            await user.call(JoinChannel("room"))
+        await bob.call(LeaveChannel("room"))
+        await self.refused("LEAVE_CHANNEL_ERR_NOT_IN_CHANNEL", bob.call(LeaveChannel("room")))
+        await self.refused("CHANNEL_MESSAGE_ERR_NOT_IN_CHANNEL", bob.call(channel("x")))
+        await alice.call(channel("unheard"))
+        await bob.call(JoinChannel("room"))
+        await alice.call(channel("heard"))
+        await eventually(lambda: bob.texts() == ["heard"])
+        self.assertEqual(hub._channels.keys(), {("app", "room")})
+
+    async def test_the_same_channel_twice_in_five_seconds_and_no_more(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        for _ in range(2):
+            await alice.call(JoinChannel("room"))
+            await alice.call(LeaveChannel("room"))
+        await self.refused(
+            "JOIN_CHANNEL_ERR_JOIN_SAME_CHANNEL_TOO_OFTEN", alice.call(JoinChannel("room"))
+        )
+        await alice.call(JoinChannel("other"))
+        await self.skip(5.0)
+        await alice.call(JoinChannel("room"))
+
+    async def test_channel_and_peer_messages_share_one_budget_that_comes_back(self) -> None:
+        hub = await self.hub(limits=Limits.web())
+        alice = await self.user(hub)
+        await alice.call(JoinChannel("room"))
+        for number in range(90):
+            await alice.call(channel(f"c{number}"))
+            await alice.call(peer(f"p{number}"))
+        await self.refused("CHANNEL_MESSAGE_ERR_TOO_OFTEN", alice.call(channel("more")))
+        await self.refused("PEER_MESSAGE_ERR_TOO_OFTEN", alice.call(peer("more")))
+        await self.skip(3.0)
+        await alice.call(channel("more"))
+
+    async def test_logins_are_two_a_second_for_each_user(self) -> None:
+        hub = await self.hub()
+        for _ in range(2):
+            await self.user(hub)
+        await self.refused("LOGIN_ERR_TOO_OFTEN", User(hub).login())
+        await self.user(hub, "bob")
+        await self.skip(1.0)
+        await self.user(hub)
+
+
+class SlowConsumerTest(HubCase):
+    async def test_one_who_does_not_acknowledge_ends_alone(self) -> None:
+        hub = await self.hub(limits=Limits(outbox_frames=10))
+        alice, bob = await self.user(hub), await self.user(hub, "bob")
+        slow = await self.user(hub, "slow", acknowledges=False)
+        for user in (alice, bob, slow):
+            await user.call(JoinChannel("room"))
+        for number in range(12):
+            await alice.call(channel(str(number)))
+        await eventually(lambda: slow.closed)
+        self.assertEqual(slow.closed and slow.closed[0], 4008)
+        self.assertLessEqual(len(slow.session.outbox), 10)
+        self.assertFalse((await alice.call(peer("hi", "slow"))).has_peer_received)
+        slow.lose_connection()
+        await eventually(lambda: MemberLeft("room", "slow") in bob.received)
+        self.assertEqual(len(bob.texts()), 12)
+        self.assertIsNone(bob.closed)
+
+    async def test_an_overflowed_session_is_not_resumed(self) -> None:
+        hub = await self.hub(limits=Limits(outbox_frames=5))
+        alice, away = await self.user(hub), await self.user(hub, "away")
+        for user in (alice, away):
+            await user.call(JoinChannel("room"))
+        away.lose_connection()
+        for number in range(10):
+            await alice.call(channel(str(number)))
+        result = await User(hub).login("away", session=away.session.id, received=away.counted)
+        self.assertFalse(result.resumed)
+
+    async def test_bytes_count_as_well_as_frames(self) -> None:
+        hub = await self.hub(limits=Limits(outbox_bytes=100_000))
+        alice, slow = await self.user(hub), await self.user(hub, "slow", acknowledges=False)
+        for user in (alice, slow):
+            await user.call(JoinChannel("room"))
+        for number in range(4):
+            await alice.call(channel(str(number) * 30_000))
+        await eventually(lambda: slow.closed)
+        self.assertEqual(len(slow.texts()), 3)
+
+    async def test_acknowledging_what_was_never_sent_is_an_error(self) -> None:
+        alice = await self.user(await self.hub())
+        with self.assertRaises(ProtocolError):
+            alice.tell(Acknowledge(1))
+
+
+class OfflineTest(HubCase):
+    async def test_two_hundred_large_messages_reach_one_who_acknowledges(self) -> None:
+        """They are more than a client may leave unacknowledged: they must not come all at once."""
+        hub = await self.hub()
+        alice = await self.user(hub)
+        for number in range(200):
+            text = f"{number:03}" + "\x01" * (32 * 1024 - 3)  # six bytes each, in a frame
+            await alice.call(peer(text, enable_offline_messaging=True))
+        bob = await self.user(hub, "bob")
+        await eventually(lambda: len(bob.texts()) == 200 or bob.closed)
+        self.assertIsNone(bob.closed)
+        self.assertEqual([text[:3] for text in bob.texts()], [f"{n:03}" for n in range(200)])
+
+    async def test_they_come_before_what_is_sent_after_the_login(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        for number in range(40):
+            await alice.call(peer(f"old {number}", enable_offline_messaging=True))
+        bob = await self.user(hub, "bob")
+        await alice.call(peer("new"))
+        self.assertEqual(bob.texts(), [*(f"old {number}" for number in range(40)), "new"])
+
+    async def test_what_was_confirmed_does_not_come_again(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        await alice.call(peer("once", enable_offline_messaging=True))
+        bob = await self.user(hub, "bob")
+        await eventually(lambda: bob.texts() == ["once"])
+        await bob.call(Logout())
+        later = await self.user(hub, "bob")
+        await alice.call(peer("next"))
+        self.assertEqual(later.texts(), ["next"])
+
+    async def test_they_wait_seven_days(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        for text in ("old", "new"):
+            await alice.call(peer(text, enable_offline_messaging=True))
+            self.wall += 4 * DAY
+        bob = await self.user(hub, "bob")
+        await alice.call(peer("now"))
+        self.assertEqual(bob.texts(), ["new", "now"])
+
+
+class TroubledEngine(LocalEngine):
+    """Reads what waits for a user only when told to, and joins nobody while it is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = asyncio.Event()
+        self.is_away = False
+
+    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
+        await self.reads.wait()
+        return await super().offline(app_id, uid, now)
+
+    async def join(self, app_id: str, channel_id: str, uid: str) -> None:
+        if self.is_away:
+            raise OSError("the cluster is away")
+        await super().join(app_id, channel_id, uid)
+
+
+class TroubledEngineTest(HubCase):
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        self.engine = TroubledEngine()
+        self.made = await self.hub(engine=self.engine, limits=Limits(outbox_frames=10))
+        self.engine.reads.set()
+        self.alice = await self.user(self.made)
+        await self.alice.call(JoinChannel("first"))  # what waited for her has been read
+
+    async def test_what_is_held_back_is_answered_when_the_session_ends(self) -> None:
+        self.engine.reads.clear()
+        bob = await self.user(self.made, "bob")
+        send = asyncio.ensure_future(self.alice.call(peer("hi", enable_offline_messaging=True)))
+        await eventually(lambda: bob.session._held)
+        self.made.end(bob.session)
+        self.assertEqual(await send, PeerMessageSendResult(False, cached_by_server=True))
+        self.engine.reads.set()
+
+    async def test_what_is_held_back_is_bounded(self) -> None:
+        self.engine.reads.clear()
+        bob = await self.user(self.made, "bob")
+        sends = [asyncio.ensure_future(self.alice.call(peer(str(n)))) for n in range(11)]
+        await eventually(lambda: bob.closed)
+        self.assertEqual(bob.closed and bob.closed[0], 4008)
+        bob.lose_connection()
+        await self.skip(self.made.limits.receipt_timeout + 1)
+        results = await asyncio.gather(*sends, return_exceptions=True)
+        self.assertFalse(any(getattr(result, "has_peer_received", False) for result in results))
+        self.engine.reads.set()
+
+    async def test_a_join_that_failed_can_be_tried_again(self) -> None:
+        self.engine.is_away = True
+        await self.refused("JOIN_CHANNEL_ERR_FAILURE", self.alice.call(JoinChannel("room")))
+        await self.refused("CHANNEL_MESSAGE_ERR_NOT_IN_CHANNEL", self.alice.call(channel("x")))
+        self.engine.is_away = False
+        await self.alice.call(JoinChannel("room"))
