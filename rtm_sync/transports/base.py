@@ -76,6 +76,13 @@ class Listener(Protocol):
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
         """The connection's state changed."""
 
+    def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
+        """The session, or one channel of it, goes on after a lost connection.
+
+        Not recovered: of what arrived meanwhile something is lost. Called after the state's change
+        and before what was missed.
+        """
+
     @property
     def backlog(self) -> int:
         """How many events wait for their handlers."""

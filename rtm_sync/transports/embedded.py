@@ -226,6 +226,9 @@ class _Connection:
     def on_state(self, state: object, reason: object) -> None:
         raise NotImplementedError("a link reports no states")
 
+    def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
+        raise NotImplementedError("an embedded hub is never lost")
+
     @property
     def backlog(self) -> int:
         return self._listener.backlog
