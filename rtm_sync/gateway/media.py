@@ -29,8 +29,9 @@ TUS_VERSION = "1.0.0"
 TUS_EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
 OFFSET_STREAM = "application/offset+octet-stream"
 STALL_LIMIT = 120.0
-"""Seconds without a byte of a request's body after which its connection is closed."""
+"""Seconds without a byte of a body, either way, after which its connection is closed."""
 
+_LOOK_INTERVAL = 0.25  # for clients that hung up; the promise is a free slot within a second
 _DOWNLOAD_CHUNK = 256 * 1024
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
@@ -170,14 +171,16 @@ class Media:
         if length is not None and length > left:
             raise _TusError(413, f"The body has {length:,} bytes; the upload lacks {left:,}.")
         loop = asyncio.get_running_loop()
+        guard = _ConnectionGuard(request)
 
         def touch() -> None:
             upload.touched_at = loop.time()
+            guard.touch()
 
-        touch()
+        upload.touched_at = loop.time()
         try:
             async with self._hub.media.slot(session, UploadMediaError):
-                with _StallGuard(request, upload):
+                with guard:
                     upload.on_abort = lambda: _hang_up(request)
                     await upload.append(request.content.readany, left, checksum, touch)
         except ChecksumMismatch:
@@ -266,13 +269,15 @@ class Media:
             await response.prepare(request)
             file.seek(start)
             left = stop - start
-            while left > 0:
-                data = await self._hub.media.storage.run(file.read, min(_DOWNLOAD_CHUNK, left))
-                if not data:
-                    break
-                left -= len(data)
-                await asyncio.wait_for(response.write(data), STALL_LIMIT)
-        except (ConnectionError, asyncio.TimeoutError):
+            with _ConnectionGuard(request) as guard:
+                while left > 0:
+                    data = await self._hub.media.storage.run(file.read, min(_DOWNLOAD_CHUNK, left))
+                    if not data:
+                        break
+                    left -= len(data)
+                    await response.write(data)
+                    guard.touch()
+        except ConnectionError:
             response.force_close()
             _hang_up(request)
         finally:
@@ -297,28 +302,39 @@ class Media:
         return upload
 
 
-class _StallGuard:
-    """Closes a request's connection when its upload gets no byte for too long."""
+class _ConnectionGuard:
+    """Cuts a request's connection when no byte of a body moves for too long, or nobody listens.
 
-    def __init__(self, request: web.Request, upload: Upload) -> None:
+    A client that hangs up while an answer waits to be sent is noticed by nothing else: the
+    connection counts as closing, and closes when all is sent, which is never.
+    """
+
+    def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._upload = upload
         self._loop = asyncio.get_running_loop()
+        self._touched_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> None:
-        self._timer = self._loop.call_later(STALL_LIMIT, self._look)
+    def touch(self) -> None:
+        """Bytes have moved."""
+        self._touched_at = self._loop.time()
+
+    def __enter__(self) -> _ConnectionGuard:
+        self.touch()
+        self._look()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _look(self) -> None:
-        left = self._upload.touched_at + STALL_LIMIT - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
-        else:
+        transport = self._request.transport
+        stalled = self._loop.time() - self._touched_at >= STALL_LIMIT
+        if stalled or transport is None or transport.is_closing():
             _hang_up(self._request)
+        else:
+            self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
 
 
 def _hang_up(request: web.Request) -> None:

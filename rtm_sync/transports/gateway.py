@@ -44,6 +44,7 @@ from .lifecycle import Lifecycle, StateChange
 from .link import Link
 from .media_http import MediaHttp
 from .network import Route, find_route
+from .retries import RetryPolicy
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
@@ -99,6 +100,7 @@ class GatewayTransport(Transport):
                 lambda: connection.token,
                 self._options.connect_timeout,
                 STALL_TIMEOUT,
+                RetryPolicy(patience=self._options.retry_timeout),
             )
             connection.media = media
             self._connection = connection
