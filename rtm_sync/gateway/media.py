@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -125,7 +126,8 @@ class Media:
         spec = _upload_spec(request)
         carries_body = request.can_read_body and request.content_type == OFFSET_STREAM
         upload = await self._hub.media.begin_upload(session, spec)
-        if carries_body and upload.offset == 0 and not upload.complete:
+        repeated = upload.offset > 0
+        if carries_body and not repeated:
             try:
                 await self._append(request, session, upload)
             except (RtmError, _TusError):
@@ -135,10 +137,32 @@ class Media:
         else:
             await upload.current_offset()  # take over from a dead connection
         response = await self._progress(session, upload, status=201)
+        if carries_body and repeated and upload.info is not None:
+            await self._refuse_other_bytes(request, session, upload.info)
         response.headers["Location"] = str(
             request.url.with_path(f"{self._path}/{upload.media_id}").with_query(None)
         )
         return response
+
+    async def _refuse_other_bytes(
+        self, request: web.Request, session: Session, info: MediaInfo
+    ) -> None:
+        """A whole medium sent again under its key must be the same; a piece of one says nothing."""
+        if request.content_length != info.size:
+            return
+        sha256 = hashlib.sha256()
+        try:
+            async with self._hub.media.slot(session, UploadMediaError):
+                with _ConnectionGuard(request) as guard:
+                    while data := await request.content.readany():
+                        guard.touch()
+                        sha256.update(data)
+        except (ConnectionError, ClientError, web.RequestPayloadError) as error:
+            raise _TusError(400, f"The body broke off: {error}.") from error
+        if sha256.hexdigest() != info.sha256:
+            raise UploadMediaError.named(
+                "INVALID_ARGUMENT", "The key names an upload of other bytes. Choose a new key."
+            )
 
     async def _patch(self, request: web.Request) -> web.Response:
         session = self._session(request, UploadMediaError)
