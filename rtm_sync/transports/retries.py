@@ -87,9 +87,10 @@ class RetryPolicy:
         try:
             return retrying(attempt)
         except Transient as error:
+            attempts = "1 attempt" if tries.count == 1 else f"{tries.count} attempts"
             raise kind.error(
                 error.reason,
-                f"The {kind.value} failed {tries.count} times in {tries.seconds():.1f} seconds; "
+                f"The {kind.value} failed, {attempts} in {tries.seconds():.1f} seconds; "
                 f"last: {error}",
                 error,
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import sqlite3
@@ -155,6 +156,13 @@ class DamageTest(MediaCase):
         self.assertIn("digest", error.message)
         self.assertEqual(target.read_bytes(), b"old")
         self.assertEqual(list(target.parent.iterdir()), [target])
+
+    def test_a_damaged_medium_is_fetched_three_times_and_no_more(self) -> None:
+        media_id = self.medium(b"what was meant")
+        self.path_of(media_id).write_bytes(b"something else")
+        download = self.alice.download_media(media_id)
+        error = self.fails("DOWNLOAD_MEDIA_ERR_FAILURE", download.result, PATIENCE)
+        self.assertIn("3 attempts", error.message)
 
     def test_a_destination_that_cannot_go_back_gets_no_second_copy(self) -> None:
         media_id = self.medium(b"what was meant")
@@ -320,6 +328,18 @@ class StrangeAnswerTest(MediaCase):
         upload, _ = self.answered(302, headers)
         self.assertIn("302", upload.message)
 
+    def test_an_upload_that_is_stored_wrong_each_time_is_sent_three_times(self) -> None:
+        headers = {
+            "Location": "/v1/media/" + "A" * 32,
+            "Upload-Offset": "1000",
+            "Repr-Digest": f"sha-256=:{base64.b64encode(bytes(32)).decode()}:",
+            "Content-Length": "0",
+        }
+        upload, _ = self.answered(201, headers)
+        self.assertIn("3 attempts", upload.message)
+        self.assertIn("do not have the digest", upload.message)
+        self.assertEqual(len([line for line in self.asked if line.startswith("POST")]), 3)
+
     def test_an_upload_goes_on_at_its_own_address_whatever_the_answer_says(self) -> None:
         """Behind a TLS proxy a Location may say http, and the session's token goes along."""
         elsewhere = "http://127.0.0.1:9/v1/media/" + "A" * 32
@@ -339,7 +359,7 @@ class StrangeAnswerTest(MediaCase):
 
     def test_an_answer_that_breaks_off(self) -> None:
         for error in self.answered(507, {"Content-Length": "5000"}, b"disk f"):
-            self.assertRegex(error.message, r"failed \d+ times in .* seconds; last: ")
+            self.assertRegex(error.message, r"failed, \d+ attempts? in .* seconds; last: ")
 
 
 class KilledGatewayTest(MediaCase):
