@@ -411,7 +411,7 @@ class MediaHttp:
         if status in _RETRIED_STATUS:
             raise Transient(
                 f"the gateway answered {message}",
-                _retry_after(response),
+                retry_after(response),
                 error.reason if error is not None else "FAILURE",
             )
         if error is not None:
@@ -518,7 +518,7 @@ def _error_in(response: requests.Response) -> RtmError | None:
     return None
 
 
-def _retry_after(response: requests.Response) -> float:
+def retry_after(response: requests.Response) -> float:
     """The seconds to wait that an answer asks for, as a number or as a date; 0 for none."""
     asked = response.headers.get("Retry-After", "").strip()
     if asked.isascii() and asked.isdigit():

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import email.utils
 import io
 import os
 import sqlite3
 import threading
 import time
+import unittest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import requests
+
 from rtm_sync import RtmClient
 from rtm_sync.errors import RtmError
 from rtm_sync.transfers import Transfer
+from rtm_sync.transports.media_http import retry_after
 from tests.support import wait_until
 from tests.transports.support import (
     PATIENCE,
@@ -360,6 +365,21 @@ class StrangeAnswerTest(MediaCase):
     def test_an_answer_that_breaks_off(self) -> None:
         for error in self.answered(507, {"Content-Length": "5000"}, b"disk f"):
             self.assertRegex(error.message, r"failed, \d+ attempts? in .* seconds; last: ")
+
+
+class RetryAfterTest(unittest.TestCase):
+    def asked(self, value: str) -> float:
+        response = requests.Response()
+        response.headers["Retry-After"] = value
+        return retry_after(response)
+
+    def test_seconds_and_dates_are_understood_and_nonsense_is_nothing(self) -> None:
+        self.assertEqual(self.asked("7"), 7.0)
+        in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
+        self.assertAlmostEqual(self.asked(in_a_minute), 60.0, delta=5.0)
+        for nothing in ("", "-3", "soon", "1e9", "Thu, 01 Jan 1970 00:00:00 GMT"):
+            with self.subTest(nothing):
+                self.assertEqual(self.asked(nothing), 0.0)
 
 
 class KilledGatewayTest(MediaCase):
