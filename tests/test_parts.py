@@ -217,6 +217,15 @@ class WhatStaysTest(PartCase):
         self.alice.download_media(self.media_id, to=cast(IO[bytes], small)).result(PATIENCE)
         self.assertEqual(bytes(small.written), DATA)
 
+    def test_a_pipe_that_would_have_to_be_waited_for_is_told(self) -> None:
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.set_blocking(writer, False)
+        with open(writer, "wb", buffering=0) as pipe:
+            download = self.alice.download_media(self.media_id, to=cast(IO[bytes], pipe))
+            error = self.fails("DOWNLOAD_MEDIA_ERR_FAILURE", download.result, PATIENCE)
+        self.assertIn("takes no more bytes", error.message)
+
 
 class _Sips:
     """An unbuffered destination."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -118,11 +119,14 @@ class Sink:
             DownloadMediaError: FAILURE, the file cannot be written; a network error is another.
         """
         with self._writing():
-            left = memoryview(data)
+            left = data
             while left:
-                # What is not buffered may take a part; what is no file may say nothing at all.
                 taken = self._file.write(left)
-                left = left[len(left) if taken is None else taken :]
+                if taken is None and not isinstance(self._file, io.RawIOBase):
+                    break  # a writer of the application's that takes all and says nothing
+                if not taken:
+                    raise BlockingIOError(errno.EAGAIN, "It takes no more bytes without waiting")
+                left = left[taken:]  # what is not buffered may take a part
         self._sha256.update(data)
         self.size += len(data)
 

@@ -37,9 +37,9 @@ from .base import Sink
 from .network import Route
 from .retries import Damaged, RetryPolicy, Transient
 
-_RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, 500, 502, 503, 504})
+_RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, *range(500, 600)}) - {501, 505, 507}
 """401 as well: the session may just be renewing itself after a lost connection. 409 and 423: what
-is left of a lost connection still has the upload."""
+is left of a lost connection still has the upload. 501, 505 and 507 (the store failed) are final."""
 
 _OFFSET_STREAM = "application/offset+octet-stream"
 _UNSENT = 256 * 1024  # bytes the kernel may hold unsent; what it holds is no progress yet
