@@ -572,6 +572,16 @@ class RtmClient(EventEmitter):
     ) -> Transfer[Blob] | Transfer[Path] | Transfer[IO[bytes]]:
         """Download a medium; every byte is checked by SHA-256.
 
+        A lost connection is tried again for half a minute without progress, and the download goes
+        on where it was; bytes that were damaged on their way are fetched again, twice at most.
+
+        A download to a path or a folder writes to a hidden file in the same folder,
+        `.rtm-….part`. When the process is killed, or the connection stays lost or silent, it stays,
+        and the next download of that medium into that folder goes on from it, in whichever process.
+        It is gone after success, cancellation, and an error that trying again does not mend:
+        NOT_EXIST, bytes that stay damaged, a disk that is full. Downloads of one medium at the same
+        time each have their own.
+
         Args:
             media_id: from a received message.
             to: None for a `Blob` in memory; a path, which appears whole or not at all and replaces
@@ -584,7 +594,8 @@ class RtmClient(EventEmitter):
 
         Raises:
             DownloadMediaError: at once for bad arguments or not being logged in; the rest, such as
-                NOT_EXIST for an unknown or expired id, from `result()`.
+                NOT_EXIST for an unknown or expired id, or FAILURE with what the operating system
+                says of the destination, from `result()`.
         """
         work = DownloadWork(media_id, to)
         self._check_logged_in(DownloadMediaError)

@@ -44,11 +44,12 @@ from .lifecycle import Lifecycle, ProofOfLife, StateChange
 from .link import Link
 from .media_http import MediaHttp
 from .network import Route, find_route
+from .retries import RetryPolicy
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
 
-_BACKOFF = tenacity.wait_random_exponential(multiplier=0.2, max=10.0)  # full jitter
+_BACKOFF = tenacity.wait_random_exponential(multiplier=0.2, max=5.0)  # full jitter
 _JOIN_TIMEOUT = 2.0
 _HANG_UP_AGAIN = 0.05
 _ACKNOWLEDGE_HANDLED = 32
@@ -99,6 +100,7 @@ class GatewayTransport(Transport):
                 lambda: connection.token,
                 self._options.connect_timeout,
                 STALL_TIMEOUT,
+                RetryPolicy(patience=self._options.retry_timeout),
             )
             connection.media = media
             self._connection = connection
