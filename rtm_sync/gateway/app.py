@@ -8,6 +8,7 @@ import fcntl
 import logging
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -28,11 +29,21 @@ MEDIA_PATH = "/v1/media"
 _CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
+HubFactory = Callable[[GatewayConfig], Hub]
+
 logger = logging.getLogger(__name__)
 
 
-def make_hub(config: GatewayConfig, plugins: PluginManager = plugin_manager) -> Hub:
+def make_hub(
+    config: GatewayConfig,
+    plugins: PluginManager = plugin_manager,
+    now: Callable[[], float] = time.time,
+) -> Hub:
     """The hub that a configuration describes.
+
+    Args:
+        plugins: serve the URLs of engine and media store.
+        now: the wall clock, seconds since the epoch.
 
     Raises:
         PluginError: no plugin serves the engine's or the media store's URL.
@@ -47,6 +58,7 @@ def make_hub(config: GatewayConfig, plugins: PluginManager = plugin_manager) -> 
         plugins.media_store(config.media or f"disk://{data}/media"),
         limits=Limits.web() if config.limits == "web" else Limits(),
         verifiers=verifiers,
+        now=now,
     )
 
 
@@ -95,19 +107,23 @@ def make_app(hub: Hub, transfers: RunningTransfers) -> web.Application:
 
 
 async def serve(
-    config: GatewayConfig, stop: asyncio.Event, on_ready: Callable[[str], object]
+    config: GatewayConfig,
+    stop: asyncio.Event,
+    on_ready: Callable[[str], object],
+    hub_of: HubFactory = make_hub,
 ) -> None:
     """Serve until `stop` is set, then drain: no new work, running requests get their time.
 
     Args:
         on_ready: called with the gateway's URL (`ws://host:port`) once it accepts connections.
+        hub_of: makes the configuration's hub.
 
     Raises:
         ConfigError: the data folder is another gateway's.
         OSError: the port or the data folder cannot be used.
     """
     with _data_folder(Path(config.data)):
-        hub = make_hub(config)
+        hub = hub_of(config)
         transfers = RunningTransfers()
         runner = web.AppRunner(
             make_app(hub, transfers),
@@ -172,12 +188,17 @@ class BackgroundGateway:
 
     Owns one thread, from `start` to `stop`.
 
+    Args:
+        config: what it serves.
+        hub_of: makes the configuration's hub.
+
     Attributes:
         url: what `RtmClient(url=…)` takes, once started.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, hub_of: HubFactory = make_hub) -> None:
         self._config = config
+        self._hub_of = hub_of
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -218,7 +239,7 @@ class BackgroundGateway:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
             self._stop = asyncio.Event()
-            await serve(self._config, self._stop, self._started)
+            await serve(self._config, self._stop, self._started, self._hub_of)
 
         try:
             run_loop(main())

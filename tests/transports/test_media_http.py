@@ -14,12 +14,12 @@ from unittest import mock
 
 from rtm_sync import RtmClient
 from rtm_sync.errors import RtmError
+from rtm_sync.testing import GatewayProcess
 from rtm_sync.transfers import Transfer
 from tests.support import wait_until
 from tests.transports.support import (
     PATIENCE,
     GatewayCase,
-    GatewayProcess,
     deaf_address,
     http_server,
     media_through,
@@ -335,9 +335,7 @@ class StrangeAnswerTest(MediaCase):
 class KilledGatewayTest(MediaCase):
     def setUp(self) -> None:
         super().setUp()
-        self.process = GatewayProcess(self.folder())
-        self.addCleanup(self.process.kill)
-        self.process.start()
+        self.process = self.entered(GatewayProcess(self.folder()))
         self.proxy = self.entered(type(self.proxy)(self.process.url))
         self.data = self.process.data
         self.alice = self.client("alice")
