@@ -21,6 +21,7 @@ from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
 from ..plugins import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
+from .loiterers import Loiterers
 from .media import Media
 from .signalling import Signalling
 
@@ -93,9 +94,9 @@ class RunningTransfers:
                 self._idle.set()
 
 
-def make_app(hub: Hub, transfers: RunningTransfers) -> web.Application:
+def make_app(hub: Hub, transfers: RunningTransfers, loiterers: Loiterers) -> web.Application:
     """The aiohttp application of a hub, which the caller starts and stops."""
-    app = web.Application(middlewares=[transfers.count])
+    app = web.Application(middlewares=[loiterers.note, transfers.count])
     app.router.add_get(SIGNALLING_PATH, Signalling(hub).handle)
     app.router.add_routes(Media(hub, MEDIA_PATH).routes())
 
@@ -124,9 +125,9 @@ async def serve(
     """
     with _data_folder(Path(config.data)):
         hub = hub_of(config)
-        transfers = RunningTransfers()
+        transfers, loiterers = RunningTransfers(), Loiterers()
         runner = web.AppRunner(
-            make_app(hub, transfers),
+            make_app(hub, transfers, loiterers),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_CLOSE_PATIENCE,
@@ -138,8 +139,11 @@ async def serve(
             try:
                 site = web.TCPSite(runner, config.host, config.port, backlog=1024)
                 await site.start()
+                assert runner.server is not None
+                watch = asyncio.ensure_future(loiterers.watch(runner.server))
                 on_ready(_url(config.host, runner))
                 await stop.wait()
+                watch.cancel()
                 await site.stop()
                 hub.disconnect_all()
                 await transfers.finished(config.drain)  # aiohttp's clean-up reads no more bodies
