@@ -31,13 +31,13 @@ PROMISE = 0.1  # seconds, of the 99th percentile
 
 def states() -> dict[str, type[test_cancellation.Matrix]]:
     """The matrix's classes by what they are called in words."""
-    found = {}
-    for name, value in vars(test_cancellation).items():
-        if isinstance(value, type) and issubclass(value, unittest.TestCase):
-            if issubclass(value, test_cancellation.Matrix):
-                words = re.findall("[A-Z][a-z]+", name.removesuffix("Test"))
-                found[" ".join(words).lower()] = value
-    return found
+    return {
+        " ".join(re.findall("[A-Z][a-z]+", name.removesuffix("Test"))).lower(): value
+        for name, value in vars(test_cancellation).items()
+        if isinstance(value, type)
+        and issubclass(value, test_cancellation.Matrix)
+        and issubclass(value, unittest.TestCase)
+    }
 
 
 def measure(state: type[test_cancellation.Matrix], way: str, runs: int) -> list[float]:
