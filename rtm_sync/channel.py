@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 from .errors import ChannelMessageError
 from .events import EventEmitter
+from .history import Caller, Moment, read_history
 from .messages import RtmMessage, as_message
-from .protocol import JoinChannel, LeaveChannel, Request, SendChannelMessage, message_id_problem
-
-R = TypeVar("R")
+from .protocol import (
+    GetHistory,
+    HistoricalMessage,
+    JoinChannel,
+    LeaveChannel,
+    SendChannelMessage,
+    message_id_problem,
+)
 
 SEND_TIMEOUT = 10.0
 """Seconds for a peer or channel message (reference 1.3: 10 s)."""
@@ -20,23 +25,20 @@ CALL_TIMEOUT = 10.0
 """Seconds for the other calls (reference 1.3, web: 10 s)."""
 
 
-class Caller(Protocol):
-    """How channels make their calls."""
-
-    def __call__(self, request: Request[R], timeout: float) -> R: ...
-
-
 class RtmChannel(EventEmitter):
     """A channel; made by `RtmClient.create_channel`, any number of times for the same id.
 
     Events: `ChannelMessage(message, member_id, message_props)`, `MemberJoined(member_id)`,
-    `MemberLeft(member_id)`. The sender of a message does not receive it. Thread-safe.
+    `MemberLeft(member_id)`, and (ours) `Reconnected(recovered)`: the session was lost and the
+    channel joined again. `recovered` says that all messages missed meanwhile follow; without, some
+    are lost (or joining failed, and `send_message` says NOT_IN_CHANNEL). The sender of a message
+    does not receive it. Thread-safe.
 
     Attributes:
         channel_id: the channel's name.
     """
 
-    EVENTS = frozenset({"ChannelMessage", "MemberJoined", "MemberLeft"})
+    EVENTS = frozenset({"ChannelMessage", "MemberJoined", "MemberLeft", "Reconnected"})
 
     def __init__(self, channel_id: str, call: Caller) -> None:
         super().__init__()
@@ -91,6 +93,37 @@ class RtmChannel(EventEmitter):
         self._call(
             SendChannelMessage(self.channel_id, checked, chosen, enable_historical_messaging),
             timeout,
+        )
+
+    def get_history(
+        self,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+        timeout: float = CALL_TIMEOUT,
+    ) -> list[HistoricalMessage]:
+        """Messages of this channel that were sent with `enable_historical_messaging`. Ours.
+
+        Args:
+            start, end: from when to when (the end not included); None is as far as it goes, seven
+                days at most. A `datetime`, or seconds since the epoch.
+            limit: messages, 1 to 100,000.
+            newest_first: the order, and which end a `limit` cuts off.
+            timeout: seconds.
+
+        Raises:
+            HistoryError: not logged in or joined, a bad argument, too often, or timed out.
+        """
+        return read_history(
+            self._call,
+            GetHistory(channel_id=self.channel_id),
+            start=start,
+            end=end,
+            limit=limit,
+            newest_first=newest_first,
+            timeout=timeout,
         )
 
 

@@ -13,11 +13,12 @@ from types import TracebackType
 from typing import IO, Literal, TypeVar, cast, overload
 
 from .blob import Blob, Payload
-from .channel import SEND_TIMEOUT, RtmChannel, chosen_message_id
+from .channel import CALL_TIMEOUT, SEND_TIMEOUT, RtmChannel, chosen_message_id
 from .errors import (
     CreateChannelError,
     CreateInstanceError,
     DownloadMediaError,
+    HistoryError,
     LoginError,
     LogoutError,
     PeerMessageError,
@@ -26,6 +27,7 @@ from .errors import (
     UploadMediaError,
 )
 from .events import Dispatcher, EventEmitter
+from .history import Moment, read_history
 from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
 from .messages import (
     MessageType,
@@ -42,6 +44,8 @@ from .protocol import (
     ConnectionChangeReason,
     ConnectionState,
     Event,
+    GetHistory,
+    HistoricalMessage,
     Logout,
     MemberJoined,
     MemberLeft,
@@ -85,7 +89,9 @@ class RtmClient(EventEmitter):
     """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
 
     Events: `MessageFromPeer(message, peer_id, message_props)`,
-    `ConnectionStateChanged(new_state, reason)`.
+    `ConnectionStateChanged(new_state, reason)`, and (ours) `Reconnected(recovered)`: a lost
+    connection is back. `recovered` says that the session went on and nothing was missed; without,
+    each channel says for itself what it could recover.
 
     Args:
         app_id: names the app; users of different apps never meet. 1 to 64 characters.
@@ -111,7 +117,7 @@ class RtmClient(EventEmitter):
         CreateInstanceError: an argument is not valid, or nobody serves the URL.
     """
 
-    EVENTS = frozenset({"MessageFromPeer", "ConnectionStateChanged"})
+    EVENTS = frozenset({"MessageFromPeer", "ConnectionStateChanged", "Reconnected"})
 
     def __init__(
         self,
@@ -319,6 +325,42 @@ class RtmClient(EventEmitter):
                 peer_id, checked, chosen, enable_offline_messaging, enable_historical_messaging
             ),
             timeout,
+        )
+
+    def get_peer_history(
+        self,
+        peer_id: str,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+        timeout: float = CALL_TIMEOUT,
+    ) -> list[HistoricalMessage]:
+        """Messages to and from a user, sent with `enable_historical_messaging`. Ours.
+
+        Args:
+            peer_id: the other user.
+            start, end: from when to when (the end not included); None is as far as it goes, seven
+                days at most. A `datetime`, or seconds since the epoch.
+            limit: messages, 1 to 100,000.
+            newest_first: the order, and which end a `limit` cuts off.
+            timeout: seconds.
+
+        Raises:
+            HistoryError: not logged in, a bad argument, too often, or timed out.
+        """
+        problem = id_problem("peer_id", peer_id)
+        if problem is not None:
+            raise HistoryError.named("INVALID_ARGUMENT", problem)
+        return read_history(
+            self._call,
+            GetHistory(peer_id=peer_id),
+            start=start,
+            end=end,
+            limit=limit,
+            newest_first=newest_first,
+            timeout=timeout,
         )
 
     def create_channel(self, channel_id: str) -> RtmChannel:
@@ -530,6 +572,16 @@ class RtmClient(EventEmitter):
     ) -> Transfer[Blob] | Transfer[Path] | Transfer[IO[bytes]]:
         """Download a medium; every byte is checked by SHA-256.
 
+        A lost connection is tried again for half a minute without progress, and the download goes
+        on where it was; bytes that were damaged on their way are fetched again, twice at most.
+
+        A download to a path or a folder writes to a hidden file in the same folder,
+        `.rtm-….part`. When the process is killed, or the connection stays lost or silent, it stays,
+        and the next download of that medium into that folder goes on from it, in whichever process.
+        It is gone after success, cancellation, and an error that trying again does not mend:
+        NOT_EXIST, bytes that stay damaged, a disk that is full. Downloads of one medium at the same
+        time each have their own.
+
         Args:
             media_id: from a received message.
             to: None for a `Blob` in memory; a path, which appears whole or not at all and replaces
@@ -542,7 +594,8 @@ class RtmClient(EventEmitter):
 
         Raises:
             DownloadMediaError: at once for bad arguments or not being logged in; the rest, such as
-                NOT_EXIST for an unknown or expired id, from `result()`.
+                NOT_EXIST for an unknown or expired id, or FAILURE with what the operating system
+                says of the destination, from `result()`.
         """
         work = DownloadWork(media_id, to)
         self._check_logged_in(DownloadMediaError)
@@ -610,6 +663,17 @@ class RtmClient(EventEmitter):
     def on_event(self, event: Event | MessageFromPeer) -> bool:
         """Take an event from the transport (not for applications)."""
         return self._dispatcher.submit(lambda: self._dispatch(event))
+
+    def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
+        """Take the news of a restored session or channel (not for applications)."""
+
+        def tell() -> None:
+            with self._lock:
+                emitter = self if channel_id is None else self._channels.get(channel_id)
+            if emitter is not None:
+                emitter.emit("Reconnected", recovered, on_error=self._handler_failed)
+
+        self._dispatcher.submit(tell)
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
         """Take a state change from the transport (not for applications)."""

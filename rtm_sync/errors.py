@@ -150,6 +150,17 @@ class InvitationApiCallErrorCode(IntEnum):
     INVITATION_API_CALL_ERR_ALREADY_SENT = 5
 
 
+class HistoryErrorCode(IntEnum):
+    """Ours: the reference reads its history over REST only."""
+
+    HISTORY_ERR_FAILURE = 1
+    HISTORY_ERR_INVALID_ARGUMENT = 2
+    HISTORY_ERR_TIMEOUT = 3
+    HISTORY_ERR_TOO_OFTEN = 4
+    HISTORY_ERR_NOT_IN_CHANNEL = 5
+    HISTORY_ERR_USER_NOT_LOGGED_IN = 102
+
+
 class UploadMediaErrorCode(IntEnum):
     UPLOAD_MEDIA_ERR_FAILURE = 1
     UPLOAD_MEDIA_ERR_INVALID_ARGUMENT = 2
@@ -305,6 +316,11 @@ class InvitationApiCallError(RtmError):
     prefix = "INVITATION_API_CALL_ERR_"
 
 
+class HistoryError(RtmError):
+    Code = HistoryErrorCode
+    prefix = "HISTORY_ERR_"
+
+
 class UploadMediaError(RtmError):
     Code = UploadMediaErrorCode
     prefix = "UPLOAD_MEDIA_ERR_"
@@ -358,6 +374,7 @@ ERROR_FAMILIES: dict[str, type[RtmError]] = {
         PeerSubscriptionStatusError,
         QueryPeersBySubscriptionOptionError,
         InvitationApiCallError,
+        HistoryError,
         UploadMediaError,
         DownloadMediaError,
     )

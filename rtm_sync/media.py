@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias, cast
 
 from .blob import MEDIA_LIMIT, Blob, BlobTooLarge, Payload, atomic_write
-from .errors import DownloadMediaError, PluginError, RtmError, UploadMediaError
+from .errors import DownloadMediaError, PluginError, UploadMediaError
 from .messages import (
     MessageType,
     RtmFileMessage,
@@ -25,6 +25,7 @@ from .messages import (
     check_media_message,
     thumbnail_room,
 )
+from .parts import Part
 from .plugins import PluginManager
 from .protocol import MediaInfo
 from .thumbnails import (
@@ -274,39 +275,34 @@ class DownloadWork:
             return Blob.from_bytes(
                 memory.getvalue(), name=info.file_name, content_type=info.content_type
             )
+        folder = self._path if self._into_folder else self._path.parent
         try:
-            if self._into_folder:
-                return self._into(self._path, transport, control)
-            with atomic_write(self._path) as file:
-                self._fetch(transport, control, file)
-        except RtmError:
-            raise
+            with Part(folder, self._media_id) as part:
+                info = transport.download(self._media_id, part, control)
+                control.complete(info.size)
+                if self._into_folder:
+                    return part.publish(_taken_name(folder, info.file_name))
+                return part.publish(self._path)
         except OSError as error:
             raise control.kind.error(
                 "FAILURE", f"{self._path} cannot be written: {error}", error
             ) from error
-        return self._path
-
-    def _into(self, folder: Path, transport: Transport, control: TransferControl) -> Path:
-        """Into a folder, under the uploader's file name, never over another file."""
-        whole = folder / f".{secrets.token_hex(8)}.download"
-        try:
-            with atomic_write(whole) as file:
-                info = self._fetch(transport, control, file)
-            for candidate in _free_names(folder, safe_file_name(info.file_name)):
-                try:
-                    candidate.touch(exist_ok=False)  # taken, so that two downloads do not meet
-                except FileExistsError:
-                    continue
-                return whole.replace(candidate)
-        finally:
-            whole.unlink(missing_ok=True)
-        raise AssertionError("the names are endless")
 
     def _fetch(self, transport: Transport, control: TransferControl, file: BinaryIO) -> MediaInfo:
         info = transport.download(self._media_id, Sink(file), control)
         control.complete(info.size)
         return info
+
+
+def _taken_name(folder: Path, file_name: str) -> Path:
+    """A new empty file of that name, or one like it, so that two downloads do not meet."""
+    for candidate in _free_names(folder, safe_file_name(file_name)):
+        try:
+            candidate.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError("the names are endless")
 
 
 def safe_file_name(name: str) -> str:

@@ -190,6 +190,16 @@ def thumbnail_room(file_name: str, description: str) -> int:
     return MESSAGE_LIMIT - _utf8(file_name, "file_name") - _utf8(description, "description")
 
 
+def message_size(message: RtmMessage) -> int:
+    """Bytes of a message, as the 32 KB rule counts them."""
+    size = len(message.description.encode())
+    if isinstance(message, RtmTextMessage):
+        return size + len(message.text.encode())
+    if isinstance(message, RtmRawMessage):
+        return size + len(message.raw_message)
+    return size + len(message.file_name.encode()) + len(message.thumbnail)
+
+
 def as_message(message: RtmMessage | str | bytes) -> RtmMessage:
     """Take a message, or a `str` for a text and bytes for a raw one."""
     if isinstance(message, str):

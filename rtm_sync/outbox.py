@@ -38,6 +38,11 @@ class Outbox:
         return len(self._frames)
 
     @property
+    def fullness(self) -> float:
+        """How full it is, 0 to 1, by frames or by bytes, whichever is more."""
+        return max(len(self._frames) / self._max_frames, self._bytes / self._max_bytes)
+
+    @property
     def unsent(self) -> int:
         """Frames that `take` would still give."""
         return len(self._frames) - self._taken

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 from .errors import (
     ERROR_FAMILIES,
     ChannelMessageError,
+    HistoryError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
@@ -166,8 +167,68 @@ class MediaInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoricalMessage:
+    """A message of the history.
+
+    Attributes:
+        message: what was sent.
+        source: who sent it.
+        destination: the user or channel it was sent to.
+        is_channel: whether `destination` is a channel.
+        message_id: names it, as when it was sent.
+        message_props: when the hub got it; `is_historical_message` is set.
+    """
+
+    message: RtmMessage
+    source: str
+    destination: str
+    is_channel: bool
+    message_id: str
+    message_props: ReceivedMessageProperties
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Part of a history.
+
+    Attributes:
+        messages: in the order asked for.
+        after: where the next page begins; None when this was the last.
+    """
+
+    messages: tuple[HistoricalMessage, ...]
+    after: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The empty result."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPosition:
+    """A place in a channel's messages.
+
+    Attributes:
+        epoch: names one unbroken numbering; places of different epochs cannot be compared.
+        sequence: how many messages the epoch had, this one included.
+    """
+
+    epoch: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinResult:
+    """The hub's answer to a join.
+
+    Attributes:
+        position: the channel's newest place.
+        recovered: with `since`: everything after it follows. False: some of it is lost.
+    """
+
+    position: ChannelPosition
+    recovered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,12 +326,16 @@ class SendChannelMessage(Request[Done]):
 
 
 @dataclass(frozen=True, slots=True)
-class JoinChannel(Request[Done]):
+class JoinChannel(Request[JoinResult]):
+    """Becomes a member. With `since`, a member's last known place, what came after it follows the
+    answer: so a client whose session was lost fills the gap."""
+
     METHOD = "join_channel"
-    RESULT = Done
+    RESULT = JoinResult
     ERROR = JoinChannelError
 
     channel_id: str
+    since: ChannelPosition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +345,27 @@ class LeaveChannel(Request[Done]):
     ERROR = LeaveChannelError
 
     channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetHistory(Request[HistoryPage]):
+    """Reads the history of one conversation: with a peer (both ways), or of a joined channel.
+
+    Exactly one of `peer_id` and `channel_id` is given; `start` (inclusive) and `end` (exclusive)
+    are milliseconds since the epoch; `after` is what the page before gave.
+    """
+
+    METHOD = "get_history"
+    RESULT = HistoryPage
+    ERROR = HistoryError
+
+    peer_id: str | None = None
+    channel_id: str | None = None
+    start: int | None = None
+    end: int | None = None
+    newest_first: bool = False
+    limit: int = 100
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +391,7 @@ class ChannelMessage(Event):
     member_id: str
     message_id: str
     message_props: ReceivedMessageProperties
+    position: ChannelPosition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +446,7 @@ REQUESTS: dict[str, type[Request[Any]]] = {
         SendChannelMessage,
         JoinChannel,
         LeaveChannel,
+        GetHistory,
         MessageFromPeer,
     )
 }
@@ -603,10 +691,21 @@ def _encoder(kind: Any) -> _Encode:
         return _dataclass_encoder(kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return lambda value: value.value
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    return _generic_encoder(typing.get_origin(kind), typing.get_args(kind))
+
+
+def _generic_encoder(origin: Any, arguments: tuple[Any, ...]) -> _Encode:
+    """For `X | None`, `tuple[X, ...]` and `dict[str, X]`; anything else is written as it is."""
     if origin in (types.UnionType, typing.Union):
         inner = _encoder(next(item for item in arguments if item is not type(None)))
         return inner if inner is _same else lambda v: None if v is None else inner(v)
+    if origin is tuple:
+        inner = _encoder(arguments[0])
+        return _same if inner is _same else lambda values: [inner(item) for item in values]
+    if origin is dict:
+        inner = _encoder(arguments[1])
+        if inner is not _same:
+            return lambda values: {name: inner(item) for name, item in values.items()}
     return _same
 
 
@@ -646,11 +745,38 @@ def _decoder(kind: Any) -> _Decode:
         return _plain_decoder(kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _enum_decoder(kind)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    return _generic_decoder(kind, typing.get_origin(kind), typing.get_args(kind))
+
+
+def _generic_decoder(kind: Any, origin: Any, arguments: tuple[Any, ...]) -> _Decode:
     if origin in (types.UnionType, typing.Union):
         inner = _decoder(next(item for item in arguments if item is not type(None)))
         return lambda value: None if value is None else inner(value)
+    if origin is tuple:
+        return _array_decoder(_decoder(arguments[0]))
+    if origin is dict:
+        return _object_decoder(_decoder(arguments[1]))
     raise TypeError(f"The protocol has no form for {kind!r}.")
+
+
+def _array_decoder(decode_item: _Decode) -> _Decode:
+    def decode_array(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list:
+            raise ValueError("must be an array.")
+        return tuple(map(decode_item, value))
+
+    return decode_array
+
+
+def _object_decoder(decode_item: _Decode) -> _Decode:
+    decode_name = _plain_decoder(str)
+
+    def decode_object(value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise ValueError("must be an object.")
+        return {decode_name(name): decode_item(item) for name, item in value.items()}
+
+    return decode_object
 
 
 def _plain_decoder(kind: type) -> _Decode:

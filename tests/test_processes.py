@@ -237,7 +237,7 @@ class CloseTest(RtmTestCase):
         self.assertTrue(collected.is_set())
 
     def test_many_logins_leave_threads_and_descriptors_where_they_were(self) -> None:
-        cycles = 100  # the thousand is a benchmark's; a leak shows in a hundred
+        cycles = 1000
         for url in both_transports(self):
             with self.subTest(url.partition(":")[0]), RtmClient("app", url=url) as client:
                 for number in range(3):

@@ -105,6 +105,10 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(list(kind))
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         return st.one_of(*(values(item) for item in typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        return st.lists(values(typing.get_args(kind)[0]), max_size=3).map(tuple)
+    if typing.get_origin(kind) is dict:
+        return st.dictionaries(TEXT, values(typing.get_args(kind)[1]), max_size=3)
     return {
         str: TEXT,
         int: INTEGERS,
@@ -134,6 +138,7 @@ LEGAL: dict[str, dict[str, Any]] = {
     "send_channel_message": {"channel_id": "c", "message": FILE_MESSAGE, "message_id": "a:2"},
     "join_channel": {"channel_id": "c"},
     "leave_channel": {"channel_id": "c"},
+    "get_history": {},
     "message_from_peer": {
         "message": FILE_MESSAGE,
         "peer_id": "alice",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -29,8 +30,9 @@ TUS_VERSION = "1.0.0"
 TUS_EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
 OFFSET_STREAM = "application/offset+octet-stream"
 STALL_LIMIT = 120.0
-"""Seconds without a byte of a request's body after which its connection is closed."""
+"""Seconds without a byte of a body, either way, after which its connection is closed."""
 
+_LOOK_INTERVAL = 0.25  # for clients that hung up; the promise is a free slot within a second
 _DOWNLOAD_CHUNK = 256 * 1024
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
@@ -124,7 +126,8 @@ class Media:
         spec = _upload_spec(request)
         carries_body = request.can_read_body and request.content_type == OFFSET_STREAM
         upload = await self._hub.media.begin_upload(session, spec)
-        if carries_body and upload.offset == 0 and not upload.complete:
+        repeated = upload.offset > 0
+        if carries_body and not repeated:
             try:
                 await self._append(request, session, upload)
             except (RtmError, _TusError):
@@ -134,10 +137,32 @@ class Media:
         else:
             await upload.current_offset()  # take over from a dead connection
         response = await self._progress(session, upload, status=201)
+        if carries_body and repeated and upload.info is not None:
+            await self._refuse_other_bytes(request, session, upload.info)
         response.headers["Location"] = str(
             request.url.with_path(f"{self._path}/{upload.media_id}").with_query(None)
         )
         return response
+
+    async def _refuse_other_bytes(
+        self, request: web.Request, session: Session, info: MediaInfo
+    ) -> None:
+        """A whole medium sent again under its key must be the same; a piece of one says nothing."""
+        if request.content_length != info.size:
+            return
+        sha256 = hashlib.sha256()
+        try:
+            async with self._hub.media.slot(session, UploadMediaError):
+                with _ConnectionGuard(request) as guard:
+                    while data := await request.content.readany():
+                        guard.touch()
+                        sha256.update(data)
+        except (ConnectionError, ClientError, web.RequestPayloadError) as error:
+            raise _TusError(400, f"The body broke off: {error}.") from error
+        if sha256.hexdigest() != info.sha256:
+            raise UploadMediaError.named(
+                "INVALID_ARGUMENT", "The key names an upload of other bytes. Choose a new key."
+            )
 
     async def _patch(self, request: web.Request) -> web.Response:
         session = self._session(request, UploadMediaError)
@@ -170,14 +195,16 @@ class Media:
         if length is not None and length > left:
             raise _TusError(413, f"The body has {length:,} bytes; the upload lacks {left:,}.")
         loop = asyncio.get_running_loop()
+        guard = _ConnectionGuard(request)
 
         def touch() -> None:
             upload.touched_at = loop.time()
+            guard.touch()
 
-        touch()
+        upload.touched_at = loop.time()
         try:
             async with self._hub.media.slot(session, UploadMediaError):
-                with _StallGuard(request, upload):
+                with guard:
                     upload.on_abort = lambda: _hang_up(request)
                     await upload.append(request.content.readany, left, checksum, touch)
         except ChecksumMismatch:
@@ -266,13 +293,15 @@ class Media:
             await response.prepare(request)
             file.seek(start)
             left = stop - start
-            while left > 0:
-                data = await self._hub.media.storage.run(file.read, min(_DOWNLOAD_CHUNK, left))
-                if not data:
-                    break
-                left -= len(data)
-                await asyncio.wait_for(response.write(data), STALL_LIMIT)
-        except (ConnectionError, asyncio.TimeoutError):
+            with _ConnectionGuard(request) as guard:
+                while left > 0:
+                    data = await self._hub.media.storage.run(file.read, min(_DOWNLOAD_CHUNK, left))
+                    if not data:
+                        break
+                    left -= len(data)
+                    await response.write(data)
+                    guard.touch()
+        except ConnectionError:
             response.force_close()
             _hang_up(request)
         finally:
@@ -297,28 +326,39 @@ class Media:
         return upload
 
 
-class _StallGuard:
-    """Closes a request's connection when its upload gets no byte for too long."""
+class _ConnectionGuard:
+    """Cuts a request's connection when no byte of a body moves for too long, or nobody listens.
 
-    def __init__(self, request: web.Request, upload: Upload) -> None:
+    A client that hangs up while an answer waits to be sent is noticed by nothing else: the
+    connection counts as closing, and closes when all is sent, which is never.
+    """
+
+    def __init__(self, request: web.Request) -> None:
         self._request = request
-        self._upload = upload
         self._loop = asyncio.get_running_loop()
+        self._touched_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> None:
-        self._timer = self._loop.call_later(STALL_LIMIT, self._look)
+    def touch(self) -> None:
+        """Bytes have moved."""
+        self._touched_at = self._loop.time()
+
+    def __enter__(self) -> _ConnectionGuard:
+        self.touch()
+        self._look()
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
     def _look(self) -> None:
-        left = self._upload.touched_at + STALL_LIMIT - self._loop.time()
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
-        else:
+        transport = self._request.transport
+        stalled = self._loop.time() - self._touched_at >= STALL_LIMIT
+        if stalled or transport is None or transport.is_closing():
             _hang_up(self._request)
+        else:
+            self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
 
 
 def _hang_up(request: web.Request) -> None:

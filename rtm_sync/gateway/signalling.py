@@ -204,6 +204,8 @@ class Signalling:
         except ProtocolError as error:
             logger.info("%r sent no frame of ours: %s", session, error)
             connection.close(1002, error.message)
+        except ConnectionError:
+            logger.debug("%r went away while it was answered", session)
         finally:
             silence.end()
 

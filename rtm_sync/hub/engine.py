@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeAlias
 
-from ..protocol import ChannelMessage, MediaInfo, MemberJoined, MemberLeft, MessageFromPeer
+from ..protocol import (
+    ChannelMessage,
+    ChannelPosition,
+    HistoricalMessage,
+    MediaInfo,
+    MemberJoined,
+    MemberLeft,
+    MessageFromPeer,
+)
+from .replay import Missed
 
 ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft
 
@@ -32,13 +41,29 @@ class OfflineMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One message kept in the history. `is_channel` tells what `destination` names."""
+class HistoryQuery:
+    """Which messages of the history; None asks nothing of that kind.
 
-    source: str
-    destination: str
-    is_channel: bool
-    message: MessageFromPeer | ChannelMessage
+    Attributes:
+        source, destination: who sent it, and to which user or channel.
+        is_channel: what the destination is.
+        both_ways: source and destination may also be the other way round.
+        start, end: milliseconds since the epoch; the end is not included.
+        newest_first: the order.
+        after: leave out everything up to this key, in that order.
+        offset, limit: which part of the rest.
+    """
+
+    source: str | None = None
+    destination: str | None = None
+    is_channel: bool | None = None
+    both_ways: bool = False
+    start: int | None = None
+    end: int | None = None
+    newest_first: bool = False
+    after: int | None = None
+    offset: int = 0
+    limit: int = 100
 
 
 class Node(Protocol):
@@ -98,7 +123,14 @@ class Engine(ABC):
 
     @abstractmethod
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
-        """Bring an event to every node that has members of its channel."""
+        """Bring an event to every node that has members of its channel.
+
+        A message is given its place in the channel on the way, and kept for a while.
+        """
+
+    @abstractmethod
+    async def missed(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Missed:
+        """What a channel's member missed since its last known place, as far as it is kept."""
 
     @abstractmethod
     async def store_offline(
@@ -118,8 +150,20 @@ class Engine(ABC):
         """The user has these."""
 
     @abstractmethod
-    async def store_history(self, app_id: str, entry: HistoryEntry, retention: float) -> None:
-        """Store a message durably in the history."""
+    async def store_history(
+        self, app_id: str, message: HistoricalMessage, retention: float
+    ) -> None:
+        """Store a message durably; storing the same sender's message id again changes nothing."""
+
+    @abstractmethod
+    async def history(
+        self, app_id: str, query: HistoryQuery, now: float
+    ) -> list[tuple[int, HistoricalMessage]]:
+        """Messages of the history that have not expired, each with its key; keys grow with time."""
+
+    @abstractmethod
+    async def history_count(self, app_id: str, query: HistoryQuery, now: float) -> int:
+        """How many messages a query matches, whatever its offset and limit."""
 
     @abstractmethod
     async def put_media(self, app_id: str, uid: str, info: MediaInfo) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ..errors import (
     ChannelMessageError,
+    HistoryError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
@@ -25,6 +26,7 @@ from ..errors import (
     RtmError,
 )
 from ..protocol import (
+    FRAME_LIMIT,
     PROTOCOL_VERSION,
     Acknowledge,
     Call,
@@ -33,7 +35,11 @@ from ..protocol import (
     ConnectionChangeReason,
     Done,
     Failure,
+    GetHistory,
+    HistoricalMessage,
+    HistoryPage,
     JoinChannel,
+    JoinResult,
     LeaveChannel,
     Login,
     LoginResult,
@@ -51,12 +57,13 @@ from ..protocol import (
     app_id_problem,
     decode,
     encode_failure,
+    encode_json,
     encode_notice,
     encode_reply,
     id_problem,
     message_id_problem,
 )
-from .engine import ChannelEvent, Delivery, Engine, HistoryEntry, OfflineMessage
+from .engine import ChannelEvent, Delivery, Engine, HistoryQuery, OfflineMessage
 from .library import MediaLibrary
 from .limits import KeyedWindows, Limits
 from .media import MediaStore
@@ -69,6 +76,7 @@ T = TypeVar("T")
 _ACKNOWLEDGE_EVERY = 32
 _SWEEP_INTERVAL = 60.0
 _MEDIA_SWEEP_ROUNDS = 60
+_HISTORY_PAGE = 100
 _STOP_PATIENCE = 5.0
 
 logger = logging.getLogger(__name__)
@@ -113,6 +121,7 @@ class Hub:
             SendChannelMessage: self._send_channel_message,
             JoinChannel: self._join_channel,
             LeaveChannel: self._leave_channel,
+            GetHistory: self._get_history,
             Logout: self._logout,
         }
 
@@ -351,7 +360,7 @@ class Hub:
         frame = encode_notice(event)  # once for all
         for session in tuple(members):
             if session.uid != event.member_id:
-                session.push(frame)
+                session.push_to_member(event.channel_id, frame)
 
     def evict(self, app_id: str, uid: str, session_id: str) -> None:
         session = self._sessions.get(session_id)
@@ -413,7 +422,7 @@ class Hub:
             ReceivedMessageProperties(self._now_ms()),
         )
         if request.enable_historical_messaging:
-            await self._keep_history(session, request.peer_id, message, is_channel=False)
+            await self._keep_history(session, request.peer_id, message)
         delivery = await self._engine.send_to_peer(session.app_id, request.peer_id, message)
         if delivery is Delivery.UNCONFIRMED:
             raise PeerMessageError.named(
@@ -458,11 +467,11 @@ class Hub:
             ReceivedMessageProperties(self._now_ms()),
         )
         if request.enable_historical_messaging:
-            await self._keep_history(session, request.channel_id, message, is_channel=True)
+            await self._keep_history(session, request.channel_id, message)
         await self._engine.publish(session.app_id, message)
         return Done()
 
-    async def _join_channel(self, session: Session, request: JoinChannel) -> Done:
+    async def _join_channel(self, session: Session, request: JoinChannel) -> JoinResult:
         channel_id = request.channel_id
         problem = id_problem("channel_id", channel_id)
         if problem is not None:
@@ -487,13 +496,19 @@ class Hub:
             )
         session.channels[channel_id] = None
         self._channels.setdefault((session.app_id, channel_id), {})[session] = None
+        if request.since is not None:
+            session.hold_channel(channel_id)
         try:
             await self._engine.join(session.app_id, channel_id, session.uid)
+            missed = await self._engine.missed(session.app_id, channel_id, request.since)
         except OSError:
             session.channels.pop(channel_id, None)
             self._forget_member(session, channel_id)
             raise
-        return Done()
+        if request.since is not None:  # in a task, for it comes after the answer
+            others = [item for item in missed.messages if item.member_id != session.uid]
+            self._spawn(session.catch_up(channel_id, map(encode_notice, others)))
+        return JoinResult(missed.position, missed.complete)
 
     async def _leave_channel(self, session: Session, request: LeaveChannel) -> Done:
         if request.channel_id not in session.channels:
@@ -506,6 +521,7 @@ class Hub:
         return Done()
 
     def _forget_member(self, session: Session, channel_id: str) -> None:
+        session.release_channel(channel_id)
         members = self._channels.get((session.app_id, channel_id), {})
         members.pop(session, None)
         if not members:
@@ -518,15 +534,49 @@ class Hub:
             )
 
     async def _keep_history(
-        self,
-        session: Session,
-        destination: str,
-        message: MessageFromPeer | ChannelMessage,
-        *,
-        is_channel: bool,
+        self, session: Session, destination: str, sent: MessageFromPeer | ChannelMessage
     ) -> None:
-        entry = HistoryEntry(session.uid, destination, is_channel, message)
-        await self._engine.store_history(session.app_id, entry, self.limits.retention)
+        message = HistoricalMessage(
+            sent.message,
+            session.uid,
+            destination,
+            isinstance(sent, ChannelMessage),
+            sent.message_id,
+            replace(sent.message_props, is_historical_message=True),
+        )
+        await self._engine.store_history(session.app_id, message, self.limits.retention)
+
+    async def _get_history(self, session: Session, request: GetHistory) -> HistoryPage:
+        peer_id, channel_id = request.peer_id, request.channel_id
+        if (peer_id is None) == (channel_id is None):
+            raise HistoryError.named("INVALID_ARGUMENT", "Give a peer_id or a channel_id.")
+        kind, value = ("channel_id", channel_id) if peer_id is None else ("peer_id", peer_id)
+        problem = id_problem(kind, value)
+        if problem is None and not 1 <= request.limit <= _HISTORY_PAGE:
+            problem = f"limit is {request.limit}; it must be 1 to {_HISTORY_PAGE}."
+        if problem is not None:
+            raise HistoryError.named("INVALID_ARGUMENT", problem)
+        if channel_id is not None and channel_id not in session.channels:
+            raise HistoryError.named(
+                "NOT_IN_CHANNEL", f"Join {channel_id!r} before reading its history."
+            )
+        if not session.history_reads.allow(asyncio.get_running_loop().time()):
+            raise HistoryError.named(
+                "TOO_OFTEN", f"The history is read more than {self.limits.history_reads}."
+            )
+        query = HistoryQuery(
+            source=None if peer_id is None else session.uid,
+            destination=value,
+            is_channel=peer_id is None,
+            both_ways=peer_id is not None,
+            start=request.start,
+            end=request.end,
+            newest_first=request.newest_first,
+            after=request.after,
+            limit=request.limit + 1,  # one more tells whether there is more
+        )
+        found = await self._engine.history(session.app_id, query, self._now())
+        return _history_page(found, request.limit)
 
     # -- inside --
 
@@ -556,6 +606,19 @@ class Hub:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _history_page(found: list[tuple[int, HistoricalMessage]], limit: int) -> HistoryPage:
+    """As many messages as fit in one frame, at least one."""
+    page: list[HistoricalMessage] = []
+    size, last = 0, None
+    for key, message in found[:limit]:
+        size += len(encode_json(message))
+        if page and size > FRAME_LIMIT:
+            break
+        page.append(message)
+        last = key
+    return HistoryPage(tuple(page), last if len(page) < len(found) else None)
 
 
 def _as_family_error(error: ProtocolError) -> RtmError | ProtocolError:

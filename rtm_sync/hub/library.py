@@ -81,12 +81,19 @@ class MediaLibrary:
         """Begin an upload, or find the one the user began under the same key.
 
         Raises:
-            UploadMediaError: empty, too large, given up already, or too many are unfinished.
+            UploadMediaError: empty, too large, given up already, too many are unfinished, or the
+                key names an upload of another size (INVALID_ARGUMENT).
         """
         user = session.user
         if spec.key is not None:
             known = self._by_key.get((*user, spec.key))
             if known is not None:
+                if known.spec.size != spec.size:
+                    raise UploadMediaError.named(
+                        "INVALID_ARGUMENT",
+                        f"The key names an upload of {known.spec.size:,} bytes; this one has "
+                        f"{spec.size:,}. Choose a new key.",
+                    )
                 return known
             if spec.key in session.cancelled_uploads:
                 raise UploadMediaError.named("FAILURE", "The upload was given up.")

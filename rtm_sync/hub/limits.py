@@ -35,6 +35,7 @@ class Limits:
         sends: peer and channel messages together, per session (Linux: 1,500 in 3 s).
         joins, same_channel_joins: per session (reference 1.3: 50 in 3 s; 2 in 5 s).
         logins: per user (reference 1.3: 2 a second).
+        history_reads: pages of up to 100 messages, per session. Ours.
         receipt_timeout: how long a receiver may take to confirm (reference 1.3: sends end in 10 s).
         session_grace: how long a session outlives its connection (reference 1.3: 30 s).
         unfinished_uploads: begun and not ended, per user, the nine that move included. Ours.
@@ -54,6 +55,7 @@ class Limits:
     joins: Rate = Rate(50, 3.0)
     same_channel_joins: Rate = Rate(2, 5.0)
     logins: Rate = Rate(2, 1.0)
+    history_reads: Rate = Rate(100, 5.0)
     receipt_timeout: float = 8.0
     session_grace: float = 30.0
     unfinished_uploads: int = 100

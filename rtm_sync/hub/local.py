@@ -10,6 +10,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..protocol import (
+    ChannelMessage,
+    ChannelPosition,
+    HistoricalMessage,
     MediaInfo,
     MemberJoined,
     MemberLeft,
@@ -18,7 +21,8 @@ from ..protocol import (
     encode_json,
 )
 from .database import Database
-from .engine import ChannelEvent, Delivery, Engine, HistoryEntry, Node, OfflineMessage
+from .engine import ChannelEvent, Delivery, Engine, HistoryQuery, Node, OfflineMessage
+from .replay import ChannelLogs, Missed, ReplayLimits
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS offline (
@@ -32,9 +36,13 @@ CREATE TABLE IF NOT EXISTS history (
     key INTEGER PRIMARY KEY AUTOINCREMENT,
     app_id TEXT NOT NULL, source TEXT NOT NULL, destination TEXT NOT NULL,
     is_channel INTEGER NOT NULL, ms INTEGER NOT NULL, expires_at REAL NOT NULL,
-    message TEXT NOT NULL
+    message_id TEXT NOT NULL, message TEXT NOT NULL,
+    UNIQUE (app_id, source, destination, is_channel, message_id)
 );
-CREATE INDEX IF NOT EXISTS history_by_destination ON history (app_id, destination, ms);
+CREATE INDEX IF NOT EXISTS history_by_destination ON history (app_id, destination, key);
+CREATE INDEX IF NOT EXISTS history_by_source ON history (app_id, source, key);
+CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
+CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
 CREATE TABLE IF NOT EXISTS media (
     media_id TEXT PRIMARY KEY, app_id TEXT NOT NULL, uid TEXT NOT NULL,
     expires_at REAL NOT NULL, info TEXT NOT NULL
@@ -50,10 +58,14 @@ class LocalEngine(Engine):
     Args:
         path: the SQLite file, whose folder is made; None keeps everything in memory.
         now: the wall clock, seconds since the epoch.
+        replay: how many channel messages are kept for members who come back; in memory.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, now: Callable[[], float] = time.time
+        self,
+        path: str | os.PathLike[str] | None = None,
+        now: Callable[[], float] = time.time,
+        replay: ReplayLimits | None = None,
     ) -> None:
         self._path = None if path is None else Path(path)
         self._now = now
@@ -61,6 +73,7 @@ class LocalEngine(Engine):
         self._node: Node | None = None
         self._claims: dict[tuple[str, str], str] = {}
         self._members: dict[tuple[str, str], dict[str, None]] = {}
+        self._logs = ChannelLogs(replay)
 
     @classmethod
     def from_url(cls, url: str) -> LocalEngine:
@@ -114,7 +127,12 @@ class LocalEngine(Engine):
         return list(self._members.get((app_id, channel_id), {}))
 
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
+        if isinstance(event, ChannelMessage):
+            event = self._logs.append(app_id, event)
         self._there.deliver_to_channel(app_id, event)
+
+    async def missed(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Missed:
+        return self._logs.since(app_id, channel_id, since)
 
     async def store_offline(
         self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
@@ -160,19 +178,56 @@ class LocalEngine(Engine):
 
         await self._disk.run(discard)
 
-    async def store_history(self, app_id: str, entry: HistoryEntry, retention: float) -> None:
-        body = encode_json(entry.message)
-        ms = entry.message.message_props.server_received_ts
-        row = (app_id, entry.source, entry.destination, entry.is_channel, ms)
+    async def store_history(
+        self, app_id: str, message: HistoricalMessage, retention: float
+    ) -> None:
+        row = (
+            app_id,
+            message.source,
+            message.destination,
+            message.is_channel,
+            message.message_props.server_received_ts,
+            self._now() + retention,
+            message.message_id,
+            encode_json(message),
+        )
 
         def store(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT INTO history (app_id, source, destination, is_channel, ms, expires_at, "
-                "message) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*row, self._now() + retention, body),
+                "INSERT OR IGNORE INTO history (app_id, source, destination, is_channel, ms, "
+                "expires_at, message_id, message) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
             )
 
         await self._disk.run(store)
+
+    async def history(
+        self, app_id: str, query: HistoryQuery, now: float
+    ) -> list[tuple[int, HistoricalMessage]]:
+        where, values = _history_conditions(app_id, query, now)
+        order = "DESC" if query.newest_first else "ASC"
+
+        def load(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+            return connection.execute(
+                f"SELECT key, message FROM history WHERE {where} "  # noqa: S608  only our words
+                f"ORDER BY key {order} LIMIT ? OFFSET ?",
+                (*values, query.limit, query.offset),
+            ).fetchall()
+
+        rows = await self._disk.run(load)
+        return [(key, decode_json(HistoricalMessage, body)) for key, body in rows]
+
+    async def history_count(self, app_id: str, query: HistoryQuery, now: float) -> int:
+        where, values = _history_conditions(app_id, query, now)
+
+        def count(connection: sqlite3.Connection) -> int:
+            row: tuple[int] = connection.execute(
+                f"SELECT count(*) FROM history WHERE {where}",  # noqa: S608  only our words
+                values,
+            ).fetchone()
+            return row[0]
+
+        return await self._disk.run(count)
 
     async def put_media(self, app_id: str, uid: str, info: MediaInfo) -> None:
         row = (info.media_id, app_id, uid, info.expires_at, encode_json(info))
@@ -223,3 +278,30 @@ class LocalEngine(Engine):
         if self._database is None:
             raise OSError("The engine has been stopped.")
         return self._database
+
+
+def _history_conditions(
+    app_id: str, query: HistoryQuery, now: float
+) -> tuple[str, tuple[str | int | float, ...]]:
+    """A WHERE clause of fixed words, and the values for its question marks."""
+    terms = ["app_id = ?", "expires_at > ?"]
+    values: list[str | int | float] = [app_id, now]
+
+    def require(term: str, *given: str | int | None) -> None:
+        if None not in given:
+            terms.append(term)
+            values.extend(item for item in given if item is not None)
+
+    if query.both_ways and query.source is not None and query.destination is not None:
+        pair = (query.source, query.destination)
+        require(
+            "((source = ? AND destination = ?) OR (destination = ? AND source = ?))", *pair, *pair
+        )
+    else:
+        require("source = ?", query.source)
+        require("destination = ?", query.destination)
+    require("is_channel = ?", query.is_channel)
+    require("ms >= ?", query.start)
+    require("ms < ?", query.end)
+    require("key < ?" if query.newest_first else "key > ?", query.after)
+    return " AND ".join(terms), tuple(values)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from ..outbox import Outbox, OutboxFull
 from ..protocol import Request, encode_call
 from .engine import Delivery
 from .limits import KeyedWindows, Limits, SlidingWindow
+
+_CROWDED = 7 / 8
 
 
 class Connection(Protocol):
@@ -54,13 +56,15 @@ class Session:
         self.expiry: asyncio.TimerHandle | None = None
         self.sends = SlidingWindow(limits.sends)
         self.joins = SlidingWindow(limits.joins)
+        self.history_reads = SlidingWindow(limits.history_reads)
         self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
         self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
         self._held: list[Callable[[], object]] | None = []
+        self._catching_up: dict[str, list[str]] = {}
         self._calls: dict[int, asyncio.Future[Delivery]] = {}
         self._next_call = 1
         self._ended = False
-        self._progress = asyncio.Event()  # the client acknowledged, or the session has ended
+        self._progress = asyncio.Event()  # it may be somebody's turn now
         self._limits = limits
 
     def __repr__(self) -> str:
@@ -81,11 +85,39 @@ class Session:
         self._in_turn(lambda: self._call(request, answered))
         return answered
 
+    def push_to_member(self, channel_id: str, frame: str) -> None:
+        """As `push`, after what the member of that channel is catching up on."""
+        waiting = self._catching_up.get(channel_id)
+        if waiting is None:
+            self.push(frame)
+        elif len(waiting) < self._limits.outbox_frames:
+            waiting.append(frame)
+        else:
+            self._overflow()
+
+    def hold_channel(self, channel_id: str) -> None:
+        """Keep what comes from the channel until `catch_up` has sent what went before."""
+        self._catching_up[channel_id] = []
+
+    def release_channel(self, channel_id: str) -> None:
+        """Let go what was held, if anything was."""
+        for frame in self._catching_up.pop(channel_id, ()):
+            self.push(frame)
+
+    async def catch_up(self, channel_id: str, missed: Iterable[str]) -> None:
+        """Send frames that a held channel's member missed, no faster than the client keeps up."""
+        held = self._catching_up.get(channel_id)
+        await self._until(lambda: self._held is None)  # offline messages go before everything
+        for frame in missed:
+            await self._until(self._has_room)
+            if self._ended or held is None or self._catching_up.get(channel_id) is not held:
+                return  # left meanwhile, and perhaps joined again
+            self.push(frame)
+        self.release_channel(channel_id)
+
     async def call_first(self, request: Request[Any]) -> asyncio.Future[Delivery]:
         """As `call`, before everything that is held, and no faster than the client keeps up."""
-        while not self._ended and self._is_crowded():
-            self._progress.clear()
-            await self._progress.wait()
+        await self._until(self._has_room)
         answered = self._receipt()
         self._call(request, answered)
         return answered
@@ -95,6 +127,7 @@ class Session:
         held, self._held = self._held or [], None
         for push in held:
             push()
+        self._progress.set()
 
     def acknowledge(self, received: int) -> None:
         """The client has dealt with so many frames. Raises ValueError when it cannot have."""
@@ -134,14 +167,19 @@ class Session:
         else:
             self._overflow()
 
-    def _is_crowded(self) -> bool:
-        """Whether an eighth of the outbox is all that is left. A client acknowledges at the latest
-        after 32 frames, and 32 of the largest messages are less than the rest."""
-        frames, limits = self.outbox.unacknowledged, self._limits
-        return (
-            len(frames) * 8 >= limits.outbox_frames * 7
-            or sum(map(len, frames)) * 8 >= limits.outbox_bytes * 7
-        )
+    def _has_room(self) -> bool:
+        """Whether more than an eighth of the outbox is left, for what else is sent meanwhile.
+
+        A client acknowledges at the latest after 32 frames, and 32 of the largest messages are less
+        than the rest.
+        """
+        return self.outbox.fullness < _CROWDED
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for it, or for the session's end."""
+        while not self._ended and not condition():
+            self._progress.clear()
+            await self._progress.wait()
 
     def _receipt(self) -> asyncio.Future[Delivery]:
         loop = asyncio.get_running_loop()

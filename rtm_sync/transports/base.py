@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol, TypeVar
 
 from ..blob import Blob
+from ..errors import DownloadMediaError
 from ..protocol import (
     ConnectionChangeReason,
     ConnectionState,
@@ -52,6 +56,7 @@ class TransportOptions:
         ping_interval: how often the transport shows that it lives.
         ping_timeout: silence after which a connection counts as lost.
         reconnecting_after: how long a lost connection may stay unmentioned (reference 1.3: 4 s).
+        retry_timeout: how long a transfer that gets no further is tried again.
         proxy: URL of an HTTP proxy, "" for none, None for what the environment says.
         ca_file: certificates to trust, a PEM file; None for what the environment says.
         media: URL of the media store for an embedded hub; other transports ignore it.
@@ -62,6 +67,7 @@ class TransportOptions:
     ping_interval: float = 2.0
     ping_timeout: float = 10.0
     reconnecting_after: float = 4.0
+    retry_timeout: float = 30.0
     proxy: str | None = None
     ca_file: str | None = None
     media: str | None = None
@@ -76,6 +82,13 @@ class Listener(Protocol):
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
         """The connection's state changed."""
 
+    def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
+        """The session, or one channel of it, goes on after a lost connection.
+
+        Not recovered: of what arrived meanwhile something is lost. Called after the state's change
+        and before what was missed.
+        """
+
     @property
     def backlog(self) -> int:
         """How many events wait for their handlers."""
@@ -86,16 +99,41 @@ class Sink:
 
     Args:
         file: a writable binary file; bytes are appended from its present position.
+        name: of the destination, for messages.
+
+    Attributes:
+        size: how many bytes it has.
+        whole: the SHA-256 of the medium they are the beginning of, in hexadecimal; "" before it is
+            known.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, name: str = "The destination") -> None:
         self._file = file
+        self._name = name
         self._start = file.tell() if file.seekable() else None
         self._sha256 = hashlib.sha256()
         self.size = 0
+        self.whole = ""
+
+    def begin(self, whole: str) -> None:
+        """Note the SHA-256 of the medium whose bytes are about to come. Raises like `write`."""
+        self.whole = whole
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        """Append bytes.
+
+        Raises:
+            DownloadMediaError: FAILURE, the file cannot be written; a network error is another.
+        """
+        with self._writing():
+            left = data
+            while left:
+                taken = self._file.write(left)
+                if taken is None and not isinstance(self._file, io.RawIOBase):
+                    break  # a writer of the application's that takes all and says nothing
+                if not taken:
+                    raise BlockingIOError(errno.EAGAIN, "It takes no more bytes without waiting")
+                left = left[taken:]  # what is not buffered may take a part
         self._sha256.update(data)
         self.size += len(data)
 
@@ -108,11 +146,26 @@ class Sink:
         if self._start is None and self.size:
             return False
         if self._start is not None:
-            self._file.seek(self._start)
-            self._file.truncate()
+            with self._writing():
+                self._file.seek(self._start)
+                self._file.truncate()
         self._sha256 = hashlib.sha256()
         self.size = 0
         return True
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the operating system says into the download's error."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise DownloadMediaError.named(
+                "FAILURE",
+                f"{self._name} cannot be written after {self.size:,} bytes: "
+                f"{error.strerror or error}." + (" Make room, or download elsewhere." * full),
+                error,
+            ) from error
 
 
 class Transport(ABC):
@@ -159,6 +212,8 @@ class Transport(ABC):
     @abstractmethod
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         """Write a medium's bytes into `sink`, checked by digest. Called on a transfer's thread.
+
+        A sink that has bytes already is gone on with where its `whole` is the medium's digest.
 
         Raises:
             RtmError: DownloadMediaError, or the transfer's end as `control.check` raises it.

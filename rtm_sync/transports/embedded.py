@@ -174,26 +174,41 @@ class _Connection:
         session, home = self._live(control)
         media = home.hub.media
         info = home.interruptibly(media.stored_media(session, media_id), control)
+        if sink.size and sink.whole != info.sha256:
+            sink.restart()
+        sink.begin(info.sha256)
+        went_on = sink.size > 0
         with self._slot(control) as store:
-
-            def read() -> bytes:
-                with store.open(media_id) as file:
-                    file.seek(sink.size)
-                    return file.read(CHUNK)
-
-            try:
-                while sink.size < info.size:
-                    data = home.interruptibly(media.storage.run(read), control)
-                    if not data:
-                        break
-                    sink.write(data)
-                    control.advance(sink.size, info.size)
-            except FileNotFoundError as error:
-                message = f"{media_id} has just ended."
-                raise control.kind.error("NOT_EXIST", message, error) from error
+            self._read(store, info, sink, control)
+            if went_on and sink.sha256() != info.sha256:  # what was there is to blame, perhaps
+                sink.restart()
+                self._read(store, info, sink, control)
         if sink.sha256() != info.sha256:
+            sink.restart()
             raise control.kind.error("FAILURE", "The stored bytes are damaged.")
         return info
+
+    def _read(
+        self, store: MediaStore, info: MediaInfo, sink: Sink, control: TransferControl
+    ) -> None:
+        """Read from the store what the sink lacks."""
+        _, home = self._live(control)
+
+        def read() -> bytes:
+            with store.open(info.media_id) as file:
+                file.seek(sink.size)
+                return file.read(CHUNK)
+
+        try:
+            while sink.size < info.size:
+                data = home.interruptibly(home.hub.media.storage.run(read), control)
+                if not data:
+                    break
+                sink.write(data)
+                control.advance(sink.size, info.size)
+        except FileNotFoundError as error:
+            message = f"{info.media_id} has just ended."
+            raise control.kind.error("NOT_EXIST", message, error) from error
 
     @contextlib.contextmanager
     def _slot(self, control: TransferControl) -> Iterator[MediaStore]:
@@ -225,6 +240,9 @@ class _Connection:
 
     def on_state(self, state: object, reason: object) -> None:
         raise NotImplementedError("a link reports no states")
+
+    def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
+        raise NotImplementedError("an embedded hub is never lost")
 
     @property
     def backlog(self) -> int:

@@ -40,15 +40,16 @@ from ..protocol import (
 )
 from ..transfers import STALL_TIMEOUT, TransferControl
 from .base import Credentials, Listener, Sink, Transport, TransportOptions
-from .lifecycle import Lifecycle, StateChange
+from .lifecycle import Lifecycle, ProofOfLife, StateChange
 from .link import Link
 from .media_http import MediaHttp
 from .network import Route, find_route
+from .retries import RetryPolicy
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
 
-_BACKOFF = tenacity.wait_random_exponential(multiplier=0.2, max=10.0)  # full jitter
+_BACKOFF = tenacity.wait_random_exponential(multiplier=0.2, max=5.0)  # full jitter
 _JOIN_TIMEOUT = 2.0
 _HANG_UP_AGAIN = 0.05
 _ACKNOWLEDGE_HANDLED = 32
@@ -99,6 +100,7 @@ class GatewayTransport(Transport):
                 lambda: connection.token,
                 self._options.connect_timeout,
                 STALL_TIMEOUT,
+                RetryPolicy(patience=self._options.retry_timeout),
             )
             connection.media = media
             self._connection = connection
@@ -210,6 +212,9 @@ class _Connection:
         def on_state(self, state: object, reason: object) -> None:
             raise NotImplementedError("a link reports no states")
 
+        def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
+            self._connection._listener.on_reconnected(channel_id, recovered=recovered)
+
         @property
         def backlog(self) -> int:
             return self._listener.backlog
@@ -320,7 +325,7 @@ class _Connection:
             quiet = self._lifecycle.quiet_time_left(now)
             try:
                 # While the drop is not announced yet, no attempt may outlast that moment.
-                self._connect(min(self._options.connect_timeout, quiet or float("inf")))
+                resumed = self._connect(min(self._options.connect_timeout, quiet or float("inf")))
             except LoginError as error:
                 if error.code in _FATAL_AT_RECONNECT:
                     raise _Refused(error) from error
@@ -329,6 +334,7 @@ class _Connection:
                 logger.info("reconnecting: %s", error)
             else:
                 self._tell(self._lifecycle.connected())
+                self._listener.on_reconnected(None, recovered=resumed)
                 return
             attempt += 1
             state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
@@ -341,19 +347,19 @@ class _Connection:
                 pause -= quiet
             self._stopping.wait(pause)
 
-    def _connect(self, timeout: float) -> None:
-        """One attempt: socket, login, and the link goes on over it.
+    def _connect(self, timeout: float) -> bool:
+        """One attempt: socket, login, and the link goes on over it. True: in the same session.
 
         Raises:
             LoginError: the hub refused. OSError, WebSocketException, ProtocolError: no connection.
         """
         try:
-            self._log_in_on_new_socket(timeout)
+            return self._log_in_on_new_socket(timeout)
         except BaseException:
             self._close_socket()
             raise
 
-    def _log_in_on_new_socket(self, timeout: float) -> None:
+    def _log_in_on_new_socket(self, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         token = self._token_now()
         sock = websocket.WebSocket(
@@ -387,6 +393,7 @@ class _Connection:
         self.token = result.session
         sock.settimeout(self._options.ping_interval)
         self.link.attach(lambda frame: _send(sock, frame), result)
+        return result.resumed
 
     def _token_now(self) -> str | None:
         try:
@@ -400,7 +407,9 @@ class _Connection:
         if sock is None:
             return
         options = self._options
-        heard_at = pinged_at = time.monotonic()
+        life = ProofOfLife(
+            options.ping_interval, options.ping_timeout, time.monotonic(), time.time()
+        )
         try:
             while not self._stopping.is_set():
                 try:
@@ -408,13 +417,11 @@ class _Connection:
                 except websocket.WebSocketTimeoutException:
                     opcode, data = None, b""
                 now = time.monotonic()
-                if opcode is not None:
-                    heard_at = now
-                elif now - heard_at > options.ping_timeout:
-                    logger.info("nothing was heard for %g seconds", options.ping_timeout)
+                doubt = life.doubt(now, time.time(), heard=opcode is not None)
+                if doubt is not None:
+                    logger.info("the connection is given up: %s", doubt)
                     return
-                if now - pinged_at >= options.ping_interval:
-                    pinged_at = now
+                if life.wants_ping(now):
                     sock.ping()
                     self.link.acknowledge()
                 if opcode == websocket.ABNF.OPCODE_TEXT:

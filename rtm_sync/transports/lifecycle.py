@@ -82,3 +82,47 @@ class Lifecycle:
     def _to(self, state: ConnectionState, reason: ConnectionChangeReason) -> StateChange:
         self.state = state
         return StateChange(state, reason)
+
+
+class ProofOfLife:
+    """Decides when a connection must show that it lives, and when it is not believed any more.
+
+    A machine that slept wakes with connections that look whole and are long dead. Its monotonic
+    clock stood still meanwhile and the wall clock did not, which is how it is noticed: whatever
+    the wall clock gained on the other in one step was sleep (or somebody set the clock, and a
+    connection that was good is made anew: harmless, for the session goes on).
+
+    Args:
+        interval: seconds between pings.
+        patience: seconds of silence, or of sleep, that end the belief.
+        now, wall: the monotonic and the wall clock, seconds.
+    """
+
+    def __init__(self, interval: float, patience: float, now: float, wall: float) -> None:
+        self._interval = interval
+        self._patience = patience
+        self._heard_at = self._pinged_at = self._looked_at = now
+        self._wall = wall
+
+    def doubt(self, now: float, wall: float, *, heard: bool) -> str | None:
+        """Say why the connection is not to be believed, or None. Call it at least every interval.
+
+        Args:
+            heard: something has just arrived.
+        """
+        slept = (wall - self._wall) - (now - self._looked_at)
+        self._looked_at, self._wall = now, wall
+        if slept > self._patience:
+            return f"the clock jumped by {slept:.0f} seconds, so the machine may have slept"
+        if heard:
+            self._heard_at = now
+        elif now - self._heard_at > self._patience:
+            return f"nothing was heard for {self._patience:g} seconds"
+        return None
+
+    def wants_ping(self, now: float) -> bool:
+        """Whether it is time for a ping; counts it as sent."""
+        if now - self._pinged_at < self._interval:
+            return False
+        self._pinged_at = now
+        return True

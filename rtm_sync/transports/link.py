@@ -20,10 +20,12 @@ from ..protocol import (
     Acknowledge,
     Call,
     ChannelMessage,
+    ChannelPosition,
     Done,
     Event,
     Failure,
     JoinChannel,
+    JoinResult,
     LeaveChannel,
     LoginResult,
     MessageFromPeer,
@@ -48,8 +50,16 @@ _MAX_FRAMES = 10_000
 _MAX_BYTES = 64 * 1024 * 1024
 _ACKNOWLEDGE_EVERY = 32
 _REMEMBERED_IDS = 10_000  # message ids kept to drop a retried copy
+_NOWHERE = ChannelPosition("", 0)  # a place no channel has
 
 logger = logging.getLogger(__name__)
+
+
+def _refusal(frame: Reply | Failure) -> str:
+    """Why a call was refused, "" when it was not."""
+    if isinstance(frame, Reply):
+        return ""
+    return frame.error.reason if isinstance(frame.error, RtmError) else "FAILURE"
 
 
 class _PendingCall:
@@ -81,7 +91,7 @@ class Link:
         self._outbox = Outbox(_MAX_FRAMES, _MAX_BYTES)
         self._calls: dict[int, _PendingCall] = {}
         self._next_id = 1  # 0 is the login's
-        self._joined: dict[str, None] = {}
+        self._joined: dict[str, ChannelPosition] = {}  # the newest place we know of each channel
         self._send: Send | None = None
         self._sending = False
         self._received = 0
@@ -151,6 +161,9 @@ class Link:
             self._take_call(frame)
         elif isinstance(frame.event, ChannelMessage):
             event = frame.event
+            with self._lock:
+                if event.position is not None and event.channel_id in self._joined:
+                    self._joined[event.channel_id] = event.position
             if self._is_new(event.member_id, event.message_id):
                 self._listener.on_event(event)
         else:
@@ -239,7 +252,7 @@ class Link:
         for frame in notices:  # what they tell is about the user, not about the session
             self._outbox.push(frame)
         self._received = self._acknowledged = 0
-        again = [_PendingCall(JoinChannel(channel_id)) for channel_id in self._joined]
+        again = [_PendingCall(JoinChannel(name, at)) for name, at in self._joined.items()]
         again += self._calls.values()
         self._calls = {}
         self._joined = {}  # each comes back with the answer to its join
@@ -289,8 +302,15 @@ class Link:
             if pending is None:
                 return  # its caller gave up
             request = pending.request
-            if isinstance(request, (JoinChannel, LeaveChannel)):
-                self._note_membership(request, frame)
+            recovered = False
+            if isinstance(request, JoinChannel):
+                recovered = self._note_join(request, frame)
+            elif isinstance(request, LeaveChannel) and _refusal(frame) in ("", "NOT_IN_CHANNEL"):
+                self._joined.pop(request.channel_id, None)
+        if isinstance(request, JoinChannel) and request.since is not None:
+            if isinstance(frame, Failure):
+                logger.warning("%r could not be joined again: %s", request.channel_id, frame.error)
+            self._listener.on_reconnected(request.channel_id, recovered=recovered)
         if isinstance(frame, Reply):
             pending.answer.put(frame)
         elif isinstance(frame.error, request.ERROR):
@@ -298,16 +318,20 @@ class Link:
         else:
             pending.answer.put(request.ERROR.named("FAILURE", frame.error.message, frame.error))
 
-    def _note_membership(self, request: JoinChannel | LeaveChannel, frame: Reply | Failure) -> None:
-        """Learn whether we are a member now; most refusals leave that as it was."""
-        refused = ""
+    def _note_join(self, request: JoinChannel, frame: Reply | Failure) -> bool:
+        """Learn whether we are a member, and of which place; True when nothing was missed."""
+        name = request.channel_id
         if isinstance(frame, Failure):
-            refused = frame.error.reason if isinstance(frame.error, RtmError) else "FAILURE"
-        if isinstance(request, JoinChannel):
-            if refused in ("", "ALREADY_JOINED"):
-                self._joined[request.channel_id] = None
-        elif refused in ("", "NOT_IN_CHANNEL"):
-            self._joined.pop(request.channel_id, None)
+            if _refusal(frame) == "ALREADY_JOINED":
+                self._joined.setdefault(name, request.since or _NOWHERE)
+            return False
+        try:
+            joined = decode_result(JoinResult, frame.result)
+        except ProtocolError:  # its caller is told
+            return False
+        # What was missed is still to come: until then our place is the old one.
+        self._joined[name] = (request.since if joined.recovered else None) or joined.position
+        return joined.recovered
 
     def _take_call(self, frame: Call) -> None:
         request = frame.request

@@ -11,17 +11,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import email.message
+import email.utils
 import hashlib
 import re
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import requests
-import tenacity
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -34,29 +35,16 @@ from ..transfers import MAX_TRANSFERS, TransferControl, TransferKind
 from ..version import __version__
 from .base import Sink
 from .network import Route
+from .retries import Damaged, RetryPolicy, Transient
 
-ATTEMPTS = 5
-"""Tries of one transfer before it fails; each goes on where the last one stopped."""
+_RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, *range(500, 600)}) - {501, 505, 507}
+"""401 as well: the session may just be renewing itself after a lost connection. 409 and 423: what
+is left of a lost connection still has the upload. 501, 505 and 507 (the store failed) are final."""
 
-_WAIT = tenacity.wait_random_exponential(multiplier=0.25, max=5.0)  # full jitter
-_RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, 500, 502, 503, 504})
-"""401 as well: the session may just be renewing itself after a lost connection."""
-
-_RETRY_AFTER_LIMIT = 30.0
 _OFFSET_STREAM = "application/offset+octet-stream"
 _UNSENT = 256 * 1024  # bytes the kernel may hold unsent; what it holds is no progress yet
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _REPR_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
-
-T = TypeVar("T")
-
-
-class _Transient(Exception):
-    """Worth another try; `after` is what the gateway asked to wait, in seconds."""
-
-    def __init__(self, message: str, after: float = 0.0) -> None:
-        super().__init__(message)
-        self.after = after
 
 
 class _Wire:
@@ -179,6 +167,7 @@ class MediaHttp:
         route: through which proxy, trusting which certificates.
         token: gives the session's present bearer token.
         connect_timeout, read_timeout: seconds; the transfer's own stall time-out is tighter.
+        retries: when a transfer that failed is tried again; it goes on where it stopped.
     """
 
     def __init__(
@@ -188,8 +177,10 @@ class MediaHttp:
         token: Callable[[], str],
         connect_timeout: float,
         read_timeout: float,
+        retries: RetryPolicy,
     ) -> None:
         self._url = url
+        self._retries = retries
         self._token = token
         self._timeout = (connect_timeout, read_timeout)
         self._http = requests.Session()
@@ -223,7 +214,12 @@ class MediaHttp:
         """
         upload = _Upload(blob, key, give_up, keep=keep)
         try:
-            return self._with_retries(control, lambda: self._try_upload(upload, control))
+            return self._retries.run(
+                control.kind,
+                lambda: self._try_upload(upload, control),
+                lambda: upload.offset,
+                control.pause,
+            )
         except BaseException:
             if upload.key != key:
                 give_up(upload.key)
@@ -231,29 +227,12 @@ class MediaHttp:
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         """Write a medium into a sink; goes on where a dropped connection stopped."""
-        return self._with_retries(control, lambda: self._try_download(media_id, sink, control))
-
-    def _with_retries(self, control: TransferControl, attempt: Callable[[], T]) -> T:
-        kind = control.kind
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome is not None else None
-            asked = error.after if isinstance(error, _Transient) else 0.0
-            return max(asked, _WAIT(state))
-
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(ATTEMPTS),
-            wait=wait,
-            retry=tenacity.retry_if_exception_type(_Transient),
-            sleep=control.pause,
-            reraise=True,
+        return self._retries.run(
+            control.kind,
+            lambda: self._try_download(media_id, sink, control),
+            lambda: sink.size,
+            control.pause,
         )
-        try:
-            return retrying(attempt)
-        except _Transient as error:
-            raise kind.error(
-                "FAILURE", f"The {kind.value} failed {ATTEMPTS} times; last: {error}", error
-            ) from error
 
     # -- upload --
 
@@ -274,6 +253,7 @@ class MediaHttp:
                 headers["Content-Type"] = _OFFSET_STREAM
             response = self._request(control, "POST", self._url, headers, creation)
             media_id, offset = self._upload_state(response, control.kind)
+            upload.offset = offset
             if creation is None:
                 body.skip_to(offset)
                 if offset < size:
@@ -287,11 +267,11 @@ class MediaHttp:
                     response = self._request(control, "PATCH", address, patch, body)
                     _, offset = self._upload_state(response, control.kind)
         if offset != size:
-            raise _Transient(f"the gateway has {offset:,} of {size:,} bytes")
+            raise Transient(f"the gateway has {offset:,} of {size:,} bytes")
         sha256 = body.sha256()
         if _digest(response) != sha256:
             upload.renew()  # what the gateway stored is not what we read: send it all again
-            raise _Transient("the stored bytes do not have the digest of the sent ones")
+            raise Damaged("the stored bytes do not have the digest of the sent ones")
         return MediaInfo(
             media_id,
             size,
@@ -316,6 +296,7 @@ class MediaHttp:
         headers = {"Accept-Encoding": "identity"}
         if sink.size:
             headers["Range"] = f"bytes={sink.size}-"
+            headers["If-Range"] = f'"{sink.whole}"'  # its ETag
         wire = _Wire()
         with (
             self._wired(control, wire),
@@ -332,16 +313,17 @@ class MediaHttp:
                     raise control.kind.error(
                         "FAILURE", "The download broke off and its destination cannot go back."
                     )
+                sink.begin(expected)
                 total = sink.size + int(response.headers.get("Content-Length", "0"))
                 while data := response.raw.read(CHUNK):
                     sink.write(data)
                     control.advance(sink.size, total)
             if sink.size < total:
-                raise _Transient(f"{sink.size:,} of {total:,} bytes came")
+                raise Transient(f"{sink.size:,} of {total:,} bytes came")
             sha256 = sink.sha256()
             if expected != sha256:
                 if sink.restart():
-                    raise _Transient("the received bytes do not have the stored ones' digest")
+                    raise Damaged("the received bytes do not have the stored ones' digest")
                 raise control.kind.error("FAILURE", "The received bytes are damaged.")
             return MediaInfo(
                 media_id,
@@ -383,7 +365,7 @@ class MediaHttp:
                     HTTPException,
                     ConnectionError,
                 ) as error:
-                    raise _Transient(f"{error}") from error
+                    raise Transient(f"{error}") from error
         finally:
             _of_thread.wire = None
 
@@ -427,7 +409,11 @@ class MediaHttp:
         error = _error_in(response)
         message = error.message if error else f"{status} {response.text[:200].strip()}"
         if status in _RETRIED_STATUS:
-            raise _Transient(f"the gateway answered {message}", _retry_after(response))
+            raise Transient(
+                f"the gateway answered {message}",
+                retry_after(response),
+                error.reason if error is not None else "FAILURE",
+            )
         if error is not None:
             raise error
         raise kind.error(
@@ -446,6 +432,7 @@ class _Upload:
         self.key = key
         self._give_up = give_up
         self.begun = keep  # perhaps in an earlier life
+        self.offset = 0  # what the gateway said it has
         name = base64.b64encode(blob.name.encode("utf-8", "replace")).decode()
         kind = base64.b64encode(blob.content_type.encode("utf-8", "replace")).decode()
         self.metadata = f"filename {name},filetype {kind}" + (",keep" if keep else "")
@@ -455,6 +442,7 @@ class _Upload:
         self._give_up(self.key)
         self.key = secrets.token_urlsafe(24)
         self.begun = False
+        self.offset = 0
 
 
 class _Body:
@@ -530,8 +518,12 @@ def _error_in(response: requests.Response) -> RtmError | None:
     return None
 
 
-def _retry_after(response: requests.Response) -> float:
+def retry_after(response: requests.Response) -> float:
+    """The seconds to wait that an answer asks for, as a number or as a date; 0 for none."""
+    asked = response.headers.get("Retry-After", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked)
     try:
-        return min(_RETRY_AFTER_LIMIT, max(0.0, float(response.headers.get("Retry-After", "0"))))
-    except ValueError:
+        return max(0.0, email.utils.parsedate_to_datetime(asked).timestamp() - time.time())
+    except (ValueError, OverflowError):
         return 0.0

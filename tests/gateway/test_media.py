@@ -143,6 +143,20 @@ class TusTest(MediaCase):
         other = self.create(len(DATA), Idempotency_Key="k2")
         self.assertNotEqual(other.headers["Location"], first.headers["Location"])
 
+    def test_a_key_is_of_one_size_and_of_the_same_bytes(self) -> None:
+        first = self.create(len(DATA), DATA, Idempotency_Key="k")
+        again = self.create(len(DATA), DATA, Idempotency_Key="k")
+        self.assertEqual(again.status_code, 201)
+        self.assertEqual(again.headers["Location"], first.headers["Location"])
+        for other, reason in ((DATA[1:], "600,000 bytes"), (DATA[::-1], "other bytes")):
+            answer = self.create(len(other), other, Idempotency_Key="k")
+            self.assertEqual(answer.status_code, 400)
+            self.assertIn(reason, answer.text)
+            self.assertNotIn("Location", answer.headers)
+        begun = self.create(10, Idempotency_Key="begun")
+        self.assertEqual(begun.status_code, 201)
+        self.assertEqual(self.create(11, Idempotency_Key="begun").status_code, 400)
+
     def test_an_interrupted_creation_with_a_key_keeps_its_bytes(self) -> None:
         kept = self.broken_off({"Idempotency-Key": "mine"})
         again = self.create(len(LARGE), Idempotency_Key="mine")
@@ -300,6 +314,32 @@ class DownloadTest(MediaCase):
         self.assertEqual((answer.status_code, answer.content), (304, b""))
         head = self.http.head(url, timeout=10)
         self.assertEqual(head.headers["Content-Length"], str(len(DATA)))
+
+    def test_clients_that_hang_up_in_the_middle_have_their_slots_back_within_seconds(self) -> None:
+        media_id = self.uploaded(os.urandom(30_000_000))
+        deaf = [self.deaf_download(media_id) for _ in range(9)]
+        answer = self.http.get(f"{self.media}/{media_id}", timeout=10)
+        self.assertEqual(answer.status_code, 429)  # and now each is stuck: that took 3 seconds
+        for number, sock in enumerate(deaf):
+            if number % 2:
+                sock.close()  # with bytes unread: the gateway gets a reset
+            else:
+                sock.shutdown(socket.SHUT_WR)  # it sees an end, but can send no more than before
+        with ThreadPoolExecutor(9) as threads:  # who waits for longer than 3 seconds gets a 429
+            list(threads.map(self.deaf_download, [media_id] * 9))
+
+    def deaf_download(self, media_id: str) -> socket.socket:
+        """A download whose beginning has come, and of which no more is read."""
+        parts = urlsplit(self.media)
+        sock = self.entered(socket.socket())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        sock.connect((parts.hostname, parts.port))
+        sock.sendall(
+            f"GET {parts.path}/{media_id} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+            f"Authorization: Bearer {self.token}\r\n\r\n".encode()
+        )
+        self.assertIn(b"200 OK", sock.recv(1000))
+        return sock
 
     def test_media_need_a_session(self) -> None:
         media_id = self.uploaded()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import unittest
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from rtm_sync.hub.engine import ChannelEvent, Delivery, HistoryEntry
+from rtm_sync.hub.engine import ChannelEvent, Delivery, HistoryQuery
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (
     ChannelMessage,
+    HistoricalMessage,
     MediaInfo,
     MemberJoined,
     MemberLeft,
@@ -49,6 +51,13 @@ def message(text: str, sender: str = "alice") -> MessageFromPeer:
 
 def medium(media_id: str, expires_at: float) -> MediaInfo:
     return MediaInfo(media_id, 3, "ab" * 32, "naïve.txt", "text/plain", expires_at)
+
+
+def historical(
+    text: str, source: str = "alice", destination: str = "bob", *, channel: bool = False, at: float
+) -> HistoricalMessage:
+    props = ReceivedMessageProperties(int(at * 1000), is_historical_message=True)
+    return HistoricalMessage(RtmTextMessage(text), source, destination, channel, f"m{text}", props)
 
 
 class LocalCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
@@ -122,12 +131,17 @@ class RoutingTest(LocalCase):
         )
         self.assertEqual(self.engine._members, {})
 
-    async def test_what_is_published_comes_as_it_is(self) -> None:
+    async def test_what_is_published_comes_with_its_place(self) -> None:
         event = ChannelMessage(
             "room", RtmTextMessage("hi"), "alice", "m1", ReceivedMessageProperties(1)
         )
-        await self.engine.publish(APP, event)
-        self.assertEqual(self.node.told, [(APP, event)])
+        for _ in range(2):
+            await self.engine.publish(APP, event)
+        told = [item for _, item in self.node.told]  # type: ignore[misc]
+        self.assertEqual([replace(item, position=None) for item in told], [event, event])
+        self.assertEqual([item.position.sequence for item in told], [1, 2])
+        since = await self.engine.missed(APP, "room", told[0].position)
+        self.assertEqual((since.messages, since.complete), ((told[1],), True))
 
 
 class OfflineTest(LocalCase):
@@ -209,8 +223,7 @@ class RecordTest(LocalCase):
 
     async def test_sweeping_removes_old_messages_of_users_who_never_come(self) -> None:
         await self.store("1")
-        entry = HistoryEntry("alice", "bob", False, message("1"))
-        await self.engine.store_history(APP, entry, WEEK)
+        await self.engine.store_history(APP, historical("1", at=self.wall), WEEK)
         await self.engine.expired_media(self.wall + WEEK)
         left = await self.engine._disk.run(
             lambda c: c.execute(
@@ -218,6 +231,77 @@ class RecordTest(LocalCase):
             ).fetchone()
         )
         self.assertEqual(left, (0,))
+
+
+class HistoryTest(LocalCase):
+    async def texts(self, **query: Any) -> list[str]:
+        found = await self.engine.history(APP, HistoryQuery(**query), self.wall)
+        self.assertEqual(
+            len(found), min(100, await self.engine.history_count(APP, HistoryQuery(**query), 0))
+        )
+        return [item.message.text for _, item in found]  # type: ignore[union-attr]
+
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        for number, (source, destination, channel) in enumerate(
+            (
+                ("alice", "bob", False),
+                ("bob", "alice", False),
+                ("carol", "bob", False),
+                ("alice", "bob", True),  # a channel of that name
+            )
+        ):
+            await self.engine.store_history(
+                APP,
+                historical(f"{number}", source, destination, channel=channel, at=100 + number),
+                WEEK,
+            )
+
+    async def test_each_kind_of_conversation_is_found(self) -> None:
+        for query, texts in (
+            ({"source": "alice"}, ["0", "3"]),
+            ({"destination": "bob"}, ["0", "2", "3"]),
+            ({"destination": "bob", "is_channel": True}, ["3"]),
+            ({"source": "alice", "destination": "bob", "is_channel": False}, ["0"]),
+            (
+                {
+                    "source": "alice",
+                    "destination": "bob",
+                    "is_channel": False,
+                    "both_ways": True,
+                },
+                ["0", "1"],
+            ),
+            ({"start": 101_000, "end": 103_000}, ["1", "2"]),
+            ({"newest_first": True}, ["3", "2", "1", "0"]),
+            ({"source": "nobody"}, []),
+        ):
+            with self.subTest(query=query):
+                self.assertEqual(await self.texts(**query), texts)
+        self.assertEqual(await self.engine.history("other", HistoryQuery(), self.wall), [])
+
+    async def test_pages_meet_without_gap_or_copy_in_both_orders(self) -> None:
+        for newest_first in (False, True):
+            seen: list[str] = []
+            after = None
+            while True:
+                query = HistoryQuery(newest_first=newest_first, after=after, limit=3)
+                page = await self.engine.history(APP, query, self.wall)
+                if not page:
+                    break
+                seen += [item.message_id for _, item in page]
+                after = page[-1][0]
+            self.assertEqual(sorted(seen), ["m0", "m1", "m2", "m3"])
+            self.assertEqual(seen, sorted(seen, reverse=newest_first))
+        offset = HistoryQuery(offset=1, limit=2)
+        found = await self.engine.history(APP, offset, self.wall)
+        self.assertEqual([item.message_id for _, item in found], ["m1", "m2"])
+
+    async def test_a_copy_is_kept_once_and_everything_seven_days(self) -> None:
+        await self.engine.store_history(APP, historical("0", "alice", "bob", at=100), WEEK)
+        self.assertEqual(len(await self.texts()), 4)
+        self.wall += WEEK
+        self.assertEqual(await self.engine.history(APP, HistoryQuery(), self.wall), [])
 
 
 class LifeTest(LocalCase):

@@ -7,13 +7,18 @@ import itertools
 
 from rtm_sync.hub.engine import OfflineMessage
 from rtm_sync.hub.hub import Hub
-from rtm_sync.hub.limits import Limits
+from rtm_sync.hub.limits import Limits, Rate
 from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.replay import ReplayLimits
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (
+    FRAME_LIMIT,
     Acknowledge,
+    ChannelPosition,
     ConnectionChangeReason,
+    GetHistory,
     JoinChannel,
+    JoinResult,
     LeaveChannel,
     Logout,
     MemberJoined,
@@ -23,6 +28,7 @@ from rtm_sync.protocol import (
     SendChannelMessage,
     SendMessageToPeer,
     SessionEnded,
+    encode_json,
 )
 
 from .support import DAY, HubCase, User, eventually
@@ -249,6 +255,141 @@ class ChannelTest(HubCase):
         await self.user(hub, "bob")
         await self.skip(1.0)
         await self.user(hub)
+
+
+class RecoveryTest(HubCase):
+    """A member whose session was lost: what it missed follows its new join, in order."""
+
+    async def join_again(
+        self, hub: Hub, name: str, since: ChannelPosition, **options: bool
+    ) -> tuple[User, JoinResult]:
+        user = User(hub, **options)
+        await user.login(name)
+        result = await user.call(JoinChannel("room", since))
+        return user, result
+
+    async def test_missed_messages_follow_the_answer_before_new_ones(self) -> None:
+        hub = await self.hub()
+        alice, bob = await self.user(hub, "alice"), await self.user(hub, "bob")
+        await alice.call(JoinChannel("room"))
+        place = (await bob.call(JoinChannel("room"))).position
+        await bob.call(channel("bob's own"))
+        hub.end(bob.session)
+        for number in range(3):
+            await alice.call(channel(f"missed {number}"))
+        bob, result = await self.join_again(hub, "bob", place)
+        await alice.call(channel("new"))
+        await eventually(lambda: len(bob.texts()) == 4)
+        self.assertEqual(bob.texts(), ["missed 0", "missed 1", "missed 2", "new"])
+        self.assertTrue(result.recovered)
+        places = [item.position.sequence for item in bob.received if hasattr(item, "message")]
+        self.assertEqual(places, [2, 3, 4, 5])
+
+    async def test_a_gap_that_cannot_be_filled_is_said(self) -> None:
+        hub = await self.hub(engine=LocalEngine(replay=ReplayLimits(messages=2)))
+        alice, bob = await self.user(hub, "alice"), await self.user(hub, "bob")
+        await alice.call(JoinChannel("room"))
+        place = (await bob.call(JoinChannel("room"))).position
+        hub.end(bob.session)
+        for number in range(3):
+            await alice.call(channel(f"missed {number}"))
+        bob, result = await self.join_again(hub, "bob", place)
+        self.assertFalse(result.recovered)
+        await eventually(lambda: len(bob.texts()) == 2)
+        self.assertEqual(bob.texts(), ["missed 1", "missed 2"])
+        _, result = await self.join_again(hub, "carol", ChannelPosition("restarted", 9))
+        self.assertFalse(result.recovered)
+
+    async def test_a_long_gap_keeps_pace_with_the_client_and_new_messages_wait(self) -> None:
+        hub = await self.hub(limits=Limits(outbox_frames=16))
+        alice, bob = await self.user(hub, "alice"), await self.user(hub, "bob")
+        await alice.call(JoinChannel("room"))
+        place = (await bob.call(JoinChannel("room"))).position
+        hub.end(bob.session)
+        for number in range(100):
+            await alice.call(channel(f"{number}"))
+        bob, result = await self.join_again(hub, "bob", place, acknowledges=False)
+        await alice.call(channel("100"))
+        self.assertTrue(result.recovered)
+        self.assertLessEqual(len(bob.session.outbox), 16)
+        self.assertNotIn("100", bob.texts())
+        bob.acknowledges = True
+        bob.tell(Acknowledge(bob.counted))
+        await eventually(lambda: len(bob.texts()) == 101)
+        self.assertEqual(bob.texts(), [str(number) for number in range(101)])
+
+    async def test_leaving_ends_the_catching_up(self) -> None:
+        hub = await self.hub(limits=Limits(outbox_frames=16))
+        alice, bob = await self.user(hub, "alice"), await self.user(hub, "bob")
+        await alice.call(JoinChannel("room"))
+        place = (await bob.call(JoinChannel("room"))).position
+        hub.end(bob.session)
+        for number in range(100):
+            await alice.call(channel(f"{number}"))
+        bob, _ = await self.join_again(hub, "bob", place, acknowledges=False)
+        await bob.call(LeaveChannel("room"))
+        so_far = len(bob.texts())
+        bob.acknowledges = True
+        bob.tell(Acknowledge(bob.counted))
+        await bob.call(JoinChannel("room"))
+        await alice.call(channel("after"))
+        await eventually(lambda: "after" in bob.texts())
+        self.assertLess(so_far, 20)
+        self.assertEqual(len(bob.texts()), so_far + 1)
+
+
+class HistoryTest(HubCase):
+    async def test_a_conversation_is_read_by_those_who_are_in_it(self) -> None:
+        hub = await self.hub()
+        alice, bob = await self.user(hub, "alice"), await self.user(hub, "bob")
+        for user in (alice, bob):
+            await user.call(JoinChannel("room"))
+        await alice.call(peer("to bob", enable_historical_messaging=True))
+        await bob.call(peer("to alice", "alice", enable_historical_messaging=True))
+        await alice.call(peer("not kept"))
+        kept = SendChannelMessage("room", RtmTextMessage("to all"), "c1", True)
+        await alice.call(kept)
+        page = await bob.call(GetHistory(peer_id="alice"))
+        self.assertEqual([item.message.text for item in page.messages], ["to bob", "to alice"])
+        self.assertIsNone(page.after)
+        self.assertTrue(page.messages[0].message_props.is_historical_message)
+        page = await bob.call(GetHistory(channel_id="room"))
+        self.assertEqual([item.source for item in page.messages], ["alice"])
+        carol = await self.user(hub, "carol")
+        self.assertEqual((await carol.call(GetHistory(peer_id="alice"))).messages, ())
+        await self.refused("HISTORY_ERR_NOT_IN_CHANNEL", carol.call(GetHistory(channel_id="room")))
+
+    async def test_bad_questions_are_refused(self) -> None:
+        hub = await self.hub(limits=Limits(history_reads=Rate(3, 5.0)))
+        alice = await self.user(hub, "alice")
+        for request in (
+            GetHistory(),
+            GetHistory(peer_id="bob", channel_id="room"),
+            GetHistory(peer_id="a/b"),
+            GetHistory(peer_id="bob", limit=0),
+            GetHistory(peer_id="bob", limit=101),
+        ):
+            await self.refused("HISTORY_ERR_INVALID_ARGUMENT", alice.call(request))
+        for _ in range(3):
+            await alice.call(GetHistory(peer_id="bob"))
+        await self.refused("HISTORY_ERR_TOO_OFTEN", alice.call(GetHistory(peer_id="bob")))
+
+    async def test_a_page_is_no_larger_than_a_frame(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub, "alice")
+        for number in range(10):
+            text = f"{number}" + "\x01" * (32 * 1024 - 1)  # six bytes each, in a frame
+            await alice.call(peer(text, enable_historical_messaging=True))
+        seen: list[str] = []
+        after = None
+        while True:
+            page = await alice.call(GetHistory(peer_id="bob", after=after))
+            self.assertLess(len(encode_json(page)), FRAME_LIMIT + 1024)
+            seen += [item.message.text[0] for item in page.messages]
+            after = page.after
+            if after is None:
+                break
+        self.assertEqual(seen, [str(number) for number in range(10)])
 
 
 class SlowConsumerTest(HubCase):

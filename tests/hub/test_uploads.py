@@ -138,6 +138,14 @@ class AppendTest(UploadCase):
 
 
 class LifeTest(UploadCase):
+    async def test_a_key_names_no_second_upload_of_another_size(self) -> None:
+        upload = await self.begin(5, key="mine")
+        await self.refused("UPLOAD_MEDIA_ERR_INVALID_ARGUMENT", self.begin(6, key="mine"))
+        await upload.append(chunks(b"hello"), 5)
+        await self.made.media.complete_upload(upload)
+        await self.refused("UPLOAD_MEDIA_ERR_INVALID_ARGUMENT", self.begin(6, key="mine"))
+        self.assertIs(await self.begin(5, key="mine"), upload)
+
     async def test_the_same_key_is_the_same_upload_of_this_user_only(self) -> None:
         upload = await self.begin(key="mine")
         self.assertIs(await self.begin(key="mine"), upload)

@@ -372,11 +372,15 @@ class ReconnectTest(GatewayCase):
         texts = self.received_by(mine, "ChannelMessage")
         theirs.join()
         mine.join()
+        back: list[str] = []
+        alice.on("Reconnected", lambda recovered: back.append(f"session {recovered}"))
+        mine.on("Reconnected", lambda recovered: back.append(f"channel {recovered}"))
         self.proxy.drop()
         theirs.send_message("after the drop")
         wait_until(lambda: texts == ["after the drop"])
         mine.send_message("still a member")
         self.assertEqual(news, ["MemberJoined alice"])
+        self.assertEqual(back, ["session True"], "nothing was missed, so channels say nothing")
 
 
 class RestartedGatewayTest(RtmTestCase):
@@ -399,6 +403,9 @@ class RestartedGatewayTest(RtmTestCase):
             emitter.on(name, lambda message, *_: texts.append(message.text))
         for room in rooms:
             room.join()
+        back: list[str] = []
+        bob.on("Reconnected", lambda recovered: back.append(f"session {recovered}"))
+        rooms[1].on("Reconnected", lambda recovered: back.append(f"channel {recovered}"))
         alice.send_message_to_peer("kept", "carol", enable_offline_messaging=True)
         self.process.kill()
         wait_until(lambda: _is(alice, ConnectionState.RECONNECTING), PATIENCE)
@@ -409,6 +416,7 @@ class RestartedGatewayTest(RtmTestCase):
         wait_until(lambda: texts == ["to bob"])
         rooms[0].send_message("to the room")
         wait_until(lambda: texts == ["to bob", "to the room"], message="bob left the room")
+        self.assertEqual(back, ["session False", "channel False"])
         carol = RtmClient("app", url=self.process.url)
         self.addCleanup(carol.close)
         with carol.events("MessageFromPeer") as waiting:

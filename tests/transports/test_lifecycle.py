@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rtm_sync.protocol import ConnectionChangeReason as Reason
 from rtm_sync.protocol import ConnectionState as State
-from rtm_sync.transports.lifecycle import Lifecycle, StateChange
+from rtm_sync.transports.lifecycle import Lifecycle, ProofOfLife, StateChange
 
 QUIET = 4.0
 ALLOWED = {
@@ -140,3 +140,39 @@ class DropTest(unittest.TestCase):
         ]
         names += ["BANNED_BY_SERVER", "REMOTE_LOGIN"]
         self.assertEqual([Reason[name].value for name in names], list(range(1, 9)))
+
+
+class ProofOfLifeTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.now, self.wall = 50.0, 1_700_000_000.0
+        self.life = ProofOfLife(2.0, 10.0, self.now, self.wall)
+
+    def after(
+        self, seconds: float, *, wall: float | None = None, heard: bool = False
+    ) -> str | None:
+        self.now += seconds
+        self.wall += seconds if wall is None else wall
+        return self.life.doubt(self.now, self.wall, heard=heard)
+
+    def test_silence_is_believed_for_as_long_as_was_said(self) -> None:
+        self.assertIsNone(self.after(6))
+        self.assertIsNone(self.after(2, heard=True))
+        self.assertIsNone(self.after(10))
+        self.assertIn("10 seconds", self.after(0.1) or "")
+
+    def test_a_machine_that_slept_has_lost_its_connection(self) -> None:
+        self.assertIsNone(self.after(2, wall=11.9))
+        self.assertIn("jumped by 3600 seconds", self.after(2, wall=3602, heard=True) or "")
+        self.assertIsNone(self.after(2, heard=True))
+
+    def test_a_clock_that_is_set_back_changes_nothing(self) -> None:
+        self.assertIsNone(self.after(2, wall=-3600, heard=True))
+        self.assertIsNone(self.after(2, heard=True))
+
+    def test_small_corrections_do_not_add_up_to_a_sleep(self) -> None:
+        for _ in range(100):
+            self.assertIsNone(self.after(2, wall=3, heard=True))
+
+    def test_pings_keep_their_interval(self) -> None:
+        asked = [self.life.wants_ping(self.now + tenth / 10) for tenth in range(61)]
+        self.assertEqual([tenth for tenth, ping in enumerate(asked) if ping], [20, 40, 60])

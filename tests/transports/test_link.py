@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from rtm_sync.errors import PeerMessageError, RtmError
+from rtm_sync.errors import JoinChannelError, PeerMessageError, RtmError
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (
     Acknowledge,
     Call,
     CancelUpload,
     ChannelMessage,
-    Done,
+    ChannelPosition,
     Failure,
     Frame,
     JoinChannel,
+    JoinResult,
     LoginResult,
     MessageFromPeer,
     Notice,
@@ -52,6 +53,9 @@ class App:
     def on_state(self, state: object, reason: object) -> None:
         raise AssertionError("a link tells no states")
 
+    def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
+        self.events.append((channel_id, recovered))
+
 
 def login(*, resumed: bool, received: int = 0) -> LoginResult:
     return LoginResult("secret", resumed, received, 2048)
@@ -64,6 +68,17 @@ def send(number: int = 1) -> SendMessageToPeer:
 def from_peer(number: int, sender: str = "bob") -> MessageFromPeer:
     return MessageFromPeer(
         RtmTextMessage(f"text {number}"), sender, f"m{number}", ReceivedMessageProperties(1)
+    )
+
+
+def in_channel(sequence: int) -> ChannelMessage:
+    return ChannelMessage(
+        "room",
+        RtmTextMessage("hi"),
+        "bob",
+        f"c{sequence}",
+        ReceivedMessageProperties(1),
+        ChannelPosition("e", sequence),
     )
 
 
@@ -186,20 +201,52 @@ class ReconnectTest(LinkTest):
         self.attach()
         joined = self.calling(JoinChannel("room"))
         wait_until(self.calls)
-        self.answer(self.calls()[0], Done())
+        self.answer(self.calls()[0], JoinResult(ChannelPosition("e", 3), recovered=True))
         wait_until(lambda: joined)
+        self.link.receive(encode_notice(in_channel(4)))
         outcome = self.calling(send())
         self.link.notify(CancelUpload("given up"))
         wait_until(lambda: len(self.calls()) == 2)
         self.link.detach()
         self.attach(resumed=False)
         requests = [call.request for call in self.calls()]
-        self.assertEqual(requests, [JoinChannel("room"), send()])
+        self.assertEqual(requests, [JoinChannel("room", ChannelPosition("e", 4)), send()])
         told = [frame.event for frame in self.wire if isinstance(frame, Notice)]
         self.assertEqual(told, [CancelUpload("given up")])
         self.answer(self.calls()[1], PeerMessageSendResult(has_peer_received=True))
         wait_until(lambda: outcome)
         self.assertTrue(outcome[0].has_peer_received)
+
+    def test_a_rejoined_channel_says_what_it_recovered_before_the_missed_messages(self) -> None:
+        self.attach()
+        joined = self.calling(JoinChannel("room"))
+        wait_until(self.calls)
+        self.answer(self.calls()[0], JoinResult(ChannelPosition("e", 1), recovered=True))
+        wait_until(lambda: joined)
+        self.attach(resumed=False)
+        self.answer(self.calls()[0], JoinResult(ChannelPosition("e", 3), recovered=True))
+        self.link.receive(encode_notice(in_channel(2)))
+        # Lost again before the third came: it must be asked for, though the hub had told of it.
+        self.attach(resumed=False)
+        again = self.calls()[0]
+        self.assertEqual(again.request, JoinChannel("room", ChannelPosition("e", 2)))
+        self.answer(again, JoinResult(ChannelPosition("new", 7), recovered=False))
+        self.attach(resumed=False)
+        self.assertEqual(self.calls()[0].request, JoinChannel("room", ChannelPosition("new", 7)))
+        self.assertEqual(self.app.events, [("room", True), in_channel(2), ("room", False)])
+
+    def test_a_channel_that_cannot_be_rejoined_is_told_and_not_tried_again(self) -> None:
+        self.attach()
+        joined = self.calling(JoinChannel("room"))
+        wait_until(self.calls)
+        self.answer(self.calls()[0], JoinResult(ChannelPosition("e", 1), recovered=True))
+        wait_until(lambda: joined)
+        self.attach(resumed=False)
+        refused = JoinChannelError.named("REJECTED", "not any more")
+        self.link.receive(encode_failure(self.calls()[0].id, refused))
+        self.assertEqual(self.app.events, [("room", False)])
+        self.attach(resumed=False)
+        self.assertEqual(self.calls(), [])
 
     def test_a_connection_that_fails_while_sending_keeps_the_frame(self) -> None:
         def broken(frame: str) -> None:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import email.utils
 import io
 import os
 import sqlite3
 import threading
 import time
+import unittest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import requests
+
 from rtm_sync import RtmClient
 from rtm_sync.errors import RtmError
 from rtm_sync.testing import GatewayProcess
 from rtm_sync.transfers import Transfer
+from rtm_sync.transports.media_http import retry_after
 from tests.support import wait_until
 from tests.transports.support import (
     PATIENCE,
     GatewayCase,
+    Timing,
     deaf_address,
     http_server,
     media_through,
@@ -34,9 +41,14 @@ STALL_BOUND = 2.0
 
 
 class MediaCase(GatewayCase):
+    retry_timeout = 30.0
+
     def setUp(self) -> None:
         super().setUp()
-        self.alice = self.client("alice")
+        self.alice = self.patient_client("alice")
+
+    def patient_client(self, uid: str) -> RtmClient:
+        return self.client(uid, plugins=(Timing(retry_timeout=self.retry_timeout),))
 
     def upload(self, data: bytes = DATA, **options: Any) -> Transfer[Any]:
         return self.alice.create_media_message_by_uploading(data, **options)
@@ -150,6 +162,13 @@ class DamageTest(MediaCase):
         self.assertEqual(target.read_bytes(), b"old")
         self.assertEqual(list(target.parent.iterdir()), [target])
 
+    def test_a_damaged_medium_is_fetched_three_times_and_no_more(self) -> None:
+        media_id = self.medium(b"what was meant")
+        self.path_of(media_id).write_bytes(b"something else")
+        download = self.alice.download_media(media_id)
+        error = self.fails("DOWNLOAD_MEDIA_ERR_FAILURE", download.result, PATIENCE)
+        self.assertIn("3 attempts", error.message)
+
     def test_a_destination_that_cannot_go_back_gets_no_second_copy(self) -> None:
         media_id = self.medium(b"what was meant")
         self.path_of(media_id).write_bytes(b"something else")
@@ -219,7 +238,7 @@ class StallTest(MediaCase):
         self.proxy.stall(received=PIECE, only_new=True)
         target = self.folder() / "file"
         self.times_out(lambda: self.impatient.download_media(media_id, to=target))
-        wait_until(lambda: not list(target.parent.iterdir()), message="a part stays")
+        wait_until(lambda: [path.suffix for path in target.parent.iterdir()] == [".part"])
 
     def test_a_slow_transfer_is_no_stall(self) -> None:
         self.proxy.slow_down(len(DATA) / (3 * STALL))
@@ -230,6 +249,8 @@ class StallTest(MediaCase):
 
 
 class RefusedTest(MediaCase):
+    retry_timeout = 1.0
+
     def test_a_gateway_that_is_down_fails_a_transfer_with_one_clear_error(self) -> None:
         self.proxy.refuse()
         upload = self.upload()
@@ -287,6 +308,8 @@ class RefusedTest(MediaCase):
 class StrangeAnswerTest(MediaCase):
     """Whatever stands between, or is not a gateway: one typed error that says what was seen."""
 
+    retry_timeout = 0.5
+
     def answered(self, status: int, headers: dict[str, str], body: bytes = b"") -> list[RtmError]:
         """What an upload and a download make of that answer to everything they ask."""
         address, self.asked = self.entered(http_server(status, headers, body))
@@ -310,6 +333,18 @@ class StrangeAnswerTest(MediaCase):
         upload, _ = self.answered(302, headers)
         self.assertIn("302", upload.message)
 
+    def test_an_upload_that_is_stored_wrong_each_time_is_sent_three_times(self) -> None:
+        headers = {
+            "Location": "/v1/media/" + "A" * 32,
+            "Upload-Offset": "1000",
+            "Repr-Digest": f"sha-256=:{base64.b64encode(bytes(32)).decode()}:",
+            "Content-Length": "0",
+        }
+        upload, _ = self.answered(201, headers)
+        self.assertIn("3 attempts", upload.message)
+        self.assertIn("do not have the digest", upload.message)
+        self.assertEqual(len([line for line in self.asked if line.startswith("POST")]), 3)
+
     def test_an_upload_goes_on_at_its_own_address_whatever_the_answer_says(self) -> None:
         """Behind a TLS proxy a Location may say http, and the session's token goes along."""
         elsewhere = "http://127.0.0.1:9/v1/media/" + "A" * 32
@@ -329,7 +364,22 @@ class StrangeAnswerTest(MediaCase):
 
     def test_an_answer_that_breaks_off(self) -> None:
         for error in self.answered(507, {"Content-Length": "5000"}, b"disk f"):
-            self.assertIn("failed 5 times", error.message)
+            self.assertRegex(error.message, r"failed, \d+ attempts? in .* seconds; last: ")
+
+
+class RetryAfterTest(unittest.TestCase):
+    def asked(self, value: str) -> float:
+        response = requests.Response()
+        response.headers["Retry-After"] = value
+        return retry_after(response)
+
+    def test_seconds_and_dates_are_understood_and_nonsense_is_nothing(self) -> None:
+        self.assertEqual(self.asked("7"), 7.0)
+        in_a_minute = email.utils.formatdate(time.time() + 60, usegmt=True)
+        self.assertAlmostEqual(self.asked(in_a_minute), 60.0, delta=5.0)
+        for nothing in ("", "-3", "soon", "1e9", "Thu, 01 Jan 1970 00:00:00 GMT"):
+            with self.subTest(nothing):
+                self.assertEqual(self.asked(nothing), 0.0)
 
 
 class KilledGatewayTest(MediaCase):
@@ -338,7 +388,7 @@ class KilledGatewayTest(MediaCase):
         self.process = self.entered(GatewayProcess(self.folder()))
         self.proxy = self.entered(type(self.proxy)(self.process.url))
         self.data = self.process.data
-        self.alice = self.client("alice")
+        self.alice = self.patient_client("alice")
 
     def kill_in_upload(self) -> Transfer[Any]:
         self.proxy.stall(sent=PIECE)
@@ -358,6 +408,8 @@ class KilledGatewayTest(MediaCase):
         self.assertEqual(self.stored(), [message.media_id])
 
     def test_the_upload_fails_clearly_and_a_restart_leaves_no_part(self) -> None:
+        self.retry_timeout = 1.0
+        self.alice = self.patient_client("bob")
         upload = self.kill_in_upload()
         self.fails("UPLOAD_MEDIA_ERR_FAILURE", upload.result, PATIENCE)
         self.process.start()

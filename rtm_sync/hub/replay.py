@@ -1,0 +1,126 @@
+"""The last messages of each channel, numbered, for members who missed some. Pure: no I/O."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..messages import message_size
+from ..protocol import ChannelMessage, ChannelPosition
+
+_ENVELOPE = 512  # bytes a kept message takes beside its content, roughly
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayLimits:
+    """How much is kept for members who come back. Ours; the reference keeps 32 messages for 30 s.
+
+    Attributes:
+        messages, size: of one channel; size is bytes.
+        total_size: of all channels, bytes; the channel that was quiet the longest goes first.
+        channels: whose positions are known at all.
+    """
+
+    messages: int = 1000
+    size: int = 1024 * 1024
+    total_size: int = 64 * 1024 * 1024
+    channels: int = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What a member missed.
+
+    Attributes:
+        position: the channel's newest place.
+        messages: what is still kept of what came after the member's place, in order.
+        complete: nothing is missing among them.
+    """
+
+    position: ChannelPosition
+    messages: tuple[ChannelMessage, ...]
+    complete: bool
+
+
+class _Log:
+    __slots__ = ("epoch", "kept", "sequence", "size")
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.sequence = 0
+        self.kept: deque[ChannelMessage] = deque()
+        self.size = 0
+
+    @property
+    def position(self) -> ChannelPosition:
+        return ChannelPosition(self.epoch, self.sequence)
+
+
+class ChannelLogs:
+    """Numbers channels' messages and keeps the last ones. Not thread-safe; its owner guards it.
+
+    A channel that was forgotten, or another process's, has another epoch: a member who comes back
+    with the old one is told that its gap cannot be filled.
+
+    Args:
+        new_epoch: gives a name that was never used before.
+    """
+
+    def __init__(
+        self,
+        limits: ReplayLimits | None = None,
+        new_epoch: Callable[[], str] = lambda: secrets.token_urlsafe(6),
+    ) -> None:
+        self._limits = limits or ReplayLimits()
+        self._new_epoch = new_epoch
+        self._logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()  # the quietest first
+        self._size = 0
+
+    def append(self, app_id: str, message: ChannelMessage) -> ChannelMessage:
+        """Give the message its place and keep it; returns it with the place."""
+        log = self._log(app_id, message.channel_id)
+        log.sequence += 1
+        message = replace(message, position=log.position)
+        log.kept.append(message)
+        self._grow(log, _size(message))
+        while len(log.kept) > self._limits.messages or log.size > self._limits.size:
+            self._grow(log, -_size(log.kept.popleft()))
+        while self._size > self._limits.total_size and len(self._logs) > 1:
+            self._forget_quietest()
+        return message
+
+    def since(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Missed:
+        """What came after a place; without one, nothing."""
+        log = self._log(app_id, channel_id)
+        if since is None:
+            return Missed(log.position, (), complete=True)
+        known = since.epoch == log.epoch and 0 <= since.sequence <= log.sequence
+        if not known:
+            return Missed(log.position, tuple(log.kept), complete=False)
+        missing = log.sequence - since.sequence
+        messages = tuple(log.kept)[-missing:] if missing else ()
+        return Missed(log.position, messages, complete=len(messages) == missing)
+
+    def _log(self, app_id: str, channel_id: str) -> _Log:
+        key = (app_id, channel_id)
+        log = self._logs.get(key)
+        if log is None:
+            if len(self._logs) >= self._limits.channels:
+                self._forget_quietest()
+            log = self._logs[key] = _Log(self._new_epoch())
+        self._logs.move_to_end(key)
+        return log
+
+    def _grow(self, log: _Log, size: int) -> None:
+        log.size += size
+        self._size += size
+
+    def _forget_quietest(self) -> None:
+        _, log = self._logs.popitem(last=False)
+        self._size -= log.size
+
+
+def _size(message: ChannelMessage) -> int:
+    return message_size(message.message) + _ENVELOPE
