@@ -8,6 +8,7 @@ from tests.faults.chaos import MODES, Plan, Report, Stream, run
 from tests.support import RtmTestCase
 
 SECONDS = 4.0
+KINDS = ("peer messages", "channel messages", "offline messages", "media")
 
 
 class ChaosTest(RtmTestCase):
@@ -24,13 +25,13 @@ class ChaosTest(RtmTestCase):
     def test_nothing_is_lost_doubled_or_reordered_by_a_failing_network(self) -> None:
         for seed in (1, 2):
             counts = self.assert_survives(Plan(seed, SECONDS)).counts
-            for kind in ("peer messages", "channel messages", "offline messages", "media"):
+            for kind in KINDS:
                 self.assertGreater(counts[f"{kind} acknowledged"], 0, counts)
             self.assertGreater(counts["reconnects"], 0, counts)
 
-    def test_nothing_that_must_outlive_it_is_lost_by_a_gateway_that_is_killed(self) -> None:
+    def test_nothing_is_lost_untold_by_a_gateway_that_is_killed(self) -> None:
         report = self.assert_survives(Plan(3, SECONDS, "gateway"))
-        for kind in ("offline messages", "media"):
+        for kind in KINDS:
             self.assertGreater(report.counts[f"{kind} acknowledged"], 0, report)
         self.assertGreater(report.faults["SIGKILL"], 0, report)
 
@@ -39,7 +40,8 @@ class AccountsTest(unittest.TestCase):
     """The accounts themselves: what goes wrong does not pass them."""
 
     def problems(self, acknowledged: list[int], received: list[int]) -> list[str]:
-        stream = Stream("a to b", acknowledged)
+        stream = Stream("a to b")
+        stream.sent.acknowledged += acknowledged
         stream.received += received
         return list(stream.problems())
 
@@ -50,6 +52,15 @@ class AccountsTest(unittest.TestCase):
         self.assertEqual(self.problems([0, 1, 2], [0, 2]), ["a to b: lost [1] of 3 acknowledged"])
         self.assertEqual(self.problems([0, 1], [0, 1, 1]), ["a to b: twice [1]"])
         self.assertEqual(self.problems([0, 1, 2], [0, 2, 1]), ["a to b: too late [1]"])
+
+    def test_what_a_receiver_was_told_to_have_missed_is_excused_and_no_more(self) -> None:
+        stream = Stream("a to b")
+        stream.sent.acknowledged += [0, 1]
+        stream.sent.begun = 2
+        stream.excuse()
+        stream.sent.acknowledged += [2, 3]
+        self.assertEqual(list(stream.problems()), ["a to b: lost [3] of 4 acknowledged"])
+        self.assertEqual(stream.excused(), 3)
 
     def test_a_report_says_how_to_have_it_again(self) -> None:
         report = Report(Plan(7, 4.0, MODES[1]), problems=["a to b: lost [1]"])
