@@ -9,6 +9,7 @@ import os
 import random
 import resource
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from rtm_sync import RtmClient, RtmError
+from rtm_sync import PeerMessageSendResult, RtmClient, RtmError
 from rtm_sync.gateway import loiterers
 from rtm_sync.protocol import FRAME_LIMIT
 from rtm_sync.testing import FaultProxy, GatewayProcess, local_gateway
@@ -155,6 +156,28 @@ class DiskTest(FireCase):
         self.assertTrue(sent.cached_by_server)
         self.check_the_others()
         wait_until(lambda: self.fragments() == [], message="a fragment fills the disk")
+
+    def test_a_slow_disk_delays_those_who_need_it_and_nobody_else(self) -> None:
+        sent: list[PeerMessageSendResult] = []
+
+        def send_offline() -> None:
+            sent.append(
+                self.alice.send_message_to_peer("later", "carol", enable_offline_messaging=True)
+            )
+
+        with contextlib.closing(sqlite3.connect(self.gateway.data / "rtm.sqlite3")) as database:
+            database.execute("BEGIN IMMEDIATE")  # the gateway cannot commit meanwhile
+            sender = threading.Thread(target=send_offline)
+            sender.start()
+            began = time.monotonic()
+            for _ in range(20):
+                self.assertTrue(self.bob.send_message_to_peer("hi", "alice").has_peer_received)
+            self.assertLess(time.monotonic() - began, BOUND)
+            self.assertEqual(sent, [])
+            database.rollback()
+        sender.join(PATIENCE)
+        self.assertTrue(sent[0].cached_by_server)
+        self.check_the_others()
 
     def test_when_no_file_can_be_opened_the_present_users_go_on(self) -> None:
         def files() -> int:
