@@ -8,7 +8,7 @@ _START = 1_700_000_000.0  # an ordinary day
 
 
 class VirtualClock:
-    """A wall clock that stands still until it is moved; call it for the time.
+    """A wall clock that stands still until it is moved; call it for the time::
 
         clock = VirtualClock()
         with local_gateway(now=clock) as url:

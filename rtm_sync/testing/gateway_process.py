@@ -22,7 +22,7 @@ _LOG_LIMIT = 64 * 1024
 
 
 class GatewayProcess:
-    """`rtm-sync serve` as a child process, always on the same port and data folder.
+    """`rtm-sync serve` as a child process, always on the same port and data folder::
 
         with GatewayProcess() as gateway:
             client = RtmClient("app", url=gateway.url)
