@@ -123,6 +123,11 @@ class GatewayProcessTest(RtmTestCase):
             GatewayProcess(self.gateway.data).start()
         self.assertIn("used by another gateway", str(caught.exception))
 
+    def test_what_it_wrote_to_standard_error_can_be_read_alive_and_dead(self) -> None:
+        self.assertIn("NO APP SECRET", self.gateway.log)
+        self.gateway.kill()
+        self.assertIn("NO APP SECRET", self.gateway.log)
+
     def test_settings_are_the_gateways_own(self) -> None:
         with self.assertRaisesRegex(RuntimeError, 'limits is .*"linux" or "web"'):
             GatewayProcess(self.folder(), {"limits": "none"}).start()
