@@ -12,12 +12,11 @@ from rtm_sync import ConnectionState, RtmClient
 from rtm_sync.errors import LoginError, TransferCancelled
 from rtm_sync.hub.tokens import make_token
 from rtm_sync.protocol import ConnectionChangeReason
-from rtm_sync.testing import FaultProxy
+from rtm_sync.testing import FaultProxy, GatewayProcess
 from tests.support import RtmTestCase, local_gateway, wait_until
 from tests.transports.support import (
     PATIENCE,
     GatewayCase,
-    GatewayProcess,
     Timing,
     deaf_address,
     http_server,
@@ -388,9 +387,7 @@ class RestartedGatewayTest(RtmTestCase):
     """The gateway's process is killed: its sessions are lost, the clients come back."""
 
     def setUp(self) -> None:
-        self.process = GatewayProcess(self.folder())
-        self.addCleanup(self.process.kill)
-        self.process.start()
+        self.process = self.entered(GatewayProcess(self.folder()))
 
     def client(self, uid: str) -> RtmClient:
         client = RtmClient("app", url=self.process.url, plugins=QUICK)
