@@ -31,7 +31,7 @@ from ..protocol import (
     LoginResult,
     Logout,
     MediaInfo,
-    MessageFromPeer,
+    PeerCall,
     ProtocolError,
     RenewToken,
     Reply,
@@ -217,7 +217,7 @@ class _Connection:
             self._connection = connection
             self._listener = listener
 
-        def on_event(self, event: Event | MessageFromPeer) -> bool:
+        def on_event(self, event: Event | PeerCall) -> bool:
             if isinstance(event, SessionEnded):
                 self._connection._ended = event.reason
                 return True
