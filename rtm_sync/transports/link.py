@@ -96,6 +96,11 @@ class Link:
         """Numbered frames of the hub that arrived in this session."""
         return self._received
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether there is a connection now, as far as is known."""
+        return self._send is not None
+
     # -- the transport's side --
 
     def attach(self, send: Send, login: LoginResult) -> None:
