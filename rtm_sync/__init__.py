@@ -4,7 +4,7 @@ import logging as _logging
 
 from .blob import Blob
 from .channel import RtmChannel
-from .client import RtmClient
+from .client import LogFilter, RtmClient
 from .errors import (
     AttributeOperationError,
     ChannelMessageError,
@@ -41,11 +41,14 @@ from .messages import (
 )
 from .plugins import hookimpl
 from .protocol import (
+    ChannelAttribute,
     ConnectionChangeReason,
     ConnectionState,
     HistoricalMessage,
     MediaInfo,
     PeerMessageSendResult,
+    PeerOnlineState,
+    PeerSubscriptionOption,
     ReceivedMessageProperties,
 )
 from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
@@ -61,6 +64,7 @@ __all__ = [
     "AttributeOperationError",
     "Blob",
     "CannotThumbnail",
+    "ChannelAttribute",
     "ChannelMessageError",
     "ConnectionChangeReason",
     "ConnectionState",
@@ -75,6 +79,7 @@ __all__ = [
     "InvitationApiCallError",
     "JoinChannelError",
     "LeaveChannelError",
+    "LogFilter",
     "LoginError",
     "LogoutError",
     "MediaInfo",
@@ -82,6 +87,8 @@ __all__ = [
     "MessageType",
     "PeerMessageError",
     "PeerMessageSendResult",
+    "PeerOnlineState",
+    "PeerSubscriptionOption",
     "PeerSubscriptionStatusError",
     "PluginError",
     "QueryPeersBySubscriptionOptionError",

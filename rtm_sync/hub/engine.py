@@ -6,11 +6,14 @@ One machine: `local.py`. Many machines: a plugin. A hub does not know which it h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeAlias
 
 from ..protocol import (
+    AttributesUpdated,
+    ChannelAttribute,
     ChannelMessage,
     ChannelPosition,
     HistoricalMessage,
@@ -18,10 +21,11 @@ from ..protocol import (
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerOnlineState,
 )
 from .replay import Missed
 
-ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft
+ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft | AttributesUpdated
 
 
 class Delivery(Enum):
@@ -81,6 +85,12 @@ class Node(Protocol):
     def evict(self, app_id: str, uid: str, session_id: str) -> None:
         """Another session has claimed this user."""
 
+    def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+        """A user came, went, or was or was not heard of for a while."""
+
+    def count_changed(self, app_id: str, channel_id: str, count: int) -> None:
+        """A channel has so many members now. Comes before the event of who joined or left."""
+
 
 class Engine(ABC):
     """Claims, routing, membership, queues and records of a cluster. Used on one event loop.
@@ -103,7 +113,51 @@ class Engine(ABC):
 
     @abstractmethod
     async def release(self, app_id: str, uid: str, session_id: str) -> None:
-        """Give a claim up; ignored when the session no longer holds it."""
+        """Give a claim up, and the user's attributes; ignored when the session no longer holds it.
+
+        Whoever claims is ONLINE, whoever releases is OFFLINE.
+        """
+
+    @abstractmethod
+    async def set_reachable(
+        self, app_id: str, uid: str, session_id: str, *, reachable: bool
+    ) -> None:
+        """A claimed user is UNREACHABLE, or ONLINE again; ignored as in `release`."""
+
+    @abstractmethod
+    async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        """The state of each of these users, in that order."""
+
+    @abstractmethod
+    async def put_user_attributes(
+        self, app_id: str, uid: str, session_id: str, attributes: dict[str, str]
+    ) -> None:
+        """Replace a claimed user's attributes; ignored as in `release`."""
+
+    @abstractmethod
+    async def user_attributes(self, app_id: str, uid: str) -> dict[str, str] | None:
+        """A user's attributes; None when nobody has claimed the user."""
+
+    @abstractmethod
+    async def change_channel_attributes(
+        self,
+        app_id: str,
+        channel_id: str,
+        change: Callable[[dict[str, ChannelAttribute]], dict[str, ChannelAttribute]],
+    ) -> dict[str, ChannelAttribute]:
+        """Replace a channel's attributes by what `change` makes of them; nothing comes between.
+
+        `change` may be called again when another node was faster; what it raises is passed on. A
+        channel's attributes are forgotten a couple of minutes after its last member left.
+        """
+
+    @abstractmethod
+    async def channel_attributes(self, app_id: str, channel_id: str) -> dict[str, ChannelAttribute]:
+        """A channel's attributes."""
+
+    @abstractmethod
+    async def member_counts(self, app_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
+        """How many members each of these channels has, in that order."""
 
     @abstractmethod
     async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -17,25 +18,35 @@ from typing import Any, TypeVar
 
 from ..errors import (
     ChannelMessageError,
+    GetChannelMemberCountError,
+    GetMembersError,
     HistoryError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
     LoginErrorCode,
     PeerMessageError,
+    RenewTokenError,
     RtmError,
 )
 from ..protocol import (
     FRAME_LIMIT,
     PROTOCOL_VERSION,
     Acknowledge,
+    AttributesUpdated,
     Call,
     CancelUpload,
+    ChangeChannelAttributes,
+    ChangeUserAttributes,
     ChannelMessage,
     ConnectionChangeReason,
     Done,
     Failure,
+    GetChannelAttributes,
+    GetChannelMemberCount,
     GetHistory,
+    GetMembers,
+    GetUserAttributes,
     HistoricalMessage,
     HistoryPage,
     JoinChannel,
@@ -44,16 +55,29 @@ from ..protocol import (
     Login,
     LoginResult,
     Logout,
+    MemberCounts,
+    MemberCountUpdated,
+    MemberJoined,
+    MemberLeft,
     MessageFromPeer,
     Notice,
     PeerMessageSendResult,
+    PeerOnlineState,
     ProtocolError,
+    QueryPeersBySubscriptionOption,
+    QueryPeersOnlineStatus,
     ReceivedMessageProperties,
+    RenewToken,
     Request,
     RpcCode,
     SendChannelMessage,
     SendMessageToPeer,
     SessionEnded,
+    SubscribePeersOnlineStatus,
+    TokenExpired,
+    TokenPrivilegeWillExpire,
+    UnsubscribePeersOnlineStatus,
+    UserIds,
     app_id_problem,
     decode,
     encode_failure,
@@ -63,13 +87,16 @@ from ..protocol import (
     id_problem,
     message_id_problem,
 )
+from .attributes import AttributeDesk
+from .counts import CountNews
 from .engine import ChannelEvent, Delivery, Engine, HistoryQuery, OfflineMessage
 from .library import MediaLibrary
 from .limits import KeyedWindows, Limits
 from .media import MediaStore
 from .once import OnceOnly
+from .presence import PresenceDesk
 from .session import Connection, Session
-from .tokens import TokenVerifier
+from .tokens import Grant, TokenVerifier
 
 T = TypeVar("T")
 
@@ -77,6 +104,7 @@ _ACKNOWLEDGE_EVERY = 32
 _SWEEP_INTERVAL = 60.0
 _MEDIA_SWEEP_ROUNDS = 60
 _HISTORY_PAGE = 100
+_LOOK_INTERVAL = 1.0
 _STOP_PATIENCE = 5.0
 
 logger = logging.getLogger(__name__)
@@ -113,15 +141,29 @@ class Hub:
         self._channels: dict[tuple[str, str], dict[Session, None]] = {}
         self._sends = OnceOnly(self.limits.duplicate_window, self.limits.remembered_sends)
         self._login_rate = KeyedWindows(self.limits.logins)
+        self._presence = PresenceDesk(engine, self.limits)
+        self._counts: dict[tuple[str, str], CountNews] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._sweeper: asyncio.Task[None] | None = None
+        self._own_tasks: list[asyncio.Task[None]] = []
         self._handlers: dict[type[Request[Any]], Callable[[Session, Any], Coroutine[Any, Any, Any]]]
+        attributes = AttributeDesk(engine, self._now_ms)
         self._handlers = {
             SendMessageToPeer: self._send_message_to_peer,
             SendChannelMessage: self._send_channel_message,
             JoinChannel: self._join_channel,
             LeaveChannel: self._leave_channel,
             GetHistory: self._get_history,
+            RenewToken: self._renew_token,
+            GetMembers: self._get_members,
+            GetChannelMemberCount: self._get_channel_member_count,
+            QueryPeersOnlineStatus: self._presence.query,
+            SubscribePeersOnlineStatus: self._presence.subscribe,
+            UnsubscribePeersOnlineStatus: self._presence.unsubscribe,
+            QueryPeersBySubscriptionOption: self._presence.subscribed,
+            ChangeUserAttributes: attributes.change_user,
+            GetUserAttributes: attributes.get_user,
+            ChangeChannelAttributes: attributes.change_channel,
+            GetChannelAttributes: attributes.get_channel,
             Logout: self._logout,
         }
 
@@ -131,7 +173,9 @@ class Hub:
         """Start the engine and the sweeping of what has expired."""
         await self._engine.start(self)
         await self.media.start()
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
+        loop = asyncio.get_running_loop()
+        for work in (self._sweep_for_ever(), self._look_after_sessions()):
+            self._own_tasks.append(loop.create_task(work))
 
     def disconnect_all(self) -> None:
         """Close every connection (1001); the sessions, and their transfers, go on for a while."""
@@ -144,12 +188,12 @@ class Hub:
         self.disconnect_all()
         for session in list(self._sessions.values()):
             self._end(session)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in self._own_tasks:
+            task.cancel()
         await asyncio.wait([asyncio.ensure_future(self._finish_tasks())], timeout=_STOP_PATIENCE)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._own_tasks, return_exceptions=True)
         await self.media.stop()
         await self._engine.stop()
 
@@ -173,7 +217,7 @@ class Hub:
         Raises:
             LoginError: who may not, and why.
         """
-        self._check_login(login)
+        grant = self._check_login(login)
         session = self._sessions.get(login.session or "")
         if (
             session is not None
@@ -185,6 +229,7 @@ class Hub:
             except ValueError as error:
                 logger.info("%r cannot resume: %s", session, error)
             else:
+                session.take_grant(grant)
                 return session, self._login_result(session, resumed=True)
         now = asyncio.get_running_loop().time()
         if not self._login_rate.allow((login.app_id, login.uid), now):
@@ -198,6 +243,7 @@ class Hub:
                 f"The gateway has {len(self._sessions):,} sessions, as many as it may.",
             )
         session = Session(login.app_id, login.uid, self.limits)
+        session.take_grant(grant)
         await self._engine.claim(login.app_id, login.uid, session.id)
         self._sessions[session.id] = session
         self._users[login.app_id, login.uid] = session
@@ -271,7 +317,7 @@ class Hub:
             session.acknowledged = session.received
             connection.send_now(encode_notice(Acknowledge(session.received)))
 
-    def _check_login(self, login: Login) -> None:
+    def _check_login(self, login: Login) -> Grant | None:
         problem = app_id_problem(login.app_id)
         if problem is not None:
             raise LoginError(LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, problem)
@@ -284,7 +330,7 @@ class Hub:
                 f"The client speaks protocol {login.version}, the hub {PROTOCOL_VERSION}; update.",
             )
         if self._verifiers is None:
-            return
+            return None
         verifier = self._verifiers.get(login.app_id)
         if verifier is None:
             raise LoginError(
@@ -295,7 +341,7 @@ class Hub:
                 LoginErrorCode.LOGIN_ERR_INVALID_TOKEN,
                 "This app needs a token; pass token= to login, or a token_provider.",
             )
-        verifier.verify(login.token, login.uid)
+        return verifier.verify(login.token, login.uid)
 
     def _login_result(self, session: Session, *, resumed: bool) -> LoginResult:
         session.acknowledged = session.received
@@ -325,6 +371,7 @@ class Hub:
             connection.close(4001, reason.name)
             self._drop_uploads(session)  # its client ends them; one that was killed may resume
         session.end()
+        self._presence.forget(session)
         if self._users.get((session.app_id, session.uid)) is session:
             del self._users[session.app_id, session.uid]
         for channel_id in session.channels:
@@ -357,15 +404,52 @@ class Hub:
         members = self._channels.get((app_id, event.channel_id))
         if not members:
             return
+        key = (app_id, event.channel_id)
+        origin = None if isinstance(event, AttributesUpdated) else event.member_id
+        if isinstance(event, (MemberJoined, MemberLeft)) and self._is_large(key):
+            return
         frame = encode_notice(event)  # once for all
         for session in tuple(members):
-            if session.uid != event.member_id:
+            if session.uid != origin:
                 session.push_to_member(event.channel_id, frame)
 
     def evict(self, app_id: str, uid: str, session_id: str) -> None:
         session = self._sessions.get(session_id)
         if session is not None:
             self._end(session, ConnectionChangeReason.REMOTE_LOGIN)
+
+    def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+        self._presence.changed(app_id, uid, state)
+
+    def count_changed(self, app_id: str, channel_id: str, count: int) -> None:
+        key = (app_id, channel_id)
+        if key in self._channels:
+            news = self._counts.setdefault(key, CountNews())
+            news.count = count
+            self._tell_count(key, news)
+
+    def _is_large(self, key: tuple[str, str]) -> bool:
+        news = self._counts.get(key)
+        return news is not None and news.count > self.limits.announced_members
+
+    def _tell_count(self, key: tuple[str, str], news: CountNews) -> None:
+        """Tell a channel's members how many they are, now or when it may be told."""
+        if self._counts.get(key) is not news:
+            return  # nobody here is a member any more
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        wait = news.wait(now)
+        if wait == 0.0:
+            news.told(now)
+            frame = encode_notice(MemberCountUpdated(key[1], news.count))
+            for session in tuple(self._channels.get(key, ())):
+                session.push_to_member(key[1], frame)
+        elif wait is not None and news.timer is None:
+            news.timer = loop.call_later(wait, self._count_is_due, key, news)
+
+    def _count_is_due(self, key: tuple[str, str], news: CountNews) -> None:
+        news.timer = None
+        self._tell_count(key, news)
 
     # -- requests --
 
@@ -404,7 +488,7 @@ class Hub:
         problem = message_id_problem(request.message_id)
         if problem is not None:
             raise PeerMessageError.named("INVALID_MESSAGE", problem)
-        self._spend_send(session, PeerMessageError)
+        session.spend("sends", PeerMessageError)
         return await self._sends.do(
             (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
             lambda: self._deliver_to_peer(session, request),
@@ -452,7 +536,7 @@ class Hub:
             raise ChannelMessageError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before sending to it."
             )
-        self._spend_send(session, ChannelMessageError)
+        session.spend("sends", ChannelMessageError)
         return await self._sends.do(
             (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
             lambda: self._deliver_to_channel(session, request),
@@ -490,10 +574,7 @@ class Hub:
                 "JOIN_SAME_CHANNEL_TOO_OFTEN",
                 f"{channel_id!r} is joined more than {self.limits.same_channel_joins}.",
             )
-        if not session.joins.allow(now):
-            raise JoinChannelError.named(
-                "TOO_OFTEN", f"Channels are joined more than {self.limits.joins}."
-            )
+        session.spend("joins", JoinChannelError)
         session.channels[channel_id] = None
         self._channels.setdefault((session.app_id, channel_id), {})[session] = None
         if request.since is not None:
@@ -526,12 +607,49 @@ class Hub:
         members.pop(session, None)
         if not members:
             self._channels.pop((session.app_id, channel_id), None)
+            news = self._counts.pop((session.app_id, channel_id), None)
+            if news is not None and news.timer is not None:
+                news.timer.cancel()
 
-    def _spend_send(self, session: Session, family: type[RtmError]) -> None:
-        if not session.sends.allow(asyncio.get_running_loop().time()):
-            raise family.named(
-                "TOO_OFTEN", f"Messages are sent more than {self.limits.sends}; slow down."
+    async def _get_members(self, session: Session, request: GetMembers) -> UserIds:
+        if request.channel_id not in session.channels:
+            raise GetMembersError.named(
+                "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before listing its members."
             )
+        session.spend("member_lists", GetMembersError)
+        members = await self._engine.members(session.app_id, request.channel_id)
+        limit = self.limits.announced_members
+        if len(members) > limit:
+            members = random.sample(members, limit)
+        return UserIds(tuple(members))
+
+    async def _get_channel_member_count(
+        self, session: Session, request: GetChannelMemberCount
+    ) -> MemberCounts:
+        ids, limit = request.channel_ids, self.limits.counted_channels
+        if not ids:
+            raise GetChannelMemberCountError.named("INVALID_ARGUMENT", "channel_ids is empty.")
+        if len(ids) > limit:
+            raise GetChannelMemberCountError.named(
+                "EXCEED_LIMIT", f"{len(ids)} channel_ids are too many; the limit is {limit}."
+            )
+        for channel_id in ids:
+            problem = id_problem("channel_id", channel_id)
+            if problem is not None:
+                raise GetChannelMemberCountError.named("INVALID_ARGUMENT", problem)
+        session.spend("member_counts", GetChannelMemberCountError)
+        return MemberCounts(await self._engine.member_counts(session.app_id, ids))
+
+    async def _renew_token(self, session: Session, request: RenewToken) -> Done:
+        session.spend("token_renewals", RenewTokenError)
+        if self._verifiers is not None:
+            try:
+                grant = self._verifiers[session.app_id].verify(request.token, session.uid)
+            except LoginError as error:
+                reason = error.reason if error.reason == "TOKEN_EXPIRED" else "INVALID_TOKEN"
+                raise RenewTokenError.named(reason, error.message, error) from error
+            session.take_grant(grant)
+        return Done()
 
     async def _keep_history(
         self, session: Session, destination: str, sent: MessageFromPeer | ChannelMessage
@@ -560,10 +678,7 @@ class Hub:
             raise HistoryError.named(
                 "NOT_IN_CHANNEL", f"Join {channel_id!r} before reading its history."
             )
-        if not session.history_reads.allow(asyncio.get_running_loop().time()):
-            raise HistoryError.named(
-                "TOO_OFTEN", f"The history is read more than {self.limits.history_reads}."
-            )
+        session.spend("history_reads", HistoryError)
         query = HistoryQuery(
             source=None if peer_id is None else session.uid,
             destination=value,
@@ -579,6 +694,34 @@ class Hub:
         return _history_page(found, request.limit)
 
     # -- inside --
+
+    async def _look_after_sessions(self) -> None:
+        """Notice who was not heard of for a while, and whose token ends."""
+        while True:
+            now = asyncio.get_running_loop().time()
+            for session in list(self._sessions.values()):
+                reachable = session.silence(now) <= self.limits.unreachable_after
+                if reachable is not session.reachable:
+                    session.reachable = reachable
+                    self._spawn(self._tell_reachable(session, reachable=reachable))
+                self._look_at_token(session)
+            await asyncio.sleep(_LOOK_INTERVAL)
+
+    async def _tell_reachable(self, session: Session, *, reachable: bool) -> None:
+        try:
+            await self._engine.set_reachable(*session.user, session.id, reachable=reachable)
+        except OSError as error:
+            logger.warning("the engine was not told of %r: %s", session, error)
+
+    def _look_at_token(self, session: Session) -> None:
+        left = session.token_time_left(self._now())
+        if left <= 0:
+            if session.connection is not None:  # who is away hears it when it comes back
+                session.connection.send_now(encode_notice(TokenExpired()))
+            self._end(session, ConnectionChangeReason.TOKEN_EXPIRED)
+        elif left <= self.limits.token_warning and not session.warned:
+            session.warned = True
+            session.push(encode_notice(TokenPrivilegeWillExpire()))
 
     async def sweep(self) -> int:
         """Remove what has expired; returns how many media that were."""

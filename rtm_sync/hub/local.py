@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..protocol import (
+    ChannelAttribute,
     ChannelMessage,
     ChannelPosition,
     HistoricalMessage,
@@ -17,6 +20,7 @@ from ..protocol import (
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerOnlineState,
     decode_json,
     encode_json,
 )
@@ -51,6 +55,16 @@ CREATE INDEX IF NOT EXISTS media_by_end ON media (expires_at);
 """
 _BATCH = 500
 
+CHANNEL_ATTRIBUTES_LINGER = 120.0
+"""Seconds a channel's attributes outlive its last member (reference 1.3: a couple of minutes)."""
+
+
+@dataclass(slots=True)
+class _Claim:
+    session_id: str
+    state: PeerOnlineState = PeerOnlineState.ONLINE
+    attributes: dict[str, str] = field(default_factory=dict)
+
 
 class LocalEngine(Engine):
     """Serves one hub on one machine.
@@ -71,8 +85,10 @@ class LocalEngine(Engine):
         self._now = now
         self._database: Database | None = None
         self._node: Node | None = None
-        self._claims: dict[tuple[str, str], str] = {}
+        self._claims: dict[tuple[str, str], _Claim] = {}
         self._members: dict[tuple[str, str], dict[str, None]] = {}
+        self._channel_attributes: dict[tuple[str, str], dict[str, ChannelAttribute]] = {}
+        self._forgetting: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._logs = ChannelLogs(replay)
 
     @classmethod
@@ -90,19 +106,86 @@ class LocalEngine(Engine):
             self._database = Database(str(self._path), _SCHEMA)
 
     async def stop(self) -> None:
+        for timer in self._forgetting.values():
+            timer.cancel()
+        self._forgetting.clear()
         if self._database is not None:
             self._database.close()
             self._database = None
 
     async def claim(self, app_id: str, uid: str, session_id: str) -> None:
-        holder = self._claims.get((app_id, uid))
-        self._claims[app_id, uid] = session_id
-        if holder is not None and holder != session_id:
-            self._there.evict(app_id, uid, holder)
+        before = self._claims.get((app_id, uid))
+        self._claims[app_id, uid] = _Claim(session_id)
+        if before is not None and before.session_id != session_id:
+            self._there.evict(app_id, uid, before.session_id)
+        self._there.presence_changed(app_id, uid, PeerOnlineState.ONLINE)
 
     async def release(self, app_id: str, uid: str, session_id: str) -> None:
-        if self._claims.get((app_id, uid)) == session_id:
+        if self._claim_of(app_id, uid, session_id) is not None:
             del self._claims[app_id, uid]
+            self._there.presence_changed(app_id, uid, PeerOnlineState.OFFLINE)
+
+    async def set_reachable(
+        self, app_id: str, uid: str, session_id: str, *, reachable: bool
+    ) -> None:
+        claim = self._claim_of(app_id, uid, session_id)
+        if claim is not None:
+            claim.state = PeerOnlineState.ONLINE if reachable else PeerOnlineState.UNREACHABLE
+            self._there.presence_changed(app_id, uid, claim.state)
+
+    async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        claims = ((uid, self._claims.get((app_id, uid))) for uid in uids)
+        return {uid: claim.state if claim else PeerOnlineState.OFFLINE for uid, claim in claims}
+
+    async def put_user_attributes(
+        self, app_id: str, uid: str, session_id: str, attributes: dict[str, str]
+    ) -> None:
+        claim = self._claim_of(app_id, uid, session_id)
+        if claim is not None:
+            claim.attributes = attributes
+
+    async def user_attributes(self, app_id: str, uid: str) -> dict[str, str] | None:
+        claim = self._claims.get((app_id, uid))
+        return None if claim is None else claim.attributes
+
+    async def change_channel_attributes(
+        self,
+        app_id: str,
+        channel_id: str,
+        change: Callable[[dict[str, ChannelAttribute]], dict[str, ChannelAttribute]],
+    ) -> dict[str, ChannelAttribute]:
+        key = (app_id, channel_id)
+        after = change(self._channel_attributes.get(key, {}))
+        if after:
+            self._channel_attributes[key] = after
+        else:
+            self._channel_attributes.pop(key, None)
+        self._forget_attributes_later(key)
+        return after
+
+    async def channel_attributes(self, app_id: str, channel_id: str) -> dict[str, ChannelAttribute]:
+        return self._channel_attributes.get((app_id, channel_id), {})
+
+    async def member_counts(self, app_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
+        return {name: len(self._members.get((app_id, name), ())) for name in channel_ids}
+
+    def _claim_of(self, app_id: str, uid: str, session_id: str) -> _Claim | None:
+        claim = self._claims.get((app_id, uid))
+        return claim if claim is not None and claim.session_id == session_id else None
+
+    def _forget_attributes_later(self, key: tuple[str, str]) -> None:
+        """An empty channel's attributes go after a while, unless somebody has joined by then."""
+        timer = self._forgetting.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._channel_attributes and key not in self._members:
+            self._forgetting[key] = asyncio.get_running_loop().call_later(
+                CHANNEL_ATTRIBUTES_LINGER, self._forget_attributes, key
+            )
+
+    def _forget_attributes(self, key: tuple[str, str]) -> None:
+        self._forgetting.pop(key, None)
+        self._channel_attributes.pop(key, None)
 
     async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
         if (app_id, uid) not in self._claims:
@@ -113,6 +196,8 @@ class LocalEngine(Engine):
         members = self._members.setdefault((app_id, channel_id), {})
         if uid not in members:
             members[uid] = None
+            self._forget_attributes_later((app_id, channel_id))
+            self._there.count_changed(app_id, channel_id, len(members))
             await self.publish(app_id, MemberJoined(channel_id, uid))
 
     async def leave(self, app_id: str, channel_id: str, uid: str) -> None:
@@ -121,6 +206,8 @@ class LocalEngine(Engine):
             del members[uid]
             if not members:
                 del self._members[app_id, channel_id]
+                self._forget_attributes_later((app_id, channel_id))
+            self._there.count_changed(app_id, channel_id, len(members))
             await self.publish(app_id, MemberLeft(channel_id, uid))
 
     async def members(self, app_id: str, channel_id: str) -> list[str]:

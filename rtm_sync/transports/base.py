@@ -19,6 +19,7 @@ from ..protocol import (
     Event,
     MediaInfo,
     MessageFromPeer,
+    RenewToken,
     Request,
 )
 from ..transfers import TransferControl
@@ -222,6 +223,14 @@ class Transport(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the session and everything the transport owns. Idempotent, never hangs."""
+
+    def renew_token(self, token: str, timeout: float) -> None:
+        """Use another token, in this session and for every later connection.
+
+        Raises:
+            RtmError: RenewTokenError.
+        """
+        self.call(RenewToken(token), timeout)
 
     def event_handled(self) -> None:  # noqa: B027  an optional capability
         """The application has dealt with one more event; a transport may use it to pace its hub."""

@@ -250,6 +250,8 @@ class _Connection:
 
     # -- hub.session.Connection, on the hub's thread --
 
+    silence = 0.0  # in the same process nobody is ever out of reach
+
     def wake(self) -> None:
         if not self._woken:  # as late as a socket would be: after the hub's present step
             self._woken = True
