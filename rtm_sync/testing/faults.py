@@ -321,7 +321,7 @@ class FaultProxy:
     def stall(
         self, *, sent: int | None = None, received: int | None = None, only_new: bool = False
     ) -> None:
-        """Keep connections open, and connectable, but forward no more: nothing, or as given.
+        """Keep connections open (half-open), and connectable, but forward no more than given.
 
         Args:
             sent: only this direction, to the server, stalls, and after so many bytes of each
