@@ -277,6 +277,8 @@ class LocalInvitation(_Invitation):
         state, event = answers[step]
         if self._state not in sent:
             return False
+        if self._state is LocalInvitationState.SENT_TO_REMOTE:  # the answer overtook the receipt
+            self._book.tell(self, "LocalInvitationReceivedByPeer")
         self._state, self._response = state, content
         self._outgoing, self._due = [], None
         self._book.tell(self, event, content)

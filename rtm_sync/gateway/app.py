@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -23,6 +23,8 @@ from ..plugins import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
 from .loiterers import Loiterers
 from .media import Media
+from .origins import Origins
+from .rest import EventLog, Rest
 from .signalling import Signalling
 
 SIGNALLING_PATH = "/v1/signalling"
@@ -30,19 +32,21 @@ MEDIA_PATH = "/v1/media"
 _CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
-HubFactory = Callable[[GatewayConfig], Hub]
+HubFactory = Callable[[GatewayConfig, EventLog], Hub]
 
 logger = logging.getLogger(__name__)
 
 
 def make_hub(
     config: GatewayConfig,
+    events: EventLog,
     plugins: PluginManager = plugin_manager,
     now: Callable[[], float] = time.time,
 ) -> Hub:
     """The hub that a configuration describes.
 
     Args:
+        events: takes note of what users do.
         plugins: serve the URLs of engine and media store.
         now: the wall clock, seconds since the epoch.
 
@@ -60,6 +64,7 @@ def make_hub(
         limits=Limits.web() if config.limits == "web" else Limits(),
         verifiers=verifiers,
         now=now,
+        observe=events.add,
     )
 
 
@@ -94,11 +99,21 @@ class RunningTransfers:
                 self._idle.set()
 
 
-def make_app(hub: Hub, transfers: RunningTransfers, loiterers: Loiterers) -> web.Application:
+def make_app(
+    hub: Hub,
+    transfers: RunningTransfers,
+    loiterers: Loiterers,
+    origins: Origins,
+    events: EventLog,
+    customers: Mapping[str, str] | None,
+) -> web.Application:
     """The aiohttp application of a hub, which the caller starts and stops."""
-    app = web.Application(middlewares=[loiterers.note, transfers.count])
+    app = web.Application(middlewares=[loiterers.note, origins.check, transfers.count])
+    app.on_response_prepare.append(origins.mark)
+    media = Media(hub, MEDIA_PATH)
     app.router.add_get(SIGNALLING_PATH, Signalling(hub).handle)
-    app.router.add_routes(Media(hub, MEDIA_PATH).routes())
+    app.router.add_routes(media.routes())
+    app.router.add_routes(Rest(hub, media, events, customers).routes())
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -124,10 +139,13 @@ async def serve(
         OSError: the port or the data folder cannot be used.
     """
     with _data_folder(Path(config.data)):
-        hub = hub_of(config)
+        events = EventLog()
+        hub = hub_of(config, events)
         transfers, loiterers = RunningTransfers(), Loiterers()
+        customers = None if config.is_open else {config.app_id: config.app_secret}
+        origins = Origins(config.origins.split())
         runner = web.AppRunner(
-            make_app(hub, transfers, loiterers),
+            make_app(hub, transfers, loiterers, origins, events, customers),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_CLOSE_PATIENCE,

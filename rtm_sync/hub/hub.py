@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -101,10 +101,11 @@ from .limits import KeyedWindows, Limits
 from .media import MediaStore
 from .once import OnceOnly
 from .presence import PresenceDesk
+from .senders import Senders
 from .session import Connection, Session
 from .tokens import Grant, TokenVerifier
 
-T = TypeVar("T")
+R = TypeVar("R")
 
 _ACKNOWLEDGE_EVERY = 32
 _SWEEP_INTERVAL = 60.0
@@ -127,6 +128,7 @@ class Hub:
         verifiers: app id → who checks its tokens; only these apps exist. None is for trial: every
             app id and uid is welcome, and tokens are not looked at.
         now: the wall clock, seconds since the epoch.
+        observe: told of what users do: the app's id, "user" or "channel", and the event.
     """
 
     def __init__(
@@ -137,17 +139,20 @@ class Hub:
         limits: Limits | None = None,
         verifiers: Mapping[str, TokenVerifier] | None = None,
         now: Callable[[], float] = time.time,
+        observe: Callable[[str, str, dict[str, Any]], object] = lambda *_: None,
     ) -> None:
         self.limits = limits or Limits()
         self.media = MediaLibrary(engine, media_store, self.limits, now)
         self._engine = engine
         self._verifiers = verifiers
         self._now = now
+        self._observe = observe
         self._sessions: dict[str, Session] = {}
         self._users: dict[tuple[str, str], Session] = {}
         self._channels: dict[tuple[str, str], dict[Session, None]] = {}
         self._sends = OnceOnly(self.limits.duplicate_window, self.limits.remembered_sends)
         self._login_rate = KeyedWindows(self.limits.logins)
+        self._senders = Senders(self.limits)
         self._presence = PresenceDesk(engine, self.limits)
         self._counts: dict[tuple[str, str], CountNews] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -239,6 +244,13 @@ class Hub:
             else:
                 session.take_grant(grant)
                 return session, self._login_result(session, resumed=True)
+        banned = await self._engine.banned_until(login.app_id, login.uid)
+        if banned > self._now():
+            left = banned - self._now()
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_REJECTED,
+                f"{login.uid!r} is banned for another {left:,.0f} seconds.",
+            )
         now = asyncio.get_running_loop().time()
         if not self._login_rate.allow((login.app_id, login.uid), now):
             raise LoginError(
@@ -255,6 +267,7 @@ class Hub:
         await self._engine.claim(login.app_id, login.uid, session.id)
         self._sessions[session.id] = session
         self._users[login.app_id, login.uid] = session
+        self._note_user(session, "Login")
         self._spawn(self._release_with_offline(session))
         return session, self._login_result(session, resumed=False)
 
@@ -288,8 +301,67 @@ class Hub:
         self._end(session)
 
     def session(self, session_id: str) -> Session | None:
-        """The session with this secret id, or None."""
-        return self._sessions.get(session_id)
+        """The session, or sender, with this secret id, or None."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            session = self._senders.by_id(session_id, asyncio.get_running_loop().time())
+        return session
+
+    # -- server processes --
+
+    def verify(self, app_id: str, uid: str, token: str | None) -> Grant | None:
+        """Check a token as a login does; None where no tokens are asked for.
+
+        Raises:
+            LoginError: who may not, and why.
+        """
+        return self._check_login(Login(app_id, uid, token=token))
+
+    def sender(self, app_id: str, uid: str) -> Session:
+        """Somebody to `perform` requests as, who need not be logged in. Ends by itself."""
+        return self._senders.of(app_id, uid, asyncio.get_running_loop().time())
+
+    async def perform(self, session: Session, request: Request[R]) -> R:
+        """Do what a request asks, without a connection.
+
+        Raises:
+            RtmError: of the request's family. OSError: the engine or store could not.
+        """
+        result: R = await self._handlers[type(request)](session, request)
+        return result
+
+    async def send_to_channel(self, session: Session, request: SendChannelMessage) -> None:
+        """Send to a channel without being a member (the reference's REST API may).
+
+        Raises:
+            RtmError: ChannelMessageError. OSError: the engine could not.
+        """
+        problem = id_problem("channel_id", request.channel_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        await self._publish(session, request)
+
+    async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        """The state of each of these users."""
+        return await self._engine.presence(app_id, uids)
+
+    async def history(self, app_id: str, query: HistoryQuery) -> list[HistoricalMessage]:
+        """Messages of the history, anybody's."""
+        return [item for _, item in await self._engine.history(app_id, query, self._now())]
+
+    async def history_count(self, app_id: str, query: HistoryQuery) -> int:
+        """How many messages a query matches."""
+        return await self._engine.history_count(app_id, query, self._now())
+
+    async def kick(self, app_id: str, uid: str, ban_seconds: float) -> bool:
+        """End a user's session (BANNED_BY_SERVER) and refuse logins for a while.
+
+        Returns:
+            Whether the user was logged in.
+        """
+        until = self._now() + ban_seconds if ban_seconds > 0 else 0.0
+        await self._engine.ban(app_id, uid, until)
+        return await self._engine.kick(app_id, uid)
 
     def receive(self, session: Session, connection: Connection, text: str | bytes) -> None:
         """Take one frame from the session's client. Never blocks; answers go to the outbox.
@@ -379,10 +451,12 @@ class Hub:
             connection.close(4001, reason.name)
             self._drop_uploads(session)  # its client ends them; one that was killed may resume
         session.end()
+        self._note_user(session, "Logout")
         self._presence.forget(session)
         if self._users.get((session.app_id, session.uid)) is session:
             del self._users[session.app_id, session.uid]
         for channel_id in session.channels:
+            self._note_member(session, channel_id, "Leave")
             self._forget_member(session, channel_id)
         self._spawn(self._leave_engine(session))
 
@@ -421,10 +495,10 @@ class Hub:
             if session.uid != origin:
                 session.push_to_member(event.channel_id, frame)
 
-    def evict(self, app_id: str, uid: str, session_id: str) -> None:
+    def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
         session = self._sessions.get(session_id)
         if session is not None:
-            self._end(session, ConnectionChangeReason.REMOTE_LOGIN)
+            self._end(session, reason)
 
     def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
         self._presence.changed(app_id, uid, state)
@@ -537,13 +611,16 @@ class Hub:
         return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
 
     async def _send_channel_message(self, session: Session, request: SendChannelMessage) -> Done:
-        problem = message_id_problem(request.message_id)
-        if problem is not None:
-            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
         if request.channel_id not in session.channels:
             raise ChannelMessageError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before sending to it."
             )
+        return await self._publish(session, request)
+
+    async def _publish(self, session: Session, request: SendChannelMessage) -> Done:
+        problem = message_id_problem(request.message_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
         session.spend("sends", ChannelMessageError)
         return await self._sends.do(
             (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
@@ -594,6 +671,7 @@ class Hub:
             session.channels.pop(channel_id, None)
             self._forget_member(session, channel_id)
             raise
+        self._note_member(session, channel_id, "Join")
         if request.since is not None:  # in a task, for it comes after the answer
             others = [item for item in missed.messages if item.member_id != session.uid]
             self._spawn(session.catch_up(channel_id, map(encode_notice, others)))
@@ -605,9 +683,23 @@ class Hub:
                 "NOT_IN_CHANNEL", f"{request.channel_id[:64]!r} is not joined."
             )
         del session.channels[request.channel_id]
+        self._note_member(session, request.channel_id, "Leave")
         self._forget_member(session, request.channel_id)
         await self._engine.leave(session.app_id, request.channel_id, session.uid)
         return Done()
+
+    def _note_user(self, session: Session, kind: str) -> None:
+        event = {"user_id": session.uid, "type": kind, "ms": self._now_ms()}
+        self._observe(session.app_id, "user", event)
+
+    def _note_member(self, session: Session, channel_id: str, kind: str) -> None:
+        event = {
+            "group_id": channel_id,
+            "user_id": session.uid,
+            "type": kind,
+            "ms": self._now_ms(),
+        }
+        self._observe(session.app_id, "channel", event)
 
     def _forget_member(self, session: Session, channel_id: str) -> None:
         session.release_channel(channel_id)
@@ -754,13 +846,19 @@ class Hub:
 
     async def sweep(self) -> int:
         """Remove what has expired; returns how many media that were."""
+        self._sweep_senders()
         await self.media.sweep_uploads()
         return await self.media.sweep_media()
+
+    def _sweep_senders(self) -> None:
+        for sender in self._senders.sweep(asyncio.get_running_loop().time()):
+            self._drop_uploads(sender)
 
     async def _sweep_for_ever(self) -> None:
         rounds = 0
         while True:
             try:
+                self._sweep_senders()
                 await self.media.sweep_uploads()
                 if rounds % _MEDIA_SWEEP_ROUNDS == 0:
                     swept = await self.media.sweep_media()

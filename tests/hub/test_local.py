@@ -12,6 +12,7 @@ from rtm_sync.hub.local import LocalEngine
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (
     ChannelMessage,
+    ConnectionChangeReason,
     HistoricalMessage,
     MediaInfo,
     MemberJoined,
@@ -43,7 +44,7 @@ class NotingNode:
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         self.told.append((app_id, event))
 
-    def evict(self, app_id: str, uid: str, session_id: str) -> None:
+    def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
         self.told.append(("evict", app_id, uid, session_id))
 
     def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
