@@ -31,6 +31,14 @@ from .errors import (
     UploadCancelled,
     UploadMediaError,
 )
+from .invitation import (
+    LocalInvitation,
+    LocalInvitationFailureReason,
+    LocalInvitationState,
+    RemoteInvitation,
+    RemoteInvitationFailureReason,
+    RemoteInvitationState,
+)
 from .messages import (
     MessageType,
     RtmFileMessage,
@@ -79,6 +87,9 @@ __all__ = [
     "InvitationApiCallError",
     "JoinChannelError",
     "LeaveChannelError",
+    "LocalInvitation",
+    "LocalInvitationFailureReason",
+    "LocalInvitationState",
     "LogFilter",
     "LoginError",
     "LogoutError",
@@ -94,6 +105,9 @@ __all__ = [
     "QueryPeersBySubscriptionOptionError",
     "QueryPeersOnlineStatusError",
     "ReceivedMessageProperties",
+    "RemoteInvitation",
+    "RemoteInvitationFailureReason",
+    "RemoteInvitationState",
     "RenewTokenError",
     "RtmChannel",
     "RtmClient",

@@ -35,6 +35,7 @@ from .errors import (
 )
 from .events import Dispatcher, EventEmitter
 from .history import Moment, read_history
+from .invitation import InvitationBook, LocalInvitation, RemoteInvitation
 from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
 from .messages import (
     MessageType,
@@ -60,11 +61,13 @@ from .protocol import (
     GetHistory,
     GetUserAttributes,
     HistoricalMessage,
+    InvitationFromPeer,
     Logout,
     MemberCountUpdated,
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerCall,
     PeerMessageSendResult,
     PeersOnlineStatusChanged,
     PeerSubscriptionOption,
@@ -169,6 +172,7 @@ class RtmClient(EventEmitter):
 
     Events: `MessageFromPeer(message, peer_id, message_props)`,
     `ConnectionStateChanged(new_state, reason)`, `PeersOnlineStatusChanged(states)`,
+    `RemoteInvitationReceived(remote_invitation)`,
     `TokenPrivilegeWillExpire()` 30 s before the token ends, `TokenExpired()`, and (ours)
     `Reconnected(recovered)`: a lost connection is back. `recovered` says that the session went on
     and nothing was missed; without, each channel says for itself what it could recover.
@@ -202,6 +206,7 @@ class RtmClient(EventEmitter):
             "MessageFromPeer",
             "ConnectionStateChanged",
             "PeersOnlineStatusChanged",
+            "RemoteInvitationReceived",
             "TokenPrivilegeWillExpire",
             "TokenExpired",
             "Reconnected",
@@ -267,6 +272,13 @@ class RtmClient(EventEmitter):
         self._pid = os.getpid()
         self._channels: dict[str, RtmChannel] = {}
         self._dispatcher = Dispatcher()
+        self._invitations = InvitationBook(
+            self._call,
+            self._dispatcher.submit,
+            self._invited,
+            self._handler_failed,
+            lambda: self._uid is not None,
+        )
         self._transfers = TransferPool(
             backlog=transfer_backlog, stall_timeout=stall_timeout, on_error=self._handler_failed
         )
@@ -384,6 +396,7 @@ class RtmClient(EventEmitter):
             if logged_in:
                 self._log_out()
         finally:
+            self._invitations.close()
             self._transfers.close()
             self._dispatcher.close()
             with self._lock:
@@ -394,6 +407,7 @@ class RtmClient(EventEmitter):
 
     def _log_out(self) -> None:
         self._transfers.interrupt("The client logged out.")
+        self._invitations.abandon()
         if self._state is ConnectionState.CONNECTED:
             try:
                 self._transport.call(Logout(), _LOGOUT_TIMEOUT)
@@ -481,6 +495,14 @@ class RtmClient(EventEmitter):
             newest_first=newest_first,
             timeout=timeout,
         )
+
+    def create_local_invitation(self, callee_id: str) -> LocalInvitation:
+        """An invitation to a user, not sent yet; no network.
+
+        Raises:
+            InvitationApiCallError: the id is not valid.
+        """
+        return self._invitations.local(callee_id)
 
     # -- presence --
 
@@ -985,7 +1007,7 @@ class RtmClient(EventEmitter):
                 "make a new one in each process.",
             )
 
-    def _dispatch(self, event: Event | MessageFromPeer) -> None:
+    def _dispatch(self, event: Event | PeerCall) -> None:
         if isinstance(event, MessageFromPeer):
             arguments = (event.message, event.peer_id, event.message_props)
             self.emit("MessageFromPeer", *arguments, on_error=self._handler_failed)
@@ -1013,6 +1035,9 @@ class RtmClient(EventEmitter):
             arguments = (event.member_id,)
         channel.emit(type(event).__name__, *arguments, on_error=self._handler_failed)
 
+    def _invited(self, invitation: RemoteInvitation) -> None:
+        self.emit("RemoteInvitationReceived", invitation, on_error=self._handler_failed)
+
     def _handler_failed(self, error: BaseException) -> None:
         logger.error("a handler raised", exc_info=error)
         if self._on_handler_error is not None:
@@ -1023,8 +1048,10 @@ class RtmClient(EventEmitter):
 
     # -- Listener: called by the transport --
 
-    def on_event(self, event: Event | MessageFromPeer) -> bool:
+    def on_event(self, event: Event | PeerCall) -> bool:
         """Take an event from the transport (not for applications)."""
+        if isinstance(event, InvitationFromPeer):
+            return self._invitations.take(event)
         return self._dispatcher.submit(lambda: self._dispatch(event))
 
     def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
@@ -1043,6 +1070,7 @@ class RtmClient(EventEmitter):
         self._state = state
         if state is ConnectionState.ABORTED:
             self._transfers.interrupt(f"The session was ended: {reason.name}.")
+            self._invitations.abandon()
         self._dispatcher.submit(
             lambda: self.emit(
                 "ConnectionStateChanged", state, reason, on_error=self._handler_failed

@@ -30,6 +30,7 @@ from .errors import (
     GetChannelMemberCountError,
     GetMembersError,
     HistoryError,
+    InvitationApiCallError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
@@ -144,6 +145,23 @@ class PeerSubscriptionOption(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+class InvitationStep(str, Enum):
+    """What one end of an invitation tells the other."""
+
+    INVITE = "INVITE"
+    CANCEL = "CANCEL"
+    ACCEPT = "ACCEPT"
+    REFUSE = "REFUSE"
+
+
+class InvitationReceipt(str, Enum):
+    """What became of a step on its way."""
+
+    RECEIVED = "RECEIVED"
+    OFFLINE = "OFFLINE"
+    UNCONFIRMED = "UNCONFIRMED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +301,13 @@ class ChannelAttributes:
     """Attributes of a channel."""
 
     attributes: dict[str, ChannelAttribute]
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationSent:
+    """The hub's answer to an invitation's step."""
+
+    receipt: InvitationReceipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -575,6 +600,36 @@ class GetChannelAttributes(Request[ChannelAttributes]):
 
 
 @dataclass(frozen=True, slots=True)
+class SendInvitation(Request[InvitationSent]):
+    """Brings a step of an invitation to the other end; the ends keep the state."""
+
+    METHOD = "send_invitation"
+    RESULT = InvitationSent
+    ERROR = InvitationApiCallError
+
+    peer_id: str
+    invitation_id: str
+    step: InvitationStep
+    content: str = ""
+    channel_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationFromPeer(Request[Done]):
+    """The hub calls this on the other end; an error says that the step was not taken."""
+
+    METHOD = "invitation_from_peer"
+    RESULT = Done
+    ERROR = InvitationApiCallError
+
+    peer_id: str
+    invitation_id: str
+    step: InvitationStep
+    content: str
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageFromPeer(Request[Done]):
     """The hub calls this on the receiving client; the client's answer is the delivery receipt."""
 
@@ -682,6 +737,9 @@ class Acknowledge(Event):
     received: int
 
 
+PeerCall: TypeAlias = MessageFromPeer | InvitationFromPeer
+"""What a hub calls on a client; the answer is the receipt."""
+
 REQUESTS: dict[str, type[Request[Any]]] = {
     request.METHOD: request
     for request in (
@@ -703,6 +761,8 @@ REQUESTS: dict[str, type[Request[Any]]] = {
         GetUserAttributes,
         ChangeChannelAttributes,
         GetChannelAttributes,
+        SendInvitation,
+        InvitationFromPeer,
         MessageFromPeer,
     )
 }

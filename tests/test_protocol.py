@@ -150,6 +150,14 @@ LEGAL: dict[str, dict[str, Any]] = {
     "get_user_attributes": {"user_id": "bob"},
     "change_channel_attributes": {"channel_id": "c", "change": "CLEAR"},
     "get_channel_attributes": {"channel_id": "c"},
+    "send_invitation": {"peer_id": "bob", "invitation_id": "i", "step": "INVITE"},
+    "invitation_from_peer": {
+        "peer_id": "bob",
+        "invitation_id": "i",
+        "step": "ACCEPT",
+        "content": "",
+        "channel_id": "",
+    },
     "message_from_peer": {
         "message": FILE_MESSAGE,
         "peer_id": "alice",

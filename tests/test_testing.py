@@ -212,7 +212,7 @@ class FaultTest(RtmTestCase):
         sock.sendall(data)
         self.assertEqual(self.exactly(sock, len(data)), data)
         self.assertEqual(b"".join(self.arrivals), data)
-        self.assertGreater(len(self.arrivals), 2)  # many may meet in a busy server's buffer
+        self.assertGreater(len(self.arrivals), 1)  # some may meet in the server's buffer
 
     def test_coalesced_writes_arrive_as_one(self) -> None:
         self.proxy.coalesce(0.3)

@@ -21,6 +21,7 @@ from ..protocol import (
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerCall,
     PeerOnlineState,
 )
 from .replay import Missed
@@ -76,8 +77,11 @@ class Node(Protocol):
     Called on the hub's event loop.
     """
 
-    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
-        """Hand a message to a user connected here and wait, so long as may be, for the receipt."""
+    async def deliver_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
+        """Hand a message, or an invitation's step, to a user connected here.
+
+        Waits, so long as may be, for the receipt.
+        """
 
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         """Hand an event to a channel's members connected here, its originator excepted."""
@@ -160,7 +164,7 @@ class Engine(ABC):
         """How many members each of these channels has, in that order."""
 
     @abstractmethod
-    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
+    async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         """Deliver to wherever the user is; OFFLINE at once when that is nowhere."""
 
     @abstractmethod

@@ -21,6 +21,7 @@ from ..errors import (
     GetChannelMemberCountError,
     GetMembersError,
     HistoryError,
+    InvitationApiCallError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
@@ -49,6 +50,9 @@ from ..protocol import (
     GetUserAttributes,
     HistoricalMessage,
     HistoryPage,
+    InvitationFromPeer,
+    InvitationReceipt,
+    InvitationSent,
     JoinChannel,
     JoinResult,
     LeaveChannel,
@@ -61,6 +65,7 @@ from ..protocol import (
     MemberLeft,
     MessageFromPeer,
     Notice,
+    PeerCall,
     PeerMessageSendResult,
     PeerOnlineState,
     ProtocolError,
@@ -71,6 +76,7 @@ from ..protocol import (
     Request,
     RpcCode,
     SendChannelMessage,
+    SendInvitation,
     SendMessageToPeer,
     SessionEnded,
     SubscribePeersOnlineStatus,
@@ -105,6 +111,7 @@ _SWEEP_INTERVAL = 60.0
 _MEDIA_SWEEP_ROUNDS = 60
 _HISTORY_PAGE = 100
 _LOOK_INTERVAL = 1.0
+_INVITATION_PATIENCE = 2.0  # the caller sends it again after as long
 _STOP_PATIENCE = 5.0
 
 logger = logging.getLogger(__name__)
@@ -153,6 +160,7 @@ class Hub:
             JoinChannel: self._join_channel,
             LeaveChannel: self._leave_channel,
             GetHistory: self._get_history,
+            SendInvitation: self._send_invitation,
             RenewToken: self._renew_token,
             GetMembers: self._get_members,
             GetChannelMemberCount: self._get_channel_member_count,
@@ -394,7 +402,7 @@ class Hub:
 
     # -- Node: what the engine calls --
 
-    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
+    async def deliver_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         session = self._users.get((app_id, uid))
         if session is None or session.overflowed:
             return Delivery.OFFLINE
@@ -639,6 +647,27 @@ class Hub:
                 raise GetChannelMemberCountError.named("INVALID_ARGUMENT", problem)
         session.spend("member_counts", GetChannelMemberCountError)
         return MemberCounts(await self._engine.member_counts(session.app_id, ids))
+
+    async def _send_invitation(self, session: Session, request: SendInvitation) -> InvitationSent:
+        problem = id_problem("peer_id", request.peer_id)
+        if problem is None and request.channel_id:
+            problem = id_problem("channel_id", request.channel_id)
+        problem = problem or message_id_problem(request.invitation_id)
+        size, limit = len(request.content.encode()), self.limits.invitation_content
+        if problem is None and size > limit:
+            problem = f"content has {size:,} bytes; the limit is {limit:,}."
+        if problem is not None:
+            raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
+        session.spend("sends", InvitationApiCallError)
+        step = InvitationFromPeer(
+            session.uid, request.invitation_id, request.step, request.content, request.channel_id
+        )
+        delivering = self._engine.send_to_peer(session.app_id, request.peer_id, step)
+        try:
+            delivery = await asyncio.wait_for(delivering, _INVITATION_PATIENCE)
+        except asyncio.TimeoutError:
+            delivery = Delivery.UNCONFIRMED
+        return InvitationSent(InvitationReceipt[delivery.name])
 
     async def _renew_token(self, session: Session, request: RenewToken) -> Done:
         session.spend("token_renewals", RenewTokenError)

@@ -44,6 +44,7 @@ class Limits:
         subscribed_peers: users one session may watch (reference 1.3: 512).
         announced_members: in larger channels nobody is told who joins or leaves, and member lists
             are a random so many (reference 1.3: 512).
+        invitation_content: of an invitation or its answer (reference 1.3: 8 KB).
         unreachable_after: silence after which a user is UNREACHABLE (reference 1.3: 6 s).
         token_warning: how long before its token ends a session is told (reference 1.5: 30 s).
         receipt_timeout: how long a receiver may take to confirm (reference 1.3: sends end in 10 s).
@@ -81,6 +82,7 @@ class Limits:
     subscribed_peers: int = 512
     counted_channels: int = 32
     announced_members: int = 512
+    invitation_content: int = 8 * 1024
     unreachable_after: float = 6.0
     token_warning: float = 30.0
     receipt_timeout: float = 8.0

@@ -20,6 +20,7 @@ from ..protocol import (
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerCall,
     PeerOnlineState,
     decode_json,
     encode_json,
@@ -187,7 +188,7 @@ class LocalEngine(Engine):
         self._forgetting.pop(key, None)
         self._channel_attributes.pop(key, None)
 
-    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
+    async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         if (app_id, uid) not in self._claims:
             return Delivery.OFFLINE
         return await self._there.deliver_to_peer(app_id, uid, message)

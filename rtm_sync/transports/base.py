@@ -18,7 +18,7 @@ from ..protocol import (
     ConnectionState,
     Event,
     MediaInfo,
-    MessageFromPeer,
+    PeerCall,
     RenewToken,
     Request,
 )
@@ -77,7 +77,7 @@ class TransportOptions:
 class Listener(Protocol):
     """Who hears what arrives. Called on the transport's threads; none of it blocks."""
 
-    def on_event(self, event: Event | MessageFromPeer) -> bool:
+    def on_event(self, event: Event | PeerCall) -> bool:
         """An event arrived; False when it could not be taken (the queue is full)."""
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:

@@ -30,7 +30,7 @@ from ..protocol import (
     Login,
     LoginResult,
     MediaInfo,
-    MessageFromPeer,
+    PeerCall,
     Request,
     SessionEnded,
 )
@@ -230,7 +230,7 @@ class _Connection:
 
     # -- Listener of the link, on the hub's thread --
 
-    def on_event(self, event: Event | MessageFromPeer) -> bool:
+    def on_event(self, event: Event | PeerCall) -> bool:
         if isinstance(event, SessionEnded):
             self._session = None
             self.link.end(f"The session was ended by the hub: {event.reason.name}.")

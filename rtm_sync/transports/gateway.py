@@ -24,14 +24,13 @@ from ..errors import LoginError, LoginErrorCode, RenewTokenError, RtmError
 from ..protocol import (
     CancelUpload,
     ConnectionChangeReason,
-    ConnectionState,
     Event,
     Failure,
     Login,
     LoginResult,
     Logout,
     MediaInfo,
-    MessageFromPeer,
+    PeerCall,
     ProtocolError,
     RenewToken,
     Reply,
@@ -130,7 +129,7 @@ class GatewayTransport(Transport):
             connection = self._connection
         if connection is None:
             raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
-        if connection.is_connected:
+        if connection.link.is_attached:
             connection.link.call(RenewToken(token), timeout)
         connection.use_token(token)
 
@@ -201,6 +200,7 @@ class _Connection:
         self._stopping = threading.Event()
         self._wake = threading.Event()  # a reconnect that waits should try now, or end
         self._ended: ConnectionChangeReason | None = None
+        self._renewed: str | None = None
         self._opened: Future[None] = Future()
         self._socket: websocket.WebSocket | None = None
         self._socket_lock = threading.Lock()  # guards _socket against closing from outside
@@ -217,7 +217,7 @@ class _Connection:
             self._connection = connection
             self._listener = listener
 
-        def on_event(self, event: Event | MessageFromPeer) -> bool:
+        def on_event(self, event: Event | PeerCall) -> bool:
             if isinstance(event, SessionEnded):
                 self._connection._ended = event.reason
                 return True
@@ -238,14 +238,10 @@ class _Connection:
         assert self.media is not None
         return self.media
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection, or was a moment ago."""
-        return self._lifecycle.state is ConnectionState.CONNECTED
-
     def use_token(self, token: str) -> None:
-        """Log in with this token from now on; a reconnect that waits tries it at once."""
+        """Log in with this token next; a reconnect that waits tries it at once."""
         self._credentials = replace(self._credentials, token=token)
+        self._renewed = token
         self._wake.set()
 
     def start(self) -> None:
@@ -427,6 +423,9 @@ class _Connection:
         return result.resumed
 
     def _token_now(self) -> str | None:
+        renewed, self._renewed = self._renewed, None
+        if renewed is not None:  # fresher than what a provider may have cached
+            return renewed
         try:
             return self._credentials.current_token()
         except Exception as error:  # the application's code may raise anything

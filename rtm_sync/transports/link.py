@@ -14,7 +14,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from ..errors import PeerMessageError, RtmError
+from ..errors import InvitationApiCallError, PeerMessageError, RtmError
 from ..outbox import Outbox, OutboxFull
 from ..protocol import (
     Acknowledge,
@@ -23,6 +23,7 @@ from ..protocol import (
     Done,
     Event,
     Failure,
+    InvitationFromPeer,
     JoinChannel,
     JoinResult,
     LoginResult,
@@ -94,6 +95,11 @@ class Link:
     def received(self) -> int:
         """Numbered frames of the hub that arrived in this session."""
         return self._received
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether there is a connection now, as far as is known."""
+        return self._send is not None
 
     # -- the transport's side --
 
@@ -321,7 +327,13 @@ class Link:
 
     def _take_call(self, frame: Call) -> None:
         request = frame.request
-        if not isinstance(request, MessageFromPeer):
+        if isinstance(request, InvitationFromPeer):
+            if self._listener.on_event(request):
+                answer = encode_reply(frame.id, Done())
+            else:
+                late = InvitationApiCallError.named("ALREADY_END", "That step comes too late.")
+                answer = encode_failure(frame.id, late)
+        elif not isinstance(request, MessageFromPeer):
             error = ProtocolError(RpcCode.METHOD_NOT_FOUND, f"A client has no {request.METHOD}.")
             answer = encode_failure(frame.id, error)
         elif not self._is_new(request.peer_id, request.message_id) or self._listener.on_event(
