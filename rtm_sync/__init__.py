@@ -27,6 +27,7 @@ from .errors import (
     QueryPeersOnlineStatusError,
     RenewTokenError,
     RtmError,
+    SenderError,
     TransferCancelled,
     UploadCancelled,
     UploadMediaError,
@@ -59,6 +60,7 @@ from .protocol import (
     PeerSubscriptionOption,
     ReceivedMessageProperties,
 )
+from .sender import RtmSender
 from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
 from .transfers import MediaOperationProgress, Transfer
 from .version import __version__
@@ -116,7 +118,9 @@ __all__ = [
     "RtmImageMessage",
     "RtmMessage",
     "RtmRawMessage",
+    "RtmSender",
     "RtmTextMessage",
+    "SenderError",
     "Thumbnail",
     "ThumbnailGenerator",
     "Transfer",

@@ -106,6 +106,7 @@ _SCHEMAS: dict[str, _Schema] = {
         dst=_TEXT,
         message_type={"enum": ["peer_message", "channel_message"]},
         ms=_NUMBER,
+        message_id=_MESSAGE_ID,
         payload=_TEXT,
         message=_ref("Message"),
     ),

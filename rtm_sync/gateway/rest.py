@@ -442,6 +442,7 @@ def _shown(message: HistoricalMessage) -> dict[str, Any]:
         "dst": message.destination,
         "message_type": "channel_message" if message.is_channel else "peer_message",
         "ms": message.message_props.server_received_ts,
+        "message_id": message.message_id,
         "payload": sent.text if isinstance(sent, RtmTextMessage) else "",
         "message": json.loads(encode_json(message))["message"],
     }

@@ -169,6 +169,16 @@ class Sink:
             ) from error
 
 
+class MediaCarrier(Protocol):
+    """What moves media; `Transport` says what each method promises."""
+
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo: ...
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo: ...
+
+
 class Transport(ABC):
     """How a client reaches a hub. Thread-safe; one transport serves one client.
 
