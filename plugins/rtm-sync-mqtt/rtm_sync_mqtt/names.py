@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 _PREFIX = "rtm"
+_LONGEST_GRACE = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Address:
         prefix: what all topics begin with.
         username, password: for the broker, unless a token is given at login.
         media: URL of the media store; None when the URL names none.
+        grace: seconds that a session outlives its connection (reference 1.3: a member gone for
+            30 s has left).
     """
 
     host: str
@@ -40,10 +43,11 @@ class Address:
     username: str | None
     password: str | None
     media: str | None
+    grace: int = 30
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Read `mqtt://user:password@host:1883/prefix?media=disk:///folder`.
+        """Read `mqtt://user:password@host:1883/prefix?media=disk:///folder&grace=30`.
 
         Raises:
             ValueError: it is not like that.
@@ -57,12 +61,18 @@ class Address:
         except ValueError as error:
             raise ValueError(f"{shape}: {error}.") from error
         options = parse_qs(parts.query)
-        unknown = sorted(options.keys() - {"media"})
+        unknown = sorted(options.keys() - {"media", "grace"})
         if unknown:
             raise ValueError(f"{shape}; it has no option {', '.join(unknown)}.")
         prefix = unquote(parts.path).strip("/") or _PREFIX
         if set(prefix) & set("+#\0") or prefix.startswith("$"):
             raise ValueError(f"{shape}; topics cannot begin with {prefix!r}.")
+        grace = options.get("grace", ["30"])[-1]
+        if not grace.isdecimal() or not 1 <= int(grace) <= _LONGEST_GRACE:
+            raise ValueError(
+                f"grace is {grace!r}; it must be a whole number of seconds, 1 to "
+                f"{_LONGEST_GRACE:,}."
+            )
         is_secure = parts.scheme == "mqtts"
         return cls(
             parts.hostname,
@@ -71,7 +81,8 @@ class Address:
             prefix,
             None if parts.username is None else unquote(parts.username),
             None if parts.password is None else unquote(parts.password),
-            options.get("media", [None])[-1],
+            options["media"][-1] if "media" in options else None,
+            int(grace),
         )
 
     def __str__(self) -> str:
