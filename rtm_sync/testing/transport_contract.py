@@ -49,8 +49,9 @@ class TransportContract(_Base):
             def url(self) -> str:
                 return "mine://…"
 
-    All clients of one test must meet at one hub, and no other test's clients there. What a transport
-    cannot have, whatever it does, is switched off by a class attribute.
+    All clients of one test must meet at one hub, and no other test's clients there. What a
+    transport cannot have, whatever it does, is switched off by a class attribute.
+
 
     Attributes:
         keeps_history: messages sent with `enable_historical_messaging` can be read back. Without,
