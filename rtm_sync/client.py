@@ -187,7 +187,7 @@ class RtmClient(EventEmitter):
         stall_timeout: seconds without a byte that end a transfer with TIMEOUT (reference 1.3: 120).
         login_timeout: seconds for a login (reference 1.3: 12).
         ping_interval, ping_timeout: seconds between signs of life, and of silence after which the
-            connection counts as lost.
+            connection counts as lost. A gateway expects a sign every 10 seconds (`silence`).
         proxy: URL of an HTTP proxy for WebSocket and HTTP, `http://user:pass@host:3128`; "" for
             none, None for what `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` say.
         ca_file: a PEM file of certificates to trust for `wss://`; None for what

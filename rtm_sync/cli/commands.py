@@ -40,6 +40,7 @@ def rtm_sync() -> None:
 @click.option("--limits", type=click.Choice(["linux", "web"]), help="The reference's two tiers.")
 @click.option("--origins", help="Web pages that may use it from a browser: https://app.example")
 @click.option("--metrics", help="Serve Prometheus metrics there: 127.0.0.1:9464")
+@click.option("--silence", type=float, help="Seconds until a silent client is gone. [default: 10]")
 @click.option("--drain", type=float, help="Seconds that running requests get. [default: 8]")
 def serve(config: Path | None, **options: object) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.

@@ -111,13 +111,14 @@ def make_app(
     origins: Origins,
     events: EventLog,
     customers: Mapping[str, str] | None,
+    silence: float,
     is_ready: Callable[[], bool],
 ) -> web.Application:
     """The aiohttp application of a hub, which the caller starts and stops."""
     app = web.Application(middlewares=[loiterers.note, origins.check, transfers.count])
     app.on_response_prepare.append(origins.mark)
     media = Media(hub, MEDIA_PATH)
-    app.router.add_get(SIGNALLING_PATH, Signalling(hub).handle)
+    app.router.add_get(SIGNALLING_PATH, Signalling(hub, silence).handle)
     app.router.add_routes(media.routes())
     app.router.add_routes(Rest(hub, media, events, customers).routes())
 
@@ -177,7 +178,14 @@ async def serve(
         origins = Origins(config.origins.split())
         runner = web.AppRunner(
             make_app(
-                hub, transfers, loiterers, origins, events, customers, lambda: not stop.is_set()
+                hub,
+                transfers,
+                loiterers,
+                origins,
+                events,
+                customers,
+                config.silence,
+                lambda: not stop.is_set(),
             ),
             access_log=None,
             handle_signals=False,

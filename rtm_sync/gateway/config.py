@@ -42,6 +42,8 @@ class GatewayConfig:
         origins: web pages that may use it from a browser, besides its own: `https://app.example`,
             several with spaces between, or `*`.
         metrics: `host:port` where Prometheus may read `/metrics`; empty is nowhere.
+        silence: seconds without a frame or ping after which a client's connection counts as lost;
+            clients ping every two.
         drain: seconds that running requests get at SIGTERM.
     """
 
@@ -55,6 +57,7 @@ class GatewayConfig:
     limits: str = "linux"
     origins: str = ""
     metrics: str = ""
+    silence: float = 10.0
     drain: float = 8.0
 
     def __post_init__(self) -> None:
@@ -67,6 +70,8 @@ class GatewayConfig:
             raise ConfigError(f'limits is {self.limits!r}; it must be "linux" or "web".')
         if not 0 <= self.drain <= 600:
             raise ConfigError(f"drain is {self.drain}; it must be 0 to 600 seconds.")
+        if not 1 <= self.silence <= 3600:
+            raise ConfigError(f"silence is {self.silence}; it must be 1 to 3,600 seconds.")
         if self.metrics and not _ADDRESS.fullmatch(self.metrics):
             raise ConfigError(f"metrics is {self.metrics!r}; it must be like 127.0.0.1:9464.")
         if bool(self.app_id) != bool(self.app_secret):
