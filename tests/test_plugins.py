@@ -6,8 +6,10 @@ Strangers' plugins are real here: a folder on `sys.path` with a distribution's m
 from __future__ import annotations
 
 import importlib
+import inspect
 import io
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -22,6 +24,7 @@ from rtm_sync.errors import PluginError
 from rtm_sync.hub.media import MediaStore, MediaWriter
 from rtm_sync.plugins import HOOKS_VERSION, Hooks, PluginManager, PluginStatus
 from rtm_sync.thumbnails import Thumbnail, ThumbnailGenerator, choose_generator
+from tests.cli.support import REPOSITORY
 from tests.support import RtmTestCase
 
 PATIENCE = 10.0
@@ -165,6 +168,21 @@ class OrderTest(RtmTestCase):
         self.assertEqual(
             hooks, {"transport", "engine", "media_store", "token_verifier", "thumbnail"}
         )
+
+
+class DocumentTest(RtmTestCase):
+    def test_every_hook_is_documented_with_its_parameters(self) -> None:
+        text = (REPOSITORY / "docs" / "plugins.md").read_text()
+        documented = re.findall(r"^### `(\w+\(.*\))`$", text, re.MULTILINE)
+        hooks = [
+            f"{name}({', '.join(list(inspect.signature(hook).parameters)[1:])})"
+            for name, hook in vars(Hooks).items()
+            if not name.startswith("_")
+        ]
+        self.assertEqual(documented, hooks)
+        self.assertIn(f"## The hooks, version {HOOKS_VERSION}\n", text)
+        for status in PluginStatus:
+            self.assertIn(f"`{status}`", text)
 
 
 class MisbehavingTest(RtmTestCase):
