@@ -49,7 +49,7 @@ from .protocol import (
     ReceivedMessageProperties,
 )
 from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
-from .transfers import MediaOperationProgress, Transfer
+from .transfers import MediaOperationProgress, Transfer, tqdm_progress
 from .version import __version__
 
 create_instance = RtmClient
@@ -105,4 +105,5 @@ __all__ = [
     "__version__",
     "create_instance",
     "hookimpl",
+    "tqdm_progress",
 ]

@@ -26,7 +26,8 @@ from .errors import (
     RtmError,
     UploadMediaError,
 )
-from .events import Dispatcher, EventEmitter
+from .events import Dispatcher
+from .handlers import ClientEvents
 from .history import Moment, read_history
 from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
 from .messages import (
@@ -85,7 +86,7 @@ def _seconds_problem(name: str, seconds: object) -> str | None:
     return f"{name} is {seconds!r}; it must be a number of seconds, over 0 and up to {limit}."
 
 
-class RtmClient(EventEmitter):
+class RtmClient(ClientEvents):
     """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
 
     Events: `MessageFromPeer(message, peer_id, message_props)`,
