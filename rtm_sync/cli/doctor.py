@@ -205,11 +205,7 @@ def _clock(date: str, at: float) -> Finding:
             "are taken for expired or not yet valid: set the clock",
             seen,
         )
-    return (
-        Finding("clock", Verdict.OK, "agrees with the gateway's within a second or so", seen)
-        if (abs(skew) < 2)
-        else Finding("clock", Verdict.OK, f"{skew:+.1f} s from the gateway's", seen)
-    )
+    return Finding("clock", Verdict.OK, f"within {abs(skew) + 0.5:.0f} s of the gateway's", seen)
 
 
 def _token(profile: Profile) -> Finding:

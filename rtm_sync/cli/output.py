@@ -15,13 +15,16 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from ..errors import DownloadMediaError, LoginError, RtmError
 from ..messages import RtmImageMessage, RtmMessage, RtmRawMessage, RtmTextMessage
 from ..transfers import MediaOperationProgress, ProgressCallback
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 _LINE_INTERVAL = 5.0  # seconds between two progress lines of one transfer, without a terminal
 _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -118,13 +121,12 @@ class Output:
         self.as_json = as_json
         self._quiet = quiet
         self._lock = threading.Lock()  # one line at a time
+        self._live: _TerminalBars | None = None  # bars that a line must not run into
 
     def result(self, record: Mapping[str, object], text: str) -> None:
         """Print a result: the record as JSON, or the text."""
         line = json.dumps(record) if self.as_json else text
-        with self._lock:
-            click.echo(line)
-            sys.stdout.flush()
+        self._write(line, err=False)
 
     def note(self, text: str) -> None:
         """Tell people something that is no result."""
@@ -157,11 +159,21 @@ class Output:
         """Progress of transfers: bars on a terminal, a line now and then elsewhere."""
         if self._quiet or self.as_json:
             return _NoBars()
-        return _TerminalBars() if sys.stderr.isatty() else _LineBars(self.note)
+        if not sys.stderr.isatty():
+            return _LineBars(self.note)
+        self._live = _TerminalBars()
+        return self._live
 
     def _complain(self, text: str) -> None:
+        self._write(text, err=True)
+
+    def _write(self, line: str, *, err: bool) -> None:
+        stream = sys.stderr if err else sys.stdout
         with self._lock:
-            click.echo(text, err=True)
+            if self._live is not None and self._live.print(line, stream.isatty()):
+                return
+            click.echo(line, err=err)
+            stream.flush()
 
 
 class Bars(Protocol):
@@ -217,12 +229,23 @@ class _TerminalBars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
+    def print(self, line: str, is_terminal: bool) -> bool:
+        """Write a line of the same terminal above the bars; False when there are none on it."""
+        is_ours = is_terminal and self._bars.live.is_started
+        if is_ours:
+            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        return is_ours
+
     def of(self, label: str) -> ProgressCallback | None:
-        task = self._bars.add_task(printable(label), total=None)
+        task: TaskID | None = None
 
         def show(progress: MediaOperationProgress) -> None:
-            self._bars.update(task, completed=progress.current_size, total=progress.total_size)
-            if progress.current_size == progress.total_size:
+            nonlocal task
+            done, total = progress.current_size, progress.total_size
+            if task is None:  # what waits for its turn takes no room on the screen
+                task = self._bars.add_task(printable(label), total=total)
+            self._bars.update(task, completed=done, refresh=done == total)
+            if done == total:
                 self._bars.remove_task(task)
 
         return show

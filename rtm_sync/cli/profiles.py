@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import tenacity
 
 from ..client import RtmClient
+from ..errors import LoginError
 from ..gateway.config import ConfigError, checked_settings, read_toml, settings_in_environment
 from ..hub.tokens import make_token
 from ..protocol import app_id_problem, id_problem
@@ -19,6 +21,16 @@ from ..protocol import app_id_problem, id_problem
 DEFAULT_PROFILE = "default"
 NO_PROXY = "none"
 SIGTERM_STATUS = 143
+
+_LOGIN_AGAIN = tenacity.Retrying(
+    # A script runs one command after the other, and the hub allows two logins a second.
+    retry=tenacity.retry_if_exception(
+        lambda error: isinstance(error, LoginError) and error.reason == "TOO_OFTEN"
+    ),
+    wait=tenacity.wait_random(0.2, 0.8),
+    stop=tenacity.stop_after_delay(12),
+    reraise=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +151,7 @@ def logged_in(client: RtmClient, profile: Profile) -> Iterator[RtmClient]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         with client:
-            client.login(profile.uid)
+            _LOGIN_AGAIN(client.login, profile.uid)
             yield client
     finally:
         signal.signal(signal.SIGTERM, before)
