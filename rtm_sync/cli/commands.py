@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -36,25 +35,18 @@ class _Commands(click.Group):
     """The one place where what went wrong becomes a sentence and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        output = None
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            output = output_of(ctx)
-            output.note("Cancelled.")
+            output_of(ctx).note("Cancelled.")
             ctx.exit(ExitCode.INTERRUPTED)
-        except BrokenPipeError:
-            # Whoever read our output has left, as `head` does; nobody is there to be told more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(ExitCode.FAILED)
-        except (ConfigError, PluginError) as error:
+        except (ConfigError, PluginError, click.ClickException) as error:
+            shown = error
+            if not isinstance(shown, click.ClickException):
+                shown = click.UsageError(str(error))
             if not output_of(ctx).as_json:
-                raise click.UsageError(str(error)) from error
-            ctx.exit(output_of(ctx).error(click.UsageError(str(error))))
-        except click.ClickException as error:
-            if not output_of(ctx).as_json:
-                raise
-            ctx.exit(output_of(ctx).error(error))
+                raise shown from error
+            ctx.exit(output_of(ctx).error(shown))
         except (RtmError, OSError, ValueError) as error:
             ctx.exit(output_of(ctx).error(error))
 

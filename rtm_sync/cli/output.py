@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 import threading
 import time
@@ -139,9 +140,13 @@ class Output:
         Args:
             subject: which of several things it is about.
         """
-        code, record = ExitCode.FAILED, {"type": type(error).__name__, "message": str(error)}
-        text = str(error)
-        details: dict[str, object] = dict(record)
+        if isinstance(error.cause if isinstance(error, RtmError) else error, BrokenPipeError):
+            # Whoever read our output has left, as `head` does. What is still to be flushed when the
+            # interpreter ends has to go somewhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.FAILED
+        code, text = ExitCode.FAILED, str(error)
+        details: dict[str, object] = {"type": type(error).__name__, "message": text}
         if isinstance(error, RtmError):
             code = exit_code(error)
             details |= {"code": int(error.code), "name": error.code.name, "message": error.message}
