@@ -4,7 +4,7 @@ import logging as _logging
 
 from .blob import Blob
 from .channel import RtmChannel
-from .client import RtmClient
+from .client import LogFilter, RtmClient
 from .errors import (
     AttributeOperationError,
     ChannelMessageError,
@@ -27,9 +27,18 @@ from .errors import (
     QueryPeersOnlineStatusError,
     RenewTokenError,
     RtmError,
+    SenderError,
     TransferCancelled,
     UploadCancelled,
     UploadMediaError,
+)
+from .invitation import (
+    LocalInvitation,
+    LocalInvitationFailureReason,
+    LocalInvitationState,
+    RemoteInvitation,
+    RemoteInvitationFailureReason,
+    RemoteInvitationState,
 )
 from .messages import (
     MessageType,
@@ -41,13 +50,17 @@ from .messages import (
 )
 from .plugins import hookimpl
 from .protocol import (
+    ChannelAttribute,
     ConnectionChangeReason,
     ConnectionState,
     HistoricalMessage,
     MediaInfo,
     PeerMessageSendResult,
+    PeerOnlineState,
+    PeerSubscriptionOption,
     ReceivedMessageProperties,
 )
+from .sender import RtmSender
 from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
 from .transfers import MediaOperationProgress, Transfer, tqdm_progress
 from .version import __version__
@@ -61,6 +74,7 @@ __all__ = [
     "AttributeOperationError",
     "Blob",
     "CannotThumbnail",
+    "ChannelAttribute",
     "ChannelMessageError",
     "ConnectionChangeReason",
     "ConnectionState",
@@ -75,6 +89,10 @@ __all__ = [
     "InvitationApiCallError",
     "JoinChannelError",
     "LeaveChannelError",
+    "LocalInvitation",
+    "LocalInvitationFailureReason",
+    "LocalInvitationState",
+    "LogFilter",
     "LoginError",
     "LogoutError",
     "MediaInfo",
@@ -82,11 +100,16 @@ __all__ = [
     "MessageType",
     "PeerMessageError",
     "PeerMessageSendResult",
+    "PeerOnlineState",
+    "PeerSubscriptionOption",
     "PeerSubscriptionStatusError",
     "PluginError",
     "QueryPeersBySubscriptionOptionError",
     "QueryPeersOnlineStatusError",
     "ReceivedMessageProperties",
+    "RemoteInvitation",
+    "RemoteInvitationFailureReason",
+    "RemoteInvitationState",
     "RenewTokenError",
     "RtmChannel",
     "RtmClient",
@@ -95,7 +118,9 @@ __all__ = [
     "RtmImageMessage",
     "RtmMessage",
     "RtmRawMessage",
+    "RtmSender",
     "RtmTextMessage",
+    "SenderError",
     "Thumbnail",
     "ThumbnailGenerator",
     "Transfer",

@@ -11,6 +11,7 @@ from .history import Caller, Moment, read_history
 from .messages import RtmMessage, as_message
 from .protocol import (
     GetHistory,
+    GetMembers,
     HistoricalMessage,
     JoinChannel,
     LeaveChannel,
@@ -29,16 +30,26 @@ class RtmChannel(ChannelEvents):
     """A channel; made by `RtmClient.create_channel`, any number of times for the same id.
 
     Events: `ChannelMessage(message, member_id, message_props)`, `MemberJoined(member_id)`,
-    `MemberLeft(member_id)`, and (ours) `Reconnected(recovered)`: the session was lost and the
-    channel joined again. `recovered` says that all messages missed meanwhile follow; without, some
-    are lost (or joining failed, and `send_message` says NOT_IN_CHANNEL). The sender of a message
-    does not receive it. Thread-safe.
+    `MemberLeft(member_id)`, `MemberCountUpdated(count)`, `AttributesUpdated(attributes)`, and
+    (ours) `Reconnected(recovered)`: the session was lost and the channel joined again. `recovered`
+    says that all messages missed meanwhile follow; without, some are lost (or joining failed, and
+    `send_message` says NOT_IN_CHANNEL). The sender of a message does not receive it; above 512
+    members only the count is told (reference 1.3). Thread-safe.
 
     Attributes:
         channel_id: the channel's name.
     """
 
-    EVENTS = frozenset({"ChannelMessage", "MemberJoined", "MemberLeft", "Reconnected"})
+    EVENTS = frozenset(
+        {
+            "ChannelMessage",
+            "MemberJoined",
+            "MemberLeft",
+            "MemberCountUpdated",
+            "AttributesUpdated",
+            "Reconnected",
+        }
+    )
 
     def __init__(self, channel_id: str, call: Caller) -> None:
         super().__init__()
@@ -94,6 +105,14 @@ class RtmChannel(ChannelEvents):
             SendChannelMessage(self.channel_id, checked, chosen, enable_historical_messaging),
             timeout,
         )
+
+    def get_members(self, *, timeout: float = CALL_TIMEOUT) -> list[str]:
+        """The uids of the channel's members; of more than 512 a random 512 (reference 1.3).
+
+        Raises:
+            GetMembersError: not logged in or joined, too often, or timed out.
+        """
+        return list(self._call(GetMembers(self.channel_id), timeout).user_ids)
 
     def get_history(
         self,

@@ -7,28 +7,36 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, TypeVar, cast, overload
+from typing import IO, Literal, TypeAlias, TypeVar, cast, overload
 
+from .attributes import AttributeChange, attributes_problem, keys_problem
 from .blob import Blob, Payload
 from .channel import CALL_TIMEOUT, SEND_TIMEOUT, RtmChannel, chosen_message_id
 from .errors import (
+    AttributeOperationError,
     CreateChannelError,
     CreateInstanceError,
     DownloadMediaError,
+    GetChannelMemberCountError,
     HistoryError,
     LoginError,
     LogoutError,
     PeerMessageError,
+    PeerSubscriptionStatusError,
     PluginError,
+    QueryPeersOnlineStatusError,
+    RenewTokenError,
     RtmError,
     UploadMediaError,
 )
 from .events import Dispatcher
 from .handlers import ClientEvents
 from .history import Moment, read_history
+from .invitation import InvitationBook, LocalInvitation, RemoteInvitation
 from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
 from .messages import (
     MessageType,
@@ -41,19 +49,37 @@ from .messages import (
 )
 from .plugins import PluginManager, plugin_manager
 from .protocol import (
+    AttributesUpdated,
+    ChangeChannelAttributes,
+    ChangeUserAttributes,
+    ChannelAttribute,
     ChannelMessage,
     ConnectionChangeReason,
     ConnectionState,
     Event,
+    GetChannelAttributes,
+    GetChannelMemberCount,
     GetHistory,
+    GetUserAttributes,
     HistoricalMessage,
+    InvitationFromPeer,
     Logout,
+    MemberCountUpdated,
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerCall,
     PeerMessageSendResult,
+    PeersOnlineStatusChanged,
+    PeerSubscriptionOption,
+    QueryPeersBySubscriptionOption,
+    QueryPeersOnlineStatus,
     Request,
     SendMessageToPeer,
+    SubscribePeersOnlineStatus,
+    TokenExpired,
+    TokenPrivilegeWillExpire,
+    UnsubscribePeersOnlineStatus,
     app_id_problem,
     id_problem,
 )
@@ -78,6 +104,62 @@ def _close_all() -> None:
 getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
+_CHANNEL_EVENTS = (ChannelMessage, MemberJoined, MemberLeft, AttributesUpdated, MemberCountUpdated)
+_ChannelEvent: TypeAlias = (
+    ChannelMessage | MemberJoined | MemberLeft | AttributesUpdated | MemberCountUpdated
+)
+
+
+class LogFilter(str, Enum):
+    """How much is logged (reference 1.3)."""
+
+    OFF = "OFF"
+    ERROR = "ERROR"
+    WARNING = "WARNING"
+    INFO = "INFO"
+    DEBUG = "DEBUG"
+
+    @property
+    def level(self) -> int:
+        """The level of `logging`."""
+        return logging.CRITICAL + 1 if self is LogFilter.OFF else logging.getLevelName(self.value)
+
+
+def _listed(name: str, ids: Sequence[str], family: type[RtmError]) -> tuple[str, ...]:
+    """A sequence of user or channel ids, checked; how many there may be is the hub's to say."""
+    problem = None
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        problem = f"{name} must be a list of str, not {type(ids).__name__}."
+    listed = () if problem else tuple(ids)
+    if not listed:
+        problem = problem or f"{name} is empty; give at least one."
+    for item in listed:
+        problem = problem or id_problem(name, item)
+    if problem is not None:
+        raise family.named("INVALID_ARGUMENT", problem)
+    return listed
+
+
+def _checked_id(name: str, value: str) -> None:
+    problem = id_problem(name, value)
+    if problem is not None:
+        raise AttributeOperationError.named("INVALID_ARGUMENT", problem)
+
+
+def _checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
+    problem = keys_problem(keys)
+    if problem is not None:
+        raise AttributeOperationError.named("INVALID_ARGUMENT", problem)
+    return tuple(keys)
+
+
+def _checked_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
+    problem = attributes_problem(attributes)
+    if problem is not None:
+        raise AttributeOperationError.named("INVALID_ARGUMENT", problem)
+    return dict(attributes)
+
+
 def _seconds_problem(name: str, seconds: object) -> str | None:
     """Say what is wrong with a time to wait, or None."""
     if isinstance(seconds, (int, float)) and 0 < seconds <= threading.TIMEOUT_MAX:
@@ -90,9 +172,11 @@ class RtmClient(ClientEvents):
     """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
 
     Events: `MessageFromPeer(message, peer_id, message_props)`,
-    `ConnectionStateChanged(new_state, reason)`, and (ours) `Reconnected(recovered)`: a lost
-    connection is back. `recovered` says that the session went on and nothing was missed; without,
-    each channel says for itself what it could recover.
+    `ConnectionStateChanged(new_state, reason)`, `PeersOnlineStatusChanged(states)`,
+    `RemoteInvitationReceived(remote_invitation)`,
+    `TokenPrivilegeWillExpire()` 30 s before the token ends, `TokenExpired()`, and (ours)
+    `Reconnected(recovered)`: a lost connection is back. `recovered` says that the session went on
+    and nothing was missed; without, each channel says for itself what it could recover.
 
     Args:
         app_id: names the app; users of different apps never meet. 1 to 64 characters.
@@ -118,7 +202,17 @@ class RtmClient(ClientEvents):
         CreateInstanceError: an argument is not valid, or nobody serves the URL.
     """
 
-    EVENTS = frozenset({"MessageFromPeer", "ConnectionStateChanged", "Reconnected"})
+    EVENTS = frozenset(
+        {
+            "MessageFromPeer",
+            "ConnectionStateChanged",
+            "PeersOnlineStatusChanged",
+            "RemoteInvitationReceived",
+            "TokenPrivilegeWillExpire",
+            "TokenExpired",
+            "Reconnected",
+        }
+    )
 
     def __init__(
         self,
@@ -179,6 +273,13 @@ class RtmClient(ClientEvents):
         self._pid = os.getpid()
         self._channels: dict[str, RtmChannel] = {}
         self._dispatcher = Dispatcher()
+        self._invitations = InvitationBook(
+            self._call,
+            self._dispatcher.submit,
+            self._invited,
+            self._handler_failed,
+            lambda: self._uid is not None,
+        )
         self._transfers = TransferPool(
             backlog=transfer_backlog, stall_timeout=stall_timeout, on_error=self._handler_failed
         )
@@ -253,6 +354,36 @@ class RtmClient(ClientEvents):
                 raise LogoutError.named("USER_NOT_LOGGED_IN", "Nobody is logged in.")
         self._log_out()
 
+    @staticmethod
+    def set_parameters(*, log_filter: LogFilter | str) -> None:
+        """Say how much the package logs, for the whole process: the level of logger `rtm_sync`.
+
+        Raises:
+            ValueError: there is no such filter.
+        """
+        logging.getLogger("rtm_sync").setLevel(LogFilter(log_filter).level)
+
+    update_config = set_parameters
+    """The reference's later name for it (1.4.2)."""
+
+    def renew_token(self, token: str, *, timeout: float = CALL_TIMEOUT) -> None:
+        """Replace the token, before or after it has expired (see `TokenPrivilegeWillExpire`).
+
+        Args:
+            token: a fresh one from the app's server.
+            timeout: seconds.
+
+        Raises:
+            RenewTokenError: not logged in, not valid, expired, too often, or timed out.
+        """
+        if not isinstance(token, str) or not token:
+            raise RenewTokenError.named("INVALID_ARGUMENT", "token must be a str, not empty.")
+        problem = _seconds_problem("timeout", timeout)
+        if problem is not None:
+            raise RenewTokenError.named("INVALID_ARGUMENT", problem)
+        self._check_logged_in(RenewTokenError)
+        self._transport.renew_token(token, timeout)
+
     def close(self) -> None:
         """Log out and end every thread of the client. Idempotent; may be called from a handler."""
         if os.getpid() != self._pid:
@@ -266,6 +397,7 @@ class RtmClient(ClientEvents):
             if logged_in:
                 self._log_out()
         finally:
+            self._invitations.close()
             self._transfers.close()
             self._dispatcher.close()
             with self._lock:
@@ -276,6 +408,7 @@ class RtmClient(ClientEvents):
 
     def _log_out(self) -> None:
         self._transfers.interrupt("The client logged out.")
+        self._invitations.abandon()
         if self._state is ConnectionState.CONNECTED:
             try:
                 self._transport.call(Logout(), _LOGOUT_TIMEOUT)
@@ -363,6 +496,223 @@ class RtmClient(ClientEvents):
             newest_first=newest_first,
             timeout=timeout,
         )
+
+    def create_local_invitation(self, callee_id: str) -> LocalInvitation:
+        """An invitation to a user, not sent yet; no network.
+
+        Raises:
+            InvitationApiCallError: the id is not valid.
+        """
+        return self._invitations.local(callee_id)
+
+    # -- presence --
+
+    def query_peers_online_status(
+        self, peer_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
+    ) -> dict[str, bool]:
+        """Who of these users is logged in, in the order given.
+
+        Args:
+            peer_ids: 1 to 256 uids (reference 1.3).
+            timeout: seconds.
+
+        Raises:
+            QueryPeersOnlineStatusError: not logged in, a bad argument, too often, or timed out.
+        """
+        ids = _listed("peer_ids", peer_ids, QueryPeersOnlineStatusError)
+        return self._call(QueryPeersOnlineStatus(ids), timeout).online
+
+    def subscribe_peers_online_status(
+        self, peer_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
+    ) -> None:
+        """Be told of these users by `PeersOnlineStatusChanged`, the first time at once.
+
+        The subscription outlives lost connections and ends with the logout.
+
+        Args:
+            peer_ids: uids; at most 512 in all (reference 1.3). Repeating some is harmless.
+            timeout: seconds.
+
+        Raises:
+            PeerSubscriptionStatusError: not logged in, a bad argument, OVERFLOW, too often, or
+                timed out.
+        """
+        ids = _listed("peer_ids", peer_ids, PeerSubscriptionStatusError)
+        self._call(SubscribePeersOnlineStatus(ids), timeout)
+
+    def unsubscribe_peers_online_status(
+        self, peer_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
+    ) -> None:
+        """Not be told of these users any more.
+
+        Raises:
+            PeerSubscriptionStatusError: not logged in, a bad argument, too often, or timed out.
+        """
+        ids = _listed("peer_ids", peer_ids, PeerSubscriptionStatusError)
+        self._call(UnsubscribePeersOnlineStatus(ids), timeout)
+
+    def query_peers_by_subscription_option(
+        self,
+        option: PeerSubscriptionOption | str = PeerSubscriptionOption.ONLINE_STATUS,
+        *,
+        timeout: float = CALL_TIMEOUT,
+    ) -> list[str]:
+        """The users this client is subscribed to.
+
+        Raises:
+            ValueError: there is no such option.
+            QueryPeersBySubscriptionOptionError: not logged in, too often, or timed out.
+        """
+        request = QueryPeersBySubscriptionOption(PeerSubscriptionOption(option))
+        return list(self._call(request, timeout).user_ids)
+
+    # -- attributes --
+
+    def set_local_user_attributes(
+        self, attributes: Mapping[str, str], *, timeout: float = CALL_TIMEOUT
+    ) -> None:
+        """Replace this user's attributes; they live while the user is logged in.
+
+        Args:
+            attributes: at most 32; keys of 1 to 32 bytes, values of 1 byte to 8 KB, 16 KB in all
+                (reference 1.3).
+            timeout: seconds.
+
+        Raises:
+            AttributeOperationError: not logged in, a bad argument, too large, too often, timed out.
+        """
+        self._change_user(AttributeChange.SET, timeout, attributes=attributes)
+
+    def add_or_update_local_user_attributes(
+        self, attributes: Mapping[str, str], *, timeout: float = CALL_TIMEOUT
+    ) -> None:
+        """Add or replace some of this user's attributes. As `set_local_user_attributes`."""
+        self._change_user(AttributeChange.UPDATE, timeout, attributes=attributes)
+
+    def delete_local_user_attributes_by_keys(
+        self, keys: Sequence[str], *, timeout: float = CALL_TIMEOUT
+    ) -> None:
+        """Remove some of this user's attributes; unknown keys are ignored."""
+        self._change_user(AttributeChange.DELETE, timeout, keys=keys)
+
+    def clear_local_user_attributes(self, *, timeout: float = CALL_TIMEOUT) -> None:
+        """Remove all of this user's attributes."""
+        self._change_user(AttributeChange.CLEAR, timeout)
+
+    def get_user_attributes(self, user_id: str, *, timeout: float = CALL_TIMEOUT) -> dict[str, str]:
+        """All attributes of a user who is logged in.
+
+        Raises:
+            AttributeOperationError: not logged in, USER_NOT_FOUND, too often, or timed out.
+        """
+        _checked_id("user_id", user_id)
+        return self._call(GetUserAttributes(user_id), timeout).attributes
+
+    def get_user_attributes_by_keys(
+        self, user_id: str, keys: Sequence[str], *, timeout: float = CALL_TIMEOUT
+    ) -> dict[str, str]:
+        """Those of a user's attributes that have these keys. As `get_user_attributes`."""
+        _checked_id("user_id", user_id)
+        return self._call(GetUserAttributes(user_id, _checked_keys(keys)), timeout).attributes
+
+    def set_channel_attributes(
+        self,
+        channel_id: str,
+        attributes: Mapping[str, str],
+        *,
+        enable_notification_to_channel_members: bool = False,
+        timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        """Replace a channel's attributes; one need not have joined it.
+
+        They are forgotten a couple of minutes after the last member left.
+
+        Args:
+            channel_id: the channel.
+            attributes: at most 32; keys of 1 to 32 bytes, values of 1 byte to 8 KB, 32 KB in all
+                (reference 1.3).
+            enable_notification_to_channel_members: tell the members by `AttributesUpdated`.
+            timeout: seconds.
+
+        Raises:
+            AttributeOperationError: not logged in, a bad argument, too large, too often, timed out.
+        """
+        notify = enable_notification_to_channel_members
+        change = AttributeChange.SET
+        self._change_channel(channel_id, change, notify, timeout, attributes=attributes)
+
+    def add_or_update_channel_attributes(
+        self,
+        channel_id: str,
+        attributes: Mapping[str, str],
+        *,
+        enable_notification_to_channel_members: bool = False,
+        timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        """Add or replace some of a channel's attributes. As `set_channel_attributes`."""
+        notify = enable_notification_to_channel_members
+        change = AttributeChange.UPDATE
+        self._change_channel(channel_id, change, notify, timeout, attributes=attributes)
+
+    def delete_channel_attributes_by_keys(
+        self,
+        channel_id: str,
+        keys: Sequence[str],
+        *,
+        enable_notification_to_channel_members: bool = False,
+        timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        """Remove some of a channel's attributes; unknown keys are ignored."""
+        notify = enable_notification_to_channel_members
+        self._change_channel(channel_id, AttributeChange.DELETE, notify, timeout, keys=keys)
+
+    def clear_channel_attributes(
+        self,
+        channel_id: str,
+        *,
+        enable_notification_to_channel_members: bool = False,
+        timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        """Remove all of a channel's attributes."""
+        notify = enable_notification_to_channel_members
+        self._change_channel(channel_id, AttributeChange.CLEAR, notify, timeout)
+
+    def get_channel_attributes(
+        self, channel_id: str, *, timeout: float = CALL_TIMEOUT
+    ) -> dict[str, ChannelAttribute]:
+        """All attributes of a channel; one need not have joined it.
+
+        Raises:
+            AttributeOperationError: not logged in, a bad argument, too often, or timed out.
+        """
+        _checked_id("channel_id", channel_id)
+        return self._call(GetChannelAttributes(channel_id), timeout).attributes
+
+    def get_channel_attributes_by_keys(
+        self, channel_id: str, keys: Sequence[str], *, timeout: float = CALL_TIMEOUT
+    ) -> dict[str, ChannelAttribute]:
+        """Those of a channel's attributes that have these keys. As `get_channel_attributes`."""
+        _checked_id("channel_id", channel_id)
+        request = GetChannelAttributes(channel_id, _checked_keys(keys))
+        return self._call(request, timeout).attributes
+
+    # -- channels --
+
+    def get_channel_member_count(
+        self, channel_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
+    ) -> dict[str, int]:
+        """How many members each of these channels has; one that nobody joined has none.
+
+        Args:
+            channel_ids: 1 to 32 ids (reference 1.3).
+            timeout: seconds.
+
+        Raises:
+            GetChannelMemberCountError: not logged in, a bad argument, EXCEED_LIMIT, too often, or
+                timed out.
+        """
+        ids = _listed("channel_ids", channel_ids, GetChannelMemberCountError)
+        return self._call(GetChannelMemberCount(ids), timeout).counts
 
     def create_channel(self, channel_id: str) -> RtmChannel:
         """The channel object of that id (always the same one); no network, allowed before login.
@@ -610,6 +960,34 @@ class RtmClient(ClientEvents):
 
     # -- inside --
 
+    def _change_user(
+        self,
+        change: AttributeChange,
+        timeout: float,
+        *,
+        attributes: Mapping[str, str] | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> None:
+        given = None if attributes is None else _checked_attributes(attributes)
+        named = None if keys is None else _checked_keys(keys)
+        self._call(ChangeUserAttributes(change, given, named), timeout)
+
+    def _change_channel(
+        self,
+        channel_id: str,
+        change: AttributeChange,
+        notify: bool,
+        timeout: float,
+        *,
+        attributes: Mapping[str, str] | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> None:
+        _checked_id("channel_id", channel_id)
+        given = None if attributes is None else _checked_attributes(attributes)
+        named = None if keys is None else _checked_keys(keys)
+        request = ChangeChannelAttributes(channel_id, change, given, named, notify)
+        self._call(request, timeout)
+
     def _call(self, request: Request[R], timeout: float) -> R:
         self._check_logged_in(request.ERROR)
         problem = _seconds_problem("timeout", timeout)
@@ -630,26 +1008,36 @@ class RtmClient(ClientEvents):
                 "make a new one in each process.",
             )
 
-    def _dispatch(self, event: Event | MessageFromPeer) -> None:
+    def _dispatch(self, event: Event | PeerCall) -> None:
         if isinstance(event, MessageFromPeer):
             arguments = (event.message, event.peer_id, event.message_props)
             self.emit("MessageFromPeer", *arguments, on_error=self._handler_failed)
-        elif isinstance(event, (ChannelMessage, MemberJoined, MemberLeft)):
+        elif isinstance(event, PeersOnlineStatusChanged):
+            states = event.states
+            self.emit("PeersOnlineStatusChanged", states, on_error=self._handler_failed)
+        elif isinstance(event, (TokenPrivilegeWillExpire, TokenExpired)):
+            self.emit(type(event).__name__, on_error=self._handler_failed)
+        elif isinstance(event, _CHANNEL_EVENTS):
             with self._lock:
                 channel = self._channels.get(event.channel_id)
             if channel is not None:
                 self._dispatch_to(channel, event)
         self._transport.event_handled()
 
-    def _dispatch_to(
-        self, channel: RtmChannel, event: ChannelMessage | MemberJoined | MemberLeft
-    ) -> None:
-        failed = self._handler_failed
+    def _dispatch_to(self, channel: RtmChannel, event: _ChannelEvent) -> None:
+        arguments: tuple[object, ...]
         if isinstance(event, ChannelMessage):
             arguments = (event.message, event.member_id, event.message_props)
-            channel.emit("ChannelMessage", *arguments, on_error=failed)
+        elif isinstance(event, AttributesUpdated):
+            arguments = (event.attributes,)
+        elif isinstance(event, MemberCountUpdated):
+            arguments = (event.member_count,)
         else:
-            channel.emit(type(event).__name__, event.member_id, on_error=failed)
+            arguments = (event.member_id,)
+        channel.emit(type(event).__name__, *arguments, on_error=self._handler_failed)
+
+    def _invited(self, invitation: RemoteInvitation) -> None:
+        self.emit("RemoteInvitationReceived", invitation, on_error=self._handler_failed)
 
     def _handler_failed(self, error: BaseException) -> None:
         logger.error("a handler raised", exc_info=error)
@@ -661,8 +1049,10 @@ class RtmClient(ClientEvents):
 
     # -- Listener: called by the transport --
 
-    def on_event(self, event: Event | MessageFromPeer) -> bool:
+    def on_event(self, event: Event | PeerCall) -> bool:
         """Take an event from the transport (not for applications)."""
+        if isinstance(event, InvitationFromPeer):
+            return self._invitations.take(event)
         return self._dispatcher.submit(lambda: self._dispatch(event))
 
     def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
@@ -681,6 +1071,7 @@ class RtmClient(ClientEvents):
         self._state = state
         if state is ConnectionState.ABORTED:
             self._transfers.interrupt(f"The session was ended: {reason.name}.")
+            self._invitations.abandon()
         self._dispatcher.submit(
             lambda: self.emit(
                 "ConnectionStateChanged", state, reason, on_error=self._handler_failed

@@ -35,7 +35,7 @@ from .thumbnails import (
     choose_generator,
 )
 from .transfers import TransferControl
-from .transports.base import Sink, Transport
+from .transports.base import MediaCarrier, Sink
 
 ThumbnailSource: TypeAlias = "Payload | ThumbnailCallable"
 """Thumbnail bytes (bytes, `Path`, binary file, `Blob`), a callable, or a `str`: "auto" or the name
@@ -130,7 +130,7 @@ class UploadWork:
             else:
                 self._use_bytes(thumbnail)
 
-    def run(self, transport: Transport, control: TransferControl) -> RtmFileMessage:
+    def run(self, carrier: MediaCarrier, control: TransferControl) -> RtmFileMessage:
         """Make the thumbnail, upload, make the message."""
         picture = self._generate(control)
         control.check()
@@ -138,7 +138,7 @@ class UploadWork:
         blob = self._blob
         if blob.name != self._name:
             blob = Blob(blob.open, blob.size, self._name, blob.content_type)
-        info = self._upload(transport, blob, control)
+        info = self._upload(carrier, blob, control)
         control.complete(info.size)
         named = (info.media_id, self._name, self._description, info.size)
         if self._type is MessageType.FILE:
@@ -153,10 +153,10 @@ class UploadWork:
             picture.height,
         )
 
-    def _upload(self, transport: Transport, blob: Blob, control: TransferControl) -> MediaInfo:
+    def _upload(self, carrier: MediaCarrier, blob: Blob, control: TransferControl) -> MediaInfo:
         journal = self._journal
         if journal is None:
-            return transport.upload(blob, control)
+            return carrier.upload(blob, control)
         try:
             journal.write(blob.size)
         except OSError as error:
@@ -164,7 +164,7 @@ class UploadWork:
                 "FAILURE", f"The journal cannot be written: {error}", error
             ) from error
         try:
-            info = transport.upload(blob, control, journal.key)
+            info = carrier.upload(blob, control, journal.key)
         except BaseException:
             if control.given_up:
                 journal.forget()
@@ -264,21 +264,21 @@ class DownloadWork:
                 f"to must be a path, a folder or a binary file, not {type(to).__name__}.",
             )
 
-    def run(self, transport: Transport, control: TransferControl) -> Blob | Path | IO[bytes]:
+    def run(self, carrier: MediaCarrier, control: TransferControl) -> Blob | Path | IO[bytes]:
         """Download; the result is what `download_media` promises for the destination."""
         if self._file is not None:
-            self._fetch(transport, control, cast(BinaryIO, self._file))
+            self._fetch(carrier, control, cast(BinaryIO, self._file))
             return self._file
         if self._path is None:
             memory = io.BytesIO()
-            info = self._fetch(transport, control, memory)
+            info = self._fetch(carrier, control, memory)
             return Blob.from_bytes(
                 memory.getvalue(), name=info.file_name, content_type=info.content_type
             )
         folder = self._path if self._into_folder else self._path.parent
         try:
             with Part(folder, self._media_id) as part:
-                info = transport.download(self._media_id, part, control)
+                info = carrier.download(self._media_id, part, control)
                 control.complete(info.size)
                 if self._into_folder:
                     return part.publish(_taken_name(folder, info.file_name))
@@ -288,8 +288,8 @@ class DownloadWork:
                 "FAILURE", f"{self._path} cannot be written: {error}", error
             ) from error
 
-    def _fetch(self, transport: Transport, control: TransferControl, file: BinaryIO) -> MediaInfo:
-        info = transport.download(self._media_id, Sink(file), control)
+    def _fetch(self, carrier: MediaCarrier, control: TransferControl, file: BinaryIO) -> MediaInfo:
+        info = carrier.download(self._media_id, Sink(file), control)
         control.complete(info.size)
         return info
 

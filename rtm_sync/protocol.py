@@ -22,15 +22,24 @@ from enum import Enum, IntEnum
 from functools import cache
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
+from .attributes import AttributeChange
 from .errors import (
     ERROR_FAMILIES,
+    AttributeOperationError,
     ChannelMessageError,
+    GetChannelMemberCountError,
+    GetMembersError,
     HistoryError,
+    InvitationApiCallError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
     LogoutError,
     PeerMessageError,
+    PeerSubscriptionStatusError,
+    QueryPeersBySubscriptionOptionError,
+    QueryPeersOnlineStatusError,
+    RenewTokenError,
     RtmError,
 )
 from .messages import RtmFileMessage, RtmImageMessage, RtmMessage, RtmRawMessage, RtmTextMessage
@@ -118,6 +127,58 @@ class ConnectionChangeReason(IntEnum):
     TOKEN_EXPIRED = 9
 
 
+class PeerOnlineState(str, Enum):
+    """Whether a user is there (reference 1.3)."""
+
+    ONLINE = "ONLINE"
+    UNREACHABLE = "UNREACHABLE"
+    OFFLINE = "OFFLINE"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class PeerSubscriptionOption(str, Enum):
+    """What of a user can be subscribed to (reference 1.3)."""
+
+    ONLINE_STATUS = "ONLINE_STATUS"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class InvitationStep(str, Enum):
+    """What one end of an invitation tells the other."""
+
+    INVITE = "INVITE"
+    CANCEL = "CANCEL"
+    ACCEPT = "ACCEPT"
+    REFUSE = "REFUSE"
+
+
+class InvitationReceipt(str, Enum):
+    """What became of a step on its way."""
+
+    RECEIVED = "RECEIVED"
+    OFFLINE = "OFFLINE"
+    UNCONFIRMED = "UNCONFIRMED"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAttribute:
+    """One attribute of a channel.
+
+    Attributes:
+        value: the text.
+        last_update_user_id: who wrote it last.
+        last_update_ts: when, milliseconds since the epoch.
+    """
+
+    value: str
+    last_update_user_id: str
+    last_update_ts: int
+
+
 @dataclass(frozen=True, slots=True)
 class ReceivedMessageProperties:
     """What the hub knows of a received message.
@@ -198,6 +259,55 @@ class HistoryPage:
 
     messages: tuple[HistoricalMessage, ...]
     after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineStatuses:
+    """Who of those asked for is logged in, in the order asked."""
+
+    online: dict[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStates:
+    """The state of each user asked for."""
+
+    states: dict[str, PeerOnlineState]
+
+
+@dataclass(frozen=True, slots=True)
+class UserIds:
+    """Some users."""
+
+    user_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberCounts:
+    """How many members each channel has; one nobody joined has none."""
+
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class UserAttributes:
+    """Attributes of a user."""
+
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAttributes:
+    """Attributes of a channel."""
+
+    attributes: dict[str, ChannelAttribute]
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationSent:
+    """The hub's answer to an invitation's step."""
+
+    receipt: InvitationReceipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +479,157 @@ class GetHistory(Request[HistoryPage]):
 
 
 @dataclass(frozen=True, slots=True)
+class RenewToken(Request[Done]):
+    """Replaces the session's token."""
+
+    METHOD = "renew_token"
+    RESULT = Done
+    ERROR = RenewTokenError
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPeersOnlineStatus(Request[OnlineStatuses]):
+    METHOD = "query_peers_online_status"
+    RESULT = OnlineStatuses
+    ERROR = QueryPeersOnlineStatusError
+
+    peer_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribePeersOnlineStatus(Request[PeerStates]):
+    """From now on `peers_online_status_changed` tells of these users."""
+
+    METHOD = "subscribe_peers_online_status"
+    RESULT = PeerStates
+    ERROR = PeerSubscriptionStatusError
+
+    peer_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnsubscribePeersOnlineStatus(Request[Done]):
+    METHOD = "unsubscribe_peers_online_status"
+    RESULT = Done
+    ERROR = PeerSubscriptionStatusError
+
+    peer_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPeersBySubscriptionOption(Request[UserIds]):
+    METHOD = "query_peers_by_subscription_option"
+    RESULT = UserIds
+    ERROR = QueryPeersBySubscriptionOptionError
+
+    option: PeerSubscriptionOption
+
+
+@dataclass(frozen=True, slots=True)
+class GetMembers(Request[UserIds]):
+    """Lists a joined channel's members; of more than 512 a random 512."""
+
+    METHOD = "get_members"
+    RESULT = UserIds
+    ERROR = GetMembersError
+
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GetChannelMemberCount(Request[MemberCounts]):
+    METHOD = "get_channel_member_count"
+    RESULT = MemberCounts
+    ERROR = GetChannelMemberCountError
+
+    channel_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeUserAttributes(Request[Done]):
+    """Writes one's own attributes: `attributes` with SET and UPDATE, `keys` with DELETE."""
+
+    METHOD = "change_user_attributes"
+    RESULT = Done
+    ERROR = AttributeOperationError
+
+    change: AttributeChange
+    attributes: dict[str, str] | None = None
+    keys: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetUserAttributes(Request[UserAttributes]):
+    """Reads all attributes of a user who is logged in, or those of some keys."""
+
+    METHOD = "get_user_attributes"
+    RESULT = UserAttributes
+    ERROR = AttributeOperationError
+
+    user_id: str
+    keys: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeChannelAttributes(Request[Done]):
+    """Writes a channel's attributes: `attributes` with SET and UPDATE, `keys` with DELETE."""
+
+    METHOD = "change_channel_attributes"
+    RESULT = Done
+    ERROR = AttributeOperationError
+
+    channel_id: str
+    change: AttributeChange
+    attributes: dict[str, str] | None = None
+    keys: tuple[str, ...] | None = None
+    enable_notification_to_channel_members: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GetChannelAttributes(Request[ChannelAttributes]):
+    """Reads all attributes of a channel, or those of some keys."""
+
+    METHOD = "get_channel_attributes"
+    RESULT = ChannelAttributes
+    ERROR = AttributeOperationError
+
+    channel_id: str
+    keys: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendInvitation(Request[InvitationSent]):
+    """Brings a step of an invitation to the other end; the ends keep the state."""
+
+    METHOD = "send_invitation"
+    RESULT = InvitationSent
+    ERROR = InvitationApiCallError
+
+    peer_id: str
+    invitation_id: str
+    step: InvitationStep
+    content: str = ""
+    channel_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationFromPeer(Request[Done]):
+    """The hub calls this on the other end; an error says that the step was not taken."""
+
+    METHOD = "invitation_from_peer"
+    RESULT = Done
+    ERROR = InvitationApiCallError
+
+    peer_id: str
+    invitation_id: str
+    step: InvitationStep
+    content: str
+    channel_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class MessageFromPeer(Request[Done]):
     """The hub calls this on the receiving client; the client's answer is the delivery receipt."""
 
@@ -411,6 +672,45 @@ class MemberLeft(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MemberCountUpdated(Event):
+    METHOD = "member_count_updated"
+
+    channel_id: str
+    member_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesUpdated(Event):
+    """All attributes of a channel, after a change that asked for this."""
+
+    METHOD = "attributes_updated"
+
+    channel_id: str
+    attributes: dict[str, ChannelAttribute]
+
+
+@dataclass(frozen=True, slots=True)
+class PeersOnlineStatusChanged(Event):
+    METHOD = "peers_online_status_changed"
+
+    states: dict[str, PeerOnlineState]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrivilegeWillExpire(Event):
+    """The session's token ends in 30 seconds; renew it."""
+
+    METHOD = "token_privilege_will_expire"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExpired(Event):
+    """The session's token has ended."""
+
+    METHOD = "token_expired"
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEnded(Event):
     """The hub ended the session; the client must not resume it or log in by itself."""
 
@@ -437,6 +737,9 @@ class Acknowledge(Event):
     received: int
 
 
+PeerCall: TypeAlias = MessageFromPeer | InvitationFromPeer
+"""What a hub calls on a client; the answer is the receipt."""
+
 REQUESTS: dict[str, type[Request[Any]]] = {
     request.METHOD: request
     for request in (
@@ -447,12 +750,37 @@ REQUESTS: dict[str, type[Request[Any]]] = {
         JoinChannel,
         LeaveChannel,
         GetHistory,
+        RenewToken,
+        QueryPeersOnlineStatus,
+        SubscribePeersOnlineStatus,
+        UnsubscribePeersOnlineStatus,
+        QueryPeersBySubscriptionOption,
+        GetMembers,
+        GetChannelMemberCount,
+        ChangeUserAttributes,
+        GetUserAttributes,
+        ChangeChannelAttributes,
+        GetChannelAttributes,
+        SendInvitation,
+        InvitationFromPeer,
         MessageFromPeer,
     )
 }
 EVENTS: dict[str, type[Event]] = {
     event.METHOD: event
-    for event in (ChannelMessage, MemberJoined, MemberLeft, SessionEnded, CancelUpload, Acknowledge)
+    for event in (
+        ChannelMessage,
+        MemberJoined,
+        MemberLeft,
+        MemberCountUpdated,
+        AttributesUpdated,
+        PeersOnlineStatusChanged,
+        TokenPrivilegeWillExpire,
+        TokenExpired,
+        SessionEnded,
+        CancelUpload,
+        Acknowledge,
+    )
 }
 
 # ---- Frames --------------------------------------------------------------------------------------
@@ -694,10 +1022,15 @@ def _encoder(kind: Any) -> _Encode:
     return _generic_encoder(typing.get_origin(kind), typing.get_args(kind))
 
 
+def _without_none(arguments: tuple[Any, ...]) -> Any:
+    """The `X` of `X | None`, which may be a union itself."""
+    return typing.Union[tuple(item for item in arguments if item is not type(None))]  # noqa: UP007
+
+
 def _generic_encoder(origin: Any, arguments: tuple[Any, ...]) -> _Encode:
     """For `X | None`, `tuple[X, ...]` and `dict[str, X]`; anything else is written as it is."""
     if origin in (types.UnionType, typing.Union):
-        inner = _encoder(next(item for item in arguments if item is not type(None)))
+        inner = _encoder(_without_none(arguments))
         return inner if inner is _same else lambda v: None if v is None else inner(v)
     if origin is tuple:
         inner = _encoder(arguments[0])
@@ -750,7 +1083,7 @@ def _decoder(kind: Any) -> _Decode:
 
 def _generic_decoder(kind: Any, origin: Any, arguments: tuple[Any, ...]) -> _Decode:
     if origin in (types.UnionType, typing.Union):
-        inner = _decoder(next(item for item in arguments if item is not type(None)))
+        inner = _decoder(_without_none(arguments))
         return lambda value: None if value is None else inner(value)
     if origin is tuple:
         return _array_decoder(_decoder(arguments[0]))

@@ -98,11 +98,14 @@ class Slow:
     def __init__(self): self.event = threading.Event()
 client = RtmClient("app", url=sys.argv[1])
 client.login("alice")
+ready = threading.Event()
 def never(blob, room):
+    ready.wait(30)
     print("waiting", flush=True)
     threading.Event().wait(30)
 upload = client.create_media_message_by_uploading(b"x", thumbnail=never)
 try:
+    ready.set()
     upload.result()
 except KeyboardInterrupt:
     upload.cancel()

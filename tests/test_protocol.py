@@ -139,6 +139,25 @@ LEGAL: dict[str, dict[str, Any]] = {
     "join_channel": {"channel_id": "c"},
     "leave_channel": {"channel_id": "c"},
     "get_history": {},
+    "renew_token": {"token": "t"},
+    "query_peers_online_status": {"peer_ids": ["bob"]},
+    "subscribe_peers_online_status": {"peer_ids": ["bob"]},
+    "unsubscribe_peers_online_status": {"peer_ids": ["bob"]},
+    "query_peers_by_subscription_option": {"option": "ONLINE_STATUS"},
+    "get_members": {"channel_id": "c"},
+    "get_channel_member_count": {"channel_ids": ["c"]},
+    "change_user_attributes": {"change": "CLEAR"},
+    "get_user_attributes": {"user_id": "bob"},
+    "change_channel_attributes": {"channel_id": "c", "change": "CLEAR"},
+    "get_channel_attributes": {"channel_id": "c"},
+    "send_invitation": {"peer_id": "bob", "invitation_id": "i", "step": "INVITE"},
+    "invitation_from_peer": {
+        "peer_id": "bob",
+        "invitation_id": "i",
+        "step": "ACCEPT",
+        "content": "",
+        "channel_id": "",
+    },
     "message_from_peer": {
         "message": FILE_MESSAGE,
         "peer_id": "alice",
@@ -154,6 +173,14 @@ LEGAL: dict[str, dict[str, Any]] = {
     },
     "member_joined": {"channel_id": "c", "member_id": "alice"},
     "member_left": {"channel_id": "c", "member_id": "alice"},
+    "member_count_updated": {"channel_id": "c", "member_count": 3},
+    "attributes_updated": {
+        "channel_id": "c",
+        "attributes": {"k": {"value": "v", "last_update_user_id": "a", "last_update_ts": 1}},
+    },
+    "peers_online_status_changed": {"states": {"bob": "ONLINE"}},
+    "token_privilege_will_expire": {},
+    "token_expired": {},
     "session_ended": {"reason": 8},
     "cancel_upload": {"key": "k"},
     "acknowledge": {"received": 3},
@@ -396,7 +423,9 @@ class HostileFrameTest(unittest.TestCase):
     def test_each_field_of_a_wrong_type_is_named(self) -> None:
         for method, params in LEGAL.items():
             for name in params:
-                for wrong in (None, True, 1.5, [], ["x"], {}, {"type": ["TEXT"]}):
+                for wrong in (None, True, 1.5, [], ["x"], [1], {}, {"type": ["TEXT"]}):
+                    if type(wrong) is type(params[name]) and wrong in ([], ["x"], {}):
+                        continue  # as good as the legal one
                     with self.subTest(method, name=name, wrong=wrong):
                         text = frame_of(method, {**params, name: wrong})
                         error = self.assert_refused(text, RpcCode.INVALID_PARAMS)

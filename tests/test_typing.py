@@ -9,7 +9,8 @@ import sys
 import unittest
 from pathlib import Path
 
-from rtm_sync import RtmChannel, RtmClient
+from rtm_sync import LocalInvitation, RemoteInvitation, RtmChannel, RtmClient
+from rtm_sync.events import EventEmitter
 from tests.support import RtmTestCase
 
 REPOSITORY = Path(__file__).parents[1]
@@ -23,6 +24,8 @@ from rtm_sync import *
 from rtm_sync.events import EventEmitter
 client = RtmClient("app")
 channel = client.create_channel("room")
+call = client.create_local_invitation("bob")
+invitation: RemoteInvitation
 """
 
 RIGHT = (
@@ -49,11 +52,17 @@ channel.on("ChannelMessage", lambda message, member_id, props: print(message.des
 channel.on("member_joined", lambda member_id: print(member_id.upper()))
 left(member_id="the decorated function keeps its signature")
 
-message, peer_id, props = client.wait_for("MessageFromPeer", 1, lambda m, p, q: p == "bob")
-print(message.message_type, peer_id.upper(), props.is_offline_message)
-(member,) = channel.wait_for("MemberJoined")
-print(member.upper())
-EventEmitter.on(client, str(peer_id), print)
+@client.on("RemoteInvitationReceived")
+def invited(invitation: RemoteInvitation) -> None:
+    invitation.on("RemoteInvitationCanceled", lambda content: print(content.upper()))
+
+client.on("TokenExpired", lambda: client.renew_token("fresh"))
+client.on("PeersOnlineStatusChanged", lambda states: print(sorted(states)))
+channel.on("MemberCountUpdated", lambda count: print(count + 1))
+channel.on("AttributesUpdated", lambda attributes: print(attributes["topic"].value))
+call.once("LocalInvitationAccepted", lambda response: print(response.upper()))
+call.on("LocalInvitationFailure", lambda reason: print(reason.name))
+EventEmitter.on(client, str(channel), print)
 
 image = client.create_media_message_by_uploading("cat.jpg", message_type="IMAGE")
 print(image.result().thumbnail_width)
@@ -80,7 +89,6 @@ WRONG = {
     'client.on("MessageFromPeer", lambda message: None)': "No overload variant",
     'client.on("MessageFromPeer", lambda m, p, q: p.nope)': "No overload variant",
     'client.on("Reconnected")(len)': "type variable",
-    'client.wait_for("Reconnected")[0].nope': '"bool" has no attribute "nope"',
     'client.once("ConnectionStateChanged", lambda s, r: s.nope)': "No overload variant",
     'client.download_media("id").result().nope': '"Blob" has no attribute "nope"',
     'client.download_media("id", to="copy").result().nope': '"Path" has no attribute "nope"',
@@ -88,9 +96,17 @@ WRONG = {
 }
 
 
-def no_arguments(receiver: str, events: frozenset[str]) -> list[str]:
-    """Code that is wrong for every event: each hands over something."""
-    return [f'{receiver}.on("{event}", lambda: None)' for event in sorted(events)]
+RECEIVERS: dict[str, type[EventEmitter]] = {
+    "client": RtmClient,
+    "channel": RtmChannel,
+    "call": LocalInvitation,
+    "invitation": RemoteInvitation,
+}
+FOUR_ARGUMENTS = [  # no event has so many
+    f'{name}.on("{event}", lambda a, b, c, d: None)'
+    for name, kind in RECEIVERS.items()
+    for event in sorted(kind.EVENTS)
+]
 
 
 @unittest.skipUnless(importlib.util.find_spec("mypy"), "mypy is not installed")
@@ -113,8 +129,7 @@ class TypingTest(RtmTestCase):
         return [[line for line in said if path.name in line] for path in paths]
 
     def test_right_code_passes_and_every_mistake_is_an_error_on_its_line(self) -> None:
-        wrong = [*WRONG, *no_arguments("client", RtmClient.EVENTS)]
-        wrong += no_arguments("channel", RtmChannel.EVENTS)
+        wrong = [*WRONG, *FOUR_ARGUMENTS]
         right, mistakes = self.checked(RIGHT, PREAMBLE + "\n".join(wrong))
         self.assertEqual(right, [])
         first = PREAMBLE.count("\n") + 1
@@ -124,9 +139,13 @@ class TypingTest(RtmTestCase):
                 self.assertIn(WRONG.get(code, "No overload variant"), errors)
 
     def test_every_event_has_overloads_of_its_own(self) -> None:
-        known = RtmClient.EVENTS | RtmChannel.EVENTS
+        known = frozenset().union(*(kind.EVENTS for kind in RECEIVERS.values()))
         text = (REPOSITORY / "rtm_sync" / "handlers.py").read_text()
-        named = {name for line in re.findall(r"Literal\[(.+)\]", text) for name in line.split('"')}
+        named = {
+            name
+            for line in re.findall(r"Literal\[(.+?)\]", text, re.DOTALL)
+            for name in line.split('"')
+        }
         for event in known:
             snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", event).lower()
             with self.subTest(event):

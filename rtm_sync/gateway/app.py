@@ -8,7 +8,8 @@ import fcntl
 import logging
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -20,7 +21,10 @@ from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
 from ..plugins import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
+from .loiterers import Loiterers
 from .media import Media
+from .origins import Origins
+from .rest import EventLog, Rest
 from .signalling import Signalling
 
 SIGNALLING_PATH = "/v1/signalling"
@@ -28,11 +32,23 @@ MEDIA_PATH = "/v1/media"
 _CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
+HubFactory = Callable[[GatewayConfig, EventLog], Hub]
+
 logger = logging.getLogger(__name__)
 
 
-def make_hub(config: GatewayConfig, plugins: PluginManager = plugin_manager) -> Hub:
+def make_hub(
+    config: GatewayConfig,
+    events: EventLog,
+    plugins: PluginManager = plugin_manager,
+    now: Callable[[], float] = time.time,
+) -> Hub:
     """The hub that a configuration describes.
+
+    Args:
+        events: takes note of what users do.
+        plugins: serve the URLs of engine and media store.
+        now: the wall clock, seconds since the epoch.
 
     Raises:
         PluginError: no plugin serves the engine's or the media store's URL.
@@ -47,6 +63,8 @@ def make_hub(config: GatewayConfig, plugins: PluginManager = plugin_manager) -> 
         plugins.media_store(config.media or f"disk://{data}/media"),
         limits=Limits.web() if config.limits == "web" else Limits(),
         verifiers=verifiers,
+        now=now,
+        observe=events.add,
     )
 
 
@@ -81,11 +99,21 @@ class RunningTransfers:
                 self._idle.set()
 
 
-def make_app(hub: Hub, transfers: RunningTransfers) -> web.Application:
+def make_app(
+    hub: Hub,
+    transfers: RunningTransfers,
+    loiterers: Loiterers,
+    origins: Origins,
+    events: EventLog,
+    customers: Mapping[str, str] | None,
+) -> web.Application:
     """The aiohttp application of a hub, which the caller starts and stops."""
-    app = web.Application(middlewares=[transfers.count])
+    app = web.Application(middlewares=[loiterers.note, origins.check, transfers.count])
+    app.on_response_prepare.append(origins.mark)
+    media = Media(hub, MEDIA_PATH)
     app.router.add_get(SIGNALLING_PATH, Signalling(hub).handle)
-    app.router.add_routes(Media(hub, MEDIA_PATH).routes())
+    app.router.add_routes(media.routes())
+    app.router.add_routes(Rest(hub, media, events, customers).routes())
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -95,22 +123,29 @@ def make_app(hub: Hub, transfers: RunningTransfers) -> web.Application:
 
 
 async def serve(
-    config: GatewayConfig, stop: asyncio.Event, on_ready: Callable[[str], object]
+    config: GatewayConfig,
+    stop: asyncio.Event,
+    on_ready: Callable[[str], object],
+    hub_of: HubFactory = make_hub,
 ) -> None:
     """Serve until `stop` is set, then drain: no new work, running requests get their time.
 
     Args:
         on_ready: called with the gateway's URL (`ws://host:port`) once it accepts connections.
+        hub_of: makes the configuration's hub.
 
     Raises:
         ConfigError: the data folder is another gateway's.
         OSError: the port or the data folder cannot be used.
     """
     with _data_folder(Path(config.data)):
-        hub = make_hub(config)
-        transfers = RunningTransfers()
+        events = EventLog()
+        hub = hub_of(config, events)
+        transfers, loiterers = RunningTransfers(), Loiterers()
+        customers = None if config.is_open else {config.app_id: config.app_secret}
+        origins = Origins(config.origins.split())
         runner = web.AppRunner(
-            make_app(hub, transfers),
+            make_app(hub, transfers, loiterers, origins, events, customers),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_CLOSE_PATIENCE,
@@ -122,8 +157,11 @@ async def serve(
             try:
                 site = web.TCPSite(runner, config.host, config.port, backlog=1024)
                 await site.start()
+                assert runner.server is not None
+                watch = asyncio.ensure_future(loiterers.watch(runner.server))
                 on_ready(_url(config.host, runner))
                 await stop.wait()
+                watch.cancel()
                 await site.stop()
                 hub.disconnect_all()
                 await transfers.finished(config.drain)  # aiohttp's clean-up reads no more bodies
@@ -172,12 +210,17 @@ class BackgroundGateway:
 
     Owns one thread, from `start` to `stop`.
 
+    Args:
+        config: what it serves.
+        hub_of: makes the configuration's hub.
+
     Attributes:
         url: what `RtmClient(url=…)` takes, once started.
     """
 
-    def __init__(self, config: GatewayConfig) -> None:
+    def __init__(self, config: GatewayConfig, hub_of: HubFactory = make_hub) -> None:
         self._config = config
+        self._hub_of = hub_of
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -218,7 +261,7 @@ class BackgroundGateway:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
             self._stop = asyncio.Event()
-            await serve(self._config, self._stop, self._started)
+            await serve(self._config, self._stop, self._started, self._hub_of)
 
         try:
             run_loop(main())

@@ -37,6 +37,8 @@ class GatewayConfig:
         app_id, app_secret: the app it serves, with token checks; both empty means trial: any app
             and uid, loopback only.
         limits: "linux" or "web", the reference's two tiers.
+        origins: web pages that may use it from a browser, besides its own: `https://app.example`,
+            several with spaces between, or `*`.
         drain: seconds that running requests get at SIGTERM.
     """
 
@@ -48,6 +50,7 @@ class GatewayConfig:
     app_id: str = ""
     app_secret: str = field(default="", repr=False)
     limits: str = "linux"
+    origins: str = ""
     drain: float = 8.0
 
     def __post_init__(self) -> None:

@@ -50,6 +50,15 @@ class _WebSocketConnection:
         self._work = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._heard_at = asyncio.get_running_loop().time()
+
+    @property
+    def silence(self) -> float:
+        return asyncio.get_running_loop().time() - self._heard_at
+
+    def heard(self) -> None:
+        """Something has arrived."""
+        self._heard_at = asyncio.get_running_loop().time()
 
     def start(self, session: Session) -> None:
         self._session = session
@@ -193,7 +202,7 @@ class Signalling:
         silence = _Silence(connection)
         try:
             async for message in socket:
-                silence.broken()
+                connection.heard()
                 if message.type is WSMsgType.PING:
                     await socket.pong(message.data)
                 elif message.type is WSMsgType.TEXT:
@@ -219,17 +228,13 @@ class _Silence:
     def __init__(self, connection: _WebSocketConnection) -> None:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
         self._timer = self._loop.call_later(SILENCE_LIMIT, self._look)
-
-    def broken(self) -> None:
-        self._heard_at = self._loop.time()
 
     def end(self) -> None:
         self._timer.cancel()
 
     def _look(self) -> None:
-        left = self._heard_at + SILENCE_LIMIT - self._loop.time()
+        left = SILENCE_LIMIT - self._connection.silence
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:

@@ -6,22 +6,28 @@ One machine: `local.py`. Many machines: a plugin. A hub does not know which it h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, TypeAlias
 
 from ..protocol import (
+    AttributesUpdated,
+    ChannelAttribute,
     ChannelMessage,
     ChannelPosition,
+    ConnectionChangeReason,
     HistoricalMessage,
     MediaInfo,
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerCall,
+    PeerOnlineState,
 )
 from .replay import Missed
 
-ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft
+ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft | AttributesUpdated
 
 
 class Delivery(Enum):
@@ -72,14 +78,23 @@ class Node(Protocol):
     Called on the hub's event loop.
     """
 
-    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
-        """Hand a message to a user connected here and wait, so long as may be, for the receipt."""
+    async def deliver_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
+        """Hand a message, or an invitation's step, to a user connected here.
+
+        Waits, so long as may be, for the receipt.
+        """
 
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         """Hand an event to a channel's members connected here, its originator excepted."""
 
-    def evict(self, app_id: str, uid: str, session_id: str) -> None:
-        """Another session has claimed this user."""
+    def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
+        """Another session has claimed this user (REMOTE_LOGIN), or it was BANNED_BY_SERVER."""
+
+    def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+        """A user came, went, or was or was not heard of for a while."""
+
+    def count_changed(self, app_id: str, channel_id: str, count: int) -> None:
+        """A channel has so many members now. Comes before the event of who joined or left."""
 
 
 class Engine(ABC):
@@ -103,10 +118,66 @@ class Engine(ABC):
 
     @abstractmethod
     async def release(self, app_id: str, uid: str, session_id: str) -> None:
-        """Give a claim up; ignored when the session no longer holds it."""
+        """Give a claim up, and the user's attributes; ignored when the session no longer holds it.
+
+        Whoever claims is ONLINE, whoever releases is OFFLINE.
+        """
 
     @abstractmethod
-    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
+    async def kick(self, app_id: str, uid: str) -> bool:
+        """End the user's session, wherever it is (BANNED_BY_SERVER); False when there is none."""
+
+    @abstractmethod
+    async def ban(self, app_id: str, uid: str, until: float) -> None:
+        """Note durably until when a user may not log in, seconds since the epoch; 0 ends a ban."""
+
+    @abstractmethod
+    async def banned_until(self, app_id: str, uid: str) -> float:
+        """Until when a user may not log in; 0 for who was never banned."""
+
+    @abstractmethod
+    async def set_reachable(
+        self, app_id: str, uid: str, session_id: str, *, reachable: bool
+    ) -> None:
+        """A claimed user is UNREACHABLE, or ONLINE again; ignored as in `release`."""
+
+    @abstractmethod
+    async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        """The state of each of these users, in that order."""
+
+    @abstractmethod
+    async def put_user_attributes(
+        self, app_id: str, uid: str, session_id: str, attributes: dict[str, str]
+    ) -> None:
+        """Replace a claimed user's attributes; ignored as in `release`."""
+
+    @abstractmethod
+    async def user_attributes(self, app_id: str, uid: str) -> dict[str, str] | None:
+        """A user's attributes; None when nobody has claimed the user."""
+
+    @abstractmethod
+    async def change_channel_attributes(
+        self,
+        app_id: str,
+        channel_id: str,
+        change: Callable[[dict[str, ChannelAttribute]], dict[str, ChannelAttribute]],
+    ) -> dict[str, ChannelAttribute]:
+        """Replace a channel's attributes by what `change` makes of them; nothing comes between.
+
+        `change` may be called again when another node was faster; what it raises is passed on. A
+        channel's attributes are forgotten a couple of minutes after its last member left.
+        """
+
+    @abstractmethod
+    async def channel_attributes(self, app_id: str, channel_id: str) -> dict[str, ChannelAttribute]:
+        """A channel's attributes."""
+
+    @abstractmethod
+    async def member_counts(self, app_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
+        """How many members each of these channels has, in that order."""
+
+    @abstractmethod
+    async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         """Deliver to wherever the user is; OFFLINE at once when that is nowhere."""
 
     @abstractmethod

@@ -10,50 +10,80 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import (
     ChannelMessageError,
+    GetChannelMemberCountError,
+    GetMembersError,
     HistoryError,
+    InvitationApiCallError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
     LoginErrorCode,
     PeerMessageError,
+    RenewTokenError,
     RtmError,
 )
 from ..protocol import (
     FRAME_LIMIT,
     PROTOCOL_VERSION,
     Acknowledge,
+    AttributesUpdated,
     Call,
     CancelUpload,
+    ChangeChannelAttributes,
+    ChangeUserAttributes,
     ChannelMessage,
     ConnectionChangeReason,
     Done,
     Failure,
+    GetChannelAttributes,
+    GetChannelMemberCount,
     GetHistory,
+    GetMembers,
+    GetUserAttributes,
     HistoricalMessage,
     HistoryPage,
+    InvitationFromPeer,
+    InvitationReceipt,
+    InvitationSent,
     JoinChannel,
     JoinResult,
     LeaveChannel,
     Login,
     LoginResult,
     Logout,
+    MemberCounts,
+    MemberCountUpdated,
+    MemberJoined,
+    MemberLeft,
     MessageFromPeer,
     Notice,
+    PeerCall,
     PeerMessageSendResult,
+    PeerOnlineState,
     ProtocolError,
+    QueryPeersBySubscriptionOption,
+    QueryPeersOnlineStatus,
     ReceivedMessageProperties,
+    RenewToken,
     Request,
     RpcCode,
     SendChannelMessage,
+    SendInvitation,
     SendMessageToPeer,
     SessionEnded,
+    SubscribePeersOnlineStatus,
+    TokenExpired,
+    TokenPrivilegeWillExpire,
+    UnsubscribePeersOnlineStatus,
+    UserIds,
     app_id_problem,
     decode,
     encode_failure,
@@ -63,20 +93,26 @@ from ..protocol import (
     id_problem,
     message_id_problem,
 )
+from .attributes import AttributeDesk
+from .counts import CountNews
 from .engine import ChannelEvent, Delivery, Engine, HistoryQuery, OfflineMessage
 from .library import MediaLibrary
 from .limits import KeyedWindows, Limits
 from .media import MediaStore
 from .once import OnceOnly
+from .presence import PresenceDesk
+from .senders import Senders
 from .session import Connection, Session
-from .tokens import TokenVerifier
+from .tokens import Grant, TokenVerifier
 
-T = TypeVar("T")
+R = TypeVar("R")
 
 _ACKNOWLEDGE_EVERY = 32
 _SWEEP_INTERVAL = 60.0
 _MEDIA_SWEEP_ROUNDS = 60
 _HISTORY_PAGE = 100
+_LOOK_INTERVAL = 1.0
+_INVITATION_PATIENCE = 2.0  # the caller sends it again after as long
 _STOP_PATIENCE = 5.0
 
 logger = logging.getLogger(__name__)
@@ -92,6 +128,7 @@ class Hub:
         verifiers: app id → who checks its tokens; only these apps exist. None is for trial: every
             app id and uid is welcome, and tokens are not looked at.
         now: the wall clock, seconds since the epoch.
+        observe: told of what users do: the app's id, "user" or "channel", and the event.
     """
 
     def __init__(
@@ -102,26 +139,44 @@ class Hub:
         limits: Limits | None = None,
         verifiers: Mapping[str, TokenVerifier] | None = None,
         now: Callable[[], float] = time.time,
+        observe: Callable[[str, str, dict[str, Any]], object] = lambda *_: None,
     ) -> None:
         self.limits = limits or Limits()
         self.media = MediaLibrary(engine, media_store, self.limits, now)
         self._engine = engine
         self._verifiers = verifiers
         self._now = now
+        self._observe = observe
         self._sessions: dict[str, Session] = {}
         self._users: dict[tuple[str, str], Session] = {}
         self._channels: dict[tuple[str, str], dict[Session, None]] = {}
         self._sends = OnceOnly(self.limits.duplicate_window, self.limits.remembered_sends)
         self._login_rate = KeyedWindows(self.limits.logins)
+        self._senders = Senders(self.limits)
+        self._presence = PresenceDesk(engine, self.limits)
+        self._counts: dict[tuple[str, str], CountNews] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._sweeper: asyncio.Task[None] | None = None
+        self._own_tasks: list[asyncio.Task[None]] = []
         self._handlers: dict[type[Request[Any]], Callable[[Session, Any], Coroutine[Any, Any, Any]]]
+        attributes = AttributeDesk(engine, self._now_ms)
         self._handlers = {
             SendMessageToPeer: self._send_message_to_peer,
             SendChannelMessage: self._send_channel_message,
             JoinChannel: self._join_channel,
             LeaveChannel: self._leave_channel,
             GetHistory: self._get_history,
+            SendInvitation: self._send_invitation,
+            RenewToken: self._renew_token,
+            GetMembers: self._get_members,
+            GetChannelMemberCount: self._get_channel_member_count,
+            QueryPeersOnlineStatus: self._presence.query,
+            SubscribePeersOnlineStatus: self._presence.subscribe,
+            UnsubscribePeersOnlineStatus: self._presence.unsubscribe,
+            QueryPeersBySubscriptionOption: self._presence.subscribed,
+            ChangeUserAttributes: attributes.change_user,
+            GetUserAttributes: attributes.get_user,
+            ChangeChannelAttributes: attributes.change_channel,
+            GetChannelAttributes: attributes.get_channel,
             Logout: self._logout,
         }
 
@@ -131,7 +186,9 @@ class Hub:
         """Start the engine and the sweeping of what has expired."""
         await self._engine.start(self)
         await self.media.start()
-        self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
+        loop = asyncio.get_running_loop()
+        for work in (self._sweep_for_ever(), self._look_after_sessions()):
+            self._own_tasks.append(loop.create_task(work))
 
     def disconnect_all(self) -> None:
         """Close every connection (1001); the sessions, and their transfers, go on for a while."""
@@ -144,12 +201,12 @@ class Hub:
         self.disconnect_all()
         for session in list(self._sessions.values()):
             self._end(session)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for task in self._own_tasks:
+            task.cancel()
         await asyncio.wait([asyncio.ensure_future(self._finish_tasks())], timeout=_STOP_PATIENCE)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._own_tasks, return_exceptions=True)
         await self.media.stop()
         await self._engine.stop()
 
@@ -173,7 +230,7 @@ class Hub:
         Raises:
             LoginError: who may not, and why.
         """
-        self._check_login(login)
+        grant = self._check_login(login)
         session = self._sessions.get(login.session or "")
         if (
             session is not None
@@ -185,7 +242,15 @@ class Hub:
             except ValueError as error:
                 logger.info("%r cannot resume: %s", session, error)
             else:
+                session.take_grant(grant)
                 return session, self._login_result(session, resumed=True)
+        banned = await self._engine.banned_until(login.app_id, login.uid)
+        if banned > self._now():
+            left = banned - self._now()
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_REJECTED,
+                f"{login.uid!r} is banned for another {left:,.0f} seconds.",
+            )
         now = asyncio.get_running_loop().time()
         if not self._login_rate.allow((login.app_id, login.uid), now):
             raise LoginError(
@@ -198,9 +263,11 @@ class Hub:
                 f"The gateway has {len(self._sessions):,} sessions, as many as it may.",
             )
         session = Session(login.app_id, login.uid, self.limits)
+        session.take_grant(grant)
         await self._engine.claim(login.app_id, login.uid, session.id)
         self._sessions[session.id] = session
         self._users[login.app_id, login.uid] = session
+        self._note_user(session, "Login")
         self._spawn(self._release_with_offline(session))
         return session, self._login_result(session, resumed=False)
 
@@ -234,8 +301,67 @@ class Hub:
         self._end(session)
 
     def session(self, session_id: str) -> Session | None:
-        """The session with this secret id, or None."""
-        return self._sessions.get(session_id)
+        """The session, or sender, with this secret id, or None."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            session = self._senders.by_id(session_id, asyncio.get_running_loop().time())
+        return session
+
+    # -- server processes --
+
+    def verify(self, app_id: str, uid: str, token: str | None) -> Grant | None:
+        """Check a token as a login does; None where no tokens are asked for.
+
+        Raises:
+            LoginError: who may not, and why.
+        """
+        return self._check_login(Login(app_id, uid, token=token))
+
+    def sender(self, app_id: str, uid: str) -> Session:
+        """Somebody to `perform` requests as, who need not be logged in. Ends by itself."""
+        return self._senders.of(app_id, uid, asyncio.get_running_loop().time())
+
+    async def perform(self, session: Session, request: Request[R]) -> R:
+        """Do what a request asks, without a connection.
+
+        Raises:
+            RtmError: of the request's family. OSError: the engine or store could not.
+        """
+        result: R = await self._handlers[type(request)](session, request)
+        return result
+
+    async def send_to_channel(self, session: Session, request: SendChannelMessage) -> None:
+        """Send to a channel without being a member (the reference's REST API may).
+
+        Raises:
+            RtmError: ChannelMessageError. OSError: the engine could not.
+        """
+        problem = id_problem("channel_id", request.channel_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        await self._publish(session, request)
+
+    async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        """The state of each of these users."""
+        return await self._engine.presence(app_id, uids)
+
+    async def history(self, app_id: str, query: HistoryQuery) -> list[HistoricalMessage]:
+        """Messages of the history, anybody's."""
+        return [item for _, item in await self._engine.history(app_id, query, self._now())]
+
+    async def history_count(self, app_id: str, query: HistoryQuery) -> int:
+        """How many messages a query matches."""
+        return await self._engine.history_count(app_id, query, self._now())
+
+    async def kick(self, app_id: str, uid: str, ban_seconds: float) -> bool:
+        """End a user's session (BANNED_BY_SERVER) and refuse logins for a while.
+
+        Returns:
+            Whether the user was logged in.
+        """
+        until = self._now() + ban_seconds if ban_seconds > 0 else 0.0
+        await self._engine.ban(app_id, uid, until)
+        return await self._engine.kick(app_id, uid)
 
     def receive(self, session: Session, connection: Connection, text: str | bytes) -> None:
         """Take one frame from the session's client. Never blocks; answers go to the outbox.
@@ -271,7 +397,7 @@ class Hub:
             session.acknowledged = session.received
             connection.send_now(encode_notice(Acknowledge(session.received)))
 
-    def _check_login(self, login: Login) -> None:
+    def _check_login(self, login: Login) -> Grant | None:
         problem = app_id_problem(login.app_id)
         if problem is not None:
             raise LoginError(LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, problem)
@@ -284,7 +410,7 @@ class Hub:
                 f"The client speaks protocol {login.version}, the hub {PROTOCOL_VERSION}; update.",
             )
         if self._verifiers is None:
-            return
+            return None
         verifier = self._verifiers.get(login.app_id)
         if verifier is None:
             raise LoginError(
@@ -295,7 +421,7 @@ class Hub:
                 LoginErrorCode.LOGIN_ERR_INVALID_TOKEN,
                 "This app needs a token; pass token= to login, or a token_provider.",
             )
-        verifier.verify(login.token, login.uid)
+        return verifier.verify(login.token, login.uid)
 
     def _login_result(self, session: Session, *, resumed: bool) -> LoginResult:
         session.acknowledged = session.received
@@ -325,9 +451,12 @@ class Hub:
             connection.close(4001, reason.name)
             self._drop_uploads(session)  # its client ends them; one that was killed may resume
         session.end()
+        self._note_user(session, "Logout")
+        self._presence.forget(session)
         if self._users.get((session.app_id, session.uid)) is session:
             del self._users[session.app_id, session.uid]
         for channel_id in session.channels:
+            self._note_member(session, channel_id, "Leave")
             self._forget_member(session, channel_id)
         self._spawn(self._leave_engine(session))
 
@@ -347,7 +476,7 @@ class Hub:
 
     # -- Node: what the engine calls --
 
-    async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
+    async def deliver_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         session = self._users.get((app_id, uid))
         if session is None or session.overflowed:
             return Delivery.OFFLINE
@@ -357,15 +486,52 @@ class Hub:
         members = self._channels.get((app_id, event.channel_id))
         if not members:
             return
+        key = (app_id, event.channel_id)
+        origin = None if isinstance(event, AttributesUpdated) else event.member_id
+        if isinstance(event, (MemberJoined, MemberLeft)) and self._is_large(key):
+            return
         frame = encode_notice(event)  # once for all
         for session in tuple(members):
-            if session.uid != event.member_id:
+            if session.uid != origin:
                 session.push_to_member(event.channel_id, frame)
 
-    def evict(self, app_id: str, uid: str, session_id: str) -> None:
+    def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
         session = self._sessions.get(session_id)
         if session is not None:
-            self._end(session, ConnectionChangeReason.REMOTE_LOGIN)
+            self._end(session, reason)
+
+    def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+        self._presence.changed(app_id, uid, state)
+
+    def count_changed(self, app_id: str, channel_id: str, count: int) -> None:
+        key = (app_id, channel_id)
+        if key in self._channels:
+            news = self._counts.setdefault(key, CountNews())
+            news.count = count
+            self._tell_count(key, news)
+
+    def _is_large(self, key: tuple[str, str]) -> bool:
+        news = self._counts.get(key)
+        return news is not None and news.count > self.limits.announced_members
+
+    def _tell_count(self, key: tuple[str, str], news: CountNews) -> None:
+        """Tell a channel's members how many they are, now or when it may be told."""
+        if self._counts.get(key) is not news:
+            return  # nobody here is a member any more
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        wait = news.wait(now)
+        if wait == 0.0:
+            news.told(now)
+            frame = encode_notice(MemberCountUpdated(key[1], news.count))
+            for session in tuple(self._channels.get(key, ())):
+                session.push_to_member(key[1], frame)
+        elif wait is not None and news.timer is None:
+            news.timer = loop.call_later(wait, self._count_is_due, key, news)
+
+    def _count_is_due(self, key: tuple[str, str], news: CountNews) -> None:
+        news.timer = None
+        self._tell_count(key, news)
 
     # -- requests --
 
@@ -404,7 +570,7 @@ class Hub:
         problem = message_id_problem(request.message_id)
         if problem is not None:
             raise PeerMessageError.named("INVALID_MESSAGE", problem)
-        self._spend_send(session, PeerMessageError)
+        session.spend("sends", PeerMessageError)
         return await self._sends.do(
             (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
             lambda: self._deliver_to_peer(session, request),
@@ -445,14 +611,17 @@ class Hub:
         return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
 
     async def _send_channel_message(self, session: Session, request: SendChannelMessage) -> Done:
-        problem = message_id_problem(request.message_id)
-        if problem is not None:
-            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
         if request.channel_id not in session.channels:
             raise ChannelMessageError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before sending to it."
             )
-        self._spend_send(session, ChannelMessageError)
+        return await self._publish(session, request)
+
+    async def _publish(self, session: Session, request: SendChannelMessage) -> Done:
+        problem = message_id_problem(request.message_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        session.spend("sends", ChannelMessageError)
         return await self._sends.do(
             (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
             lambda: self._deliver_to_channel(session, request),
@@ -490,10 +659,7 @@ class Hub:
                 "JOIN_SAME_CHANNEL_TOO_OFTEN",
                 f"{channel_id!r} is joined more than {self.limits.same_channel_joins}.",
             )
-        if not session.joins.allow(now):
-            raise JoinChannelError.named(
-                "TOO_OFTEN", f"Channels are joined more than {self.limits.joins}."
-            )
+        session.spend("joins", JoinChannelError)
         session.channels[channel_id] = None
         self._channels.setdefault((session.app_id, channel_id), {})[session] = None
         if request.since is not None:
@@ -505,6 +671,7 @@ class Hub:
             session.channels.pop(channel_id, None)
             self._forget_member(session, channel_id)
             raise
+        self._note_member(session, channel_id, "Join")
         if request.since is not None:  # in a task, for it comes after the answer
             others = [item for item in missed.messages if item.member_id != session.uid]
             self._spawn(session.catch_up(channel_id, map(encode_notice, others)))
@@ -516,9 +683,23 @@ class Hub:
                 "NOT_IN_CHANNEL", f"{request.channel_id[:64]!r} is not joined."
             )
         del session.channels[request.channel_id]
+        self._note_member(session, request.channel_id, "Leave")
         self._forget_member(session, request.channel_id)
         await self._engine.leave(session.app_id, request.channel_id, session.uid)
         return Done()
+
+    def _note_user(self, session: Session, kind: str) -> None:
+        event = {"user_id": session.uid, "type": kind, "ms": self._now_ms()}
+        self._observe(session.app_id, "user", event)
+
+    def _note_member(self, session: Session, channel_id: str, kind: str) -> None:
+        event = {
+            "group_id": channel_id,
+            "user_id": session.uid,
+            "type": kind,
+            "ms": self._now_ms(),
+        }
+        self._observe(session.app_id, "channel", event)
 
     def _forget_member(self, session: Session, channel_id: str) -> None:
         session.release_channel(channel_id)
@@ -526,12 +707,70 @@ class Hub:
         members.pop(session, None)
         if not members:
             self._channels.pop((session.app_id, channel_id), None)
+            news = self._counts.pop((session.app_id, channel_id), None)
+            if news is not None and news.timer is not None:
+                news.timer.cancel()
 
-    def _spend_send(self, session: Session, family: type[RtmError]) -> None:
-        if not session.sends.allow(asyncio.get_running_loop().time()):
-            raise family.named(
-                "TOO_OFTEN", f"Messages are sent more than {self.limits.sends}; slow down."
+    async def _get_members(self, session: Session, request: GetMembers) -> UserIds:
+        if request.channel_id not in session.channels:
+            raise GetMembersError.named(
+                "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before listing its members."
             )
+        session.spend("member_lists", GetMembersError)
+        members = await self._engine.members(session.app_id, request.channel_id)
+        limit = self.limits.announced_members
+        if len(members) > limit:
+            members = random.sample(members, limit)
+        return UserIds(tuple(members))
+
+    async def _get_channel_member_count(
+        self, session: Session, request: GetChannelMemberCount
+    ) -> MemberCounts:
+        ids, limit = request.channel_ids, self.limits.counted_channels
+        if not ids:
+            raise GetChannelMemberCountError.named("INVALID_ARGUMENT", "channel_ids is empty.")
+        if len(ids) > limit:
+            raise GetChannelMemberCountError.named(
+                "EXCEED_LIMIT", f"{len(ids)} channel_ids are too many; the limit is {limit}."
+            )
+        for channel_id in ids:
+            problem = id_problem("channel_id", channel_id)
+            if problem is not None:
+                raise GetChannelMemberCountError.named("INVALID_ARGUMENT", problem)
+        session.spend("member_counts", GetChannelMemberCountError)
+        return MemberCounts(await self._engine.member_counts(session.app_id, ids))
+
+    async def _send_invitation(self, session: Session, request: SendInvitation) -> InvitationSent:
+        problem = id_problem("peer_id", request.peer_id)
+        if problem is None and request.channel_id:
+            problem = id_problem("channel_id", request.channel_id)
+        problem = problem or message_id_problem(request.invitation_id)
+        size, limit = len(request.content.encode()), self.limits.invitation_content
+        if problem is None and size > limit:
+            problem = f"content has {size:,} bytes; the limit is {limit:,}."
+        if problem is not None:
+            raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
+        session.spend("sends", InvitationApiCallError)
+        step = InvitationFromPeer(
+            session.uid, request.invitation_id, request.step, request.content, request.channel_id
+        )
+        delivering = self._engine.send_to_peer(session.app_id, request.peer_id, step)
+        try:
+            delivery = await asyncio.wait_for(delivering, _INVITATION_PATIENCE)
+        except asyncio.TimeoutError:
+            delivery = Delivery.UNCONFIRMED
+        return InvitationSent(InvitationReceipt[delivery.name])
+
+    async def _renew_token(self, session: Session, request: RenewToken) -> Done:
+        session.spend("token_renewals", RenewTokenError)
+        if self._verifiers is not None:
+            try:
+                grant = self._verifiers[session.app_id].verify(request.token, session.uid)
+            except LoginError as error:
+                reason = error.reason if error.reason == "TOKEN_EXPIRED" else "INVALID_TOKEN"
+                raise RenewTokenError.named(reason, error.message, error) from error
+            session.take_grant(grant)
+        return Done()
 
     async def _keep_history(
         self, session: Session, destination: str, sent: MessageFromPeer | ChannelMessage
@@ -560,10 +799,7 @@ class Hub:
             raise HistoryError.named(
                 "NOT_IN_CHANNEL", f"Join {channel_id!r} before reading its history."
             )
-        if not session.history_reads.allow(asyncio.get_running_loop().time()):
-            raise HistoryError.named(
-                "TOO_OFTEN", f"The history is read more than {self.limits.history_reads}."
-            )
+        session.spend("history_reads", HistoryError)
         query = HistoryQuery(
             source=None if peer_id is None else session.uid,
             destination=value,
@@ -580,15 +816,49 @@ class Hub:
 
     # -- inside --
 
+    async def _look_after_sessions(self) -> None:
+        """Notice who was not heard of for a while, and whose token ends."""
+        while True:
+            now = asyncio.get_running_loop().time()
+            for session in list(self._sessions.values()):
+                reachable = session.silence(now) <= self.limits.unreachable_after
+                if reachable is not session.reachable:
+                    session.reachable = reachable
+                    self._spawn(self._tell_reachable(session, reachable=reachable))
+                self._look_at_token(session)
+            await asyncio.sleep(_LOOK_INTERVAL)
+
+    async def _tell_reachable(self, session: Session, *, reachable: bool) -> None:
+        try:
+            await self._engine.set_reachable(*session.user, session.id, reachable=reachable)
+        except OSError as error:
+            logger.warning("the engine was not told of %r: %s", session, error)
+
+    def _look_at_token(self, session: Session) -> None:
+        left = session.token_time_left(self._now())
+        if left <= 0:
+            if session.connection is not None:  # who is away hears it when it comes back
+                session.connection.send_now(encode_notice(TokenExpired()))
+            self._end(session, ConnectionChangeReason.TOKEN_EXPIRED)
+        elif left <= self.limits.token_warning and not session.warned:
+            session.warned = True
+            session.push(encode_notice(TokenPrivilegeWillExpire()))
+
     async def sweep(self) -> int:
         """Remove what has expired; returns how many media that were."""
+        self._sweep_senders()
         await self.media.sweep_uploads()
         return await self.media.sweep_media()
+
+    def _sweep_senders(self) -> None:
+        for sender in self._senders.sweep(asyncio.get_running_loop().time()):
+            self._drop_uploads(sender)
 
     async def _sweep_for_ever(self) -> None:
         rounds = 0
         while True:
             try:
+                self._sweep_senders()
                 await self.media.sweep_uploads()
                 if rounds % _MEDIA_SWEEP_ROUNDS == 0:
                     swept = await self.media.sweep_media()

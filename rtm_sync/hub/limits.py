@@ -36,6 +36,17 @@ class Limits:
         joins, same_channel_joins: per session (reference 1.3: 50 in 3 s; 2 in 5 s).
         logins: per user (reference 1.3: 2 a second).
         history_reads: pages of up to 100 messages, per session. Ours.
+        token_renewals, member_lists, member_counts, presence_queries, presence_subscriptions,
+            presence_unsubscriptions, subscription_queries, user_attribute_writes,
+            user_attribute_reads, channel_attribute_writes, channel_attribute_reads: calls, per
+            session (reference 1.3, call frequency).
+        queried_peers, counted_channels: ids in one query (reference 1.3: 256; 32).
+        subscribed_peers: users one session may watch (reference 1.3: 512).
+        announced_members: in larger channels nobody is told who joins or leaves, and member lists
+            are a random so many (reference 1.3: 512).
+        invitation_content: of an invitation or its answer (reference 1.3: 8 KB).
+        unreachable_after: silence after which a user is UNREACHABLE (reference 1.3: 6 s).
+        token_warning: how long before its token ends a session is told (reference 1.5: 30 s).
         receipt_timeout: how long a receiver may take to confirm (reference 1.3: sends end in 10 s).
         session_grace: how long a session outlives its connection (reference 1.3: 30 s).
         unfinished_uploads: begun and not ended, per user, the nine that move included. Ours.
@@ -56,6 +67,24 @@ class Limits:
     same_channel_joins: Rate = Rate(2, 5.0)
     logins: Rate = Rate(2, 1.0)
     history_reads: Rate = Rate(100, 5.0)
+    token_renewals: Rate = Rate(2, 1.0)
+    member_lists: Rate = Rate(5, 2.0)
+    member_counts: Rate = Rate(1, 1.0)
+    presence_queries: Rate = Rate(100, 5.0)
+    presence_subscriptions: Rate = Rate(10, 5.0)
+    presence_unsubscriptions: Rate = Rate(10, 5.0)
+    subscription_queries: Rate = Rate(10, 5.0)
+    user_attribute_writes: Rate = Rate(100, 5.0)
+    user_attribute_reads: Rate = Rate(400, 5.0)
+    channel_attribute_writes: Rate = Rate(100, 5.0)
+    channel_attribute_reads: Rate = Rate(400, 5.0)
+    queried_peers: int = 256
+    subscribed_peers: int = 512
+    counted_channels: int = 32
+    announced_members: int = 512
+    invitation_content: int = 8 * 1024
+    unreachable_after: float = 6.0
+    token_warning: float = 30.0
     receipt_timeout: float = 8.0
     session_grace: float = 30.0
     unfinished_uploads: int = 100
@@ -69,7 +98,14 @@ class Limits:
     @classmethod
     def web(cls) -> Limits:
         """The reference's web, mobile and Windows tier."""
-        return cls(sends=Rate(180, 3.0))
+        return cls(
+            sends=Rate(180, 3.0),
+            presence_queries=Rate(10, 5.0),
+            user_attribute_writes=Rate(10, 5.0),
+            user_attribute_reads=Rate(40, 5.0),
+            channel_attribute_writes=Rate(10, 5.0),
+            channel_attribute_reads=Rate(10, 5.0),
+        )
 
 
 class SlidingWindow:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..protocol import (
+    ChannelAttribute,
     ChannelMessage,
     ChannelPosition,
+    ConnectionChangeReason,
     HistoricalMessage,
     MediaInfo,
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerCall,
+    PeerOnlineState,
     decode_json,
     encode_json,
 )
@@ -47,9 +53,22 @@ CREATE TABLE IF NOT EXISTS media (
     media_id TEXT PRIMARY KEY, app_id TEXT NOT NULL, uid TEXT NOT NULL,
     expires_at REAL NOT NULL, info TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS bans (
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, until REAL NOT NULL, PRIMARY KEY (app_id, uid)
+);
 CREATE INDEX IF NOT EXISTS media_by_end ON media (expires_at);
 """
 _BATCH = 500
+
+CHANNEL_ATTRIBUTES_LINGER = 120.0
+"""Seconds a channel's attributes outlive its last member (reference 1.3: a couple of minutes)."""
+
+
+@dataclass(slots=True)
+class _Claim:
+    session_id: str
+    state: PeerOnlineState = PeerOnlineState.ONLINE
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 class LocalEngine(Engine):
@@ -71,8 +90,10 @@ class LocalEngine(Engine):
         self._now = now
         self._database: Database | None = None
         self._node: Node | None = None
-        self._claims: dict[tuple[str, str], str] = {}
+        self._claims: dict[tuple[str, str], _Claim] = {}
         self._members: dict[tuple[str, str], dict[str, None]] = {}
+        self._channel_attributes: dict[tuple[str, str], dict[str, ChannelAttribute]] = {}
+        self._forgetting: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._logs = ChannelLogs(replay)
 
     @classmethod
@@ -90,21 +111,114 @@ class LocalEngine(Engine):
             self._database = Database(str(self._path), _SCHEMA)
 
     async def stop(self) -> None:
+        for timer in self._forgetting.values():
+            timer.cancel()
+        self._forgetting.clear()
         if self._database is not None:
             self._database.close()
             self._database = None
 
     async def claim(self, app_id: str, uid: str, session_id: str) -> None:
-        holder = self._claims.get((app_id, uid))
-        self._claims[app_id, uid] = session_id
-        if holder is not None and holder != session_id:
-            self._there.evict(app_id, uid, holder)
+        before = self._claims.get((app_id, uid))
+        self._claims[app_id, uid] = _Claim(session_id)
+        if before is not None and before.session_id != session_id:
+            reason = ConnectionChangeReason.REMOTE_LOGIN
+            self._there.evict(app_id, uid, before.session_id, reason)
+        self._there.presence_changed(app_id, uid, PeerOnlineState.ONLINE)
 
     async def release(self, app_id: str, uid: str, session_id: str) -> None:
-        if self._claims.get((app_id, uid)) == session_id:
+        if self._claim_of(app_id, uid, session_id) is not None:
             del self._claims[app_id, uid]
+            self._there.presence_changed(app_id, uid, PeerOnlineState.OFFLINE)
 
-    async def send_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
+    async def kick(self, app_id: str, uid: str) -> bool:
+        claim = self._claims.get((app_id, uid))
+        if claim is not None:
+            reason = ConnectionChangeReason.BANNED_BY_SERVER
+            self._there.evict(app_id, uid, claim.session_id, reason)
+        return claim is not None
+
+    async def ban(self, app_id: str, uid: str, until: float) -> None:
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM bans WHERE app_id = ? AND uid = ?", (app_id, uid))
+            if until > 0:
+                connection.execute("INSERT INTO bans VALUES (?, ?, ?)", (app_id, uid, until))
+
+        await self._disk.run(store)
+
+    async def banned_until(self, app_id: str, uid: str) -> float:
+        def load(connection: sqlite3.Connection) -> tuple[float] | None:
+            row: tuple[float] | None = connection.execute(
+                "SELECT until FROM bans WHERE app_id = ? AND uid = ?", (app_id, uid)
+            ).fetchone()
+            return row
+
+        row = await self._disk.run(load)
+        return 0.0 if row is None else row[0]
+
+    async def set_reachable(
+        self, app_id: str, uid: str, session_id: str, *, reachable: bool
+    ) -> None:
+        claim = self._claim_of(app_id, uid, session_id)
+        if claim is not None:
+            claim.state = PeerOnlineState.ONLINE if reachable else PeerOnlineState.UNREACHABLE
+            self._there.presence_changed(app_id, uid, claim.state)
+
+    async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        claims = ((uid, self._claims.get((app_id, uid))) for uid in uids)
+        return {uid: claim.state if claim else PeerOnlineState.OFFLINE for uid, claim in claims}
+
+    async def put_user_attributes(
+        self, app_id: str, uid: str, session_id: str, attributes: dict[str, str]
+    ) -> None:
+        claim = self._claim_of(app_id, uid, session_id)
+        if claim is not None:
+            claim.attributes = attributes
+
+    async def user_attributes(self, app_id: str, uid: str) -> dict[str, str] | None:
+        claim = self._claims.get((app_id, uid))
+        return None if claim is None else claim.attributes
+
+    async def change_channel_attributes(
+        self,
+        app_id: str,
+        channel_id: str,
+        change: Callable[[dict[str, ChannelAttribute]], dict[str, ChannelAttribute]],
+    ) -> dict[str, ChannelAttribute]:
+        key = (app_id, channel_id)
+        after = change(self._channel_attributes.get(key, {}))
+        if after:
+            self._channel_attributes[key] = after
+        else:
+            self._channel_attributes.pop(key, None)
+        self._forget_attributes_later(key)
+        return after
+
+    async def channel_attributes(self, app_id: str, channel_id: str) -> dict[str, ChannelAttribute]:
+        return self._channel_attributes.get((app_id, channel_id), {})
+
+    async def member_counts(self, app_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
+        return {name: len(self._members.get((app_id, name), ())) for name in channel_ids}
+
+    def _claim_of(self, app_id: str, uid: str, session_id: str) -> _Claim | None:
+        claim = self._claims.get((app_id, uid))
+        return claim if claim is not None and claim.session_id == session_id else None
+
+    def _forget_attributes_later(self, key: tuple[str, str]) -> None:
+        """An empty channel's attributes go after a while, unless somebody has joined by then."""
+        timer = self._forgetting.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._channel_attributes and key not in self._members:
+            self._forgetting[key] = asyncio.get_running_loop().call_later(
+                CHANNEL_ATTRIBUTES_LINGER, self._forget_attributes, key
+            )
+
+    def _forget_attributes(self, key: tuple[str, str]) -> None:
+        self._forgetting.pop(key, None)
+        self._channel_attributes.pop(key, None)
+
+    async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         if (app_id, uid) not in self._claims:
             return Delivery.OFFLINE
         return await self._there.deliver_to_peer(app_id, uid, message)
@@ -113,6 +227,8 @@ class LocalEngine(Engine):
         members = self._members.setdefault((app_id, channel_id), {})
         if uid not in members:
             members[uid] = None
+            self._forget_attributes_later((app_id, channel_id))
+            self._there.count_changed(app_id, channel_id, len(members))
             await self.publish(app_id, MemberJoined(channel_id, uid))
 
     async def leave(self, app_id: str, channel_id: str, uid: str) -> None:
@@ -121,6 +237,8 @@ class LocalEngine(Engine):
             del members[uid]
             if not members:
                 del self._members[app_id, channel_id]
+                self._forget_attributes_later((app_id, channel_id))
+            self._there.count_changed(app_id, channel_id, len(members))
             await self.publish(app_id, MemberLeft(channel_id, uid))
 
     async def members(self, app_id: str, channel_id: str) -> list[str]:
@@ -261,6 +379,7 @@ class LocalEngine(Engine):
         def load(connection: sqlite3.Connection) -> list[tuple[str]]:
             connection.execute("DELETE FROM offline WHERE expires_at <= ?", (now,))
             connection.execute("DELETE FROM history WHERE expires_at <= ?", (now,))
+            connection.execute("DELETE FROM bans WHERE until <= ?", (now,))
             return connection.execute(
                 "SELECT media_id FROM media WHERE expires_at <= ? LIMIT ?", (now, _BATCH)
             ).fetchall()

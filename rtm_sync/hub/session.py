@@ -8,16 +8,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from ..errors import RtmError
 from ..outbox import Outbox, OutboxFull
 from ..protocol import Request, encode_call
 from .engine import Delivery
 from .limits import KeyedWindows, Limits, SlidingWindow
+from .tokens import Grant
 
 _CROWDED = 7 / 8
 
 
 class Connection(Protocol):
     """What carries a session's frames at the moment. Called on the hub's loop; never blocks."""
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the client was last heard of, if only a ping."""
 
     def wake(self) -> None:
         """The session's outbox has frames to take."""
@@ -38,6 +44,10 @@ class Session:
         received: numbered frames the hub has from the client.
         acknowledged: how many of those the client was told.
         channels: joined channels.
+        subscriptions: users whose presence the client is told of.
+        reachable: what was last told of the user: ONLINE, or (False) UNREACHABLE.
+        grant: what its token allows; None where no token is asked for.
+        warned: the client was told that its token is about to end.
         transfers: one permit for each upload or download at once.
         overflowed: the client did not acknowledge for too long; the session cannot be resumed.
     """
@@ -54,9 +64,12 @@ class Session:
         self.overflowed = False
         self.cancelled_uploads: deque[str] = deque(maxlen=1000)
         self.expiry: asyncio.TimerHandle | None = None
-        self.sends = SlidingWindow(limits.sends)
-        self.joins = SlidingWindow(limits.joins)
-        self.history_reads = SlidingWindow(limits.history_reads)
+        self.subscriptions: set[str] = set()
+        self.reachable = True
+        self.grant: Grant | None = None
+        self.warned = False
+        self._budgets: dict[str, SlidingWindow] = {}
+        self._lost_at = asyncio.get_running_loop().time()
         self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
         self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
         self._held: list[Callable[[], object]] | None = []
@@ -74,6 +87,36 @@ class Session:
     def user(self) -> tuple[str, str]:
         """The app's id and the user's."""
         return self.app_id, self.uid
+
+    def spend(self, name: str, family: type[RtmError]) -> None:
+        """Count one more call of a kind that `Limits` has a rate for.
+
+        Raises:
+            RtmError: TOO_OFTEN, of that family.
+        """
+        rate = getattr(self._limits, name)
+        window = self._budgets.get(name)
+        if window is None:
+            window = self._budgets[name] = SlidingWindow(rate)
+        if not window.allow(asyncio.get_running_loop().time()):
+            what = name.replace("_", " ")
+            raise family.named("TOO_OFTEN", f"More {what} than {rate}; slow down.")
+
+    def take_grant(self, grant: Grant | None) -> None:
+        """What the session's newest token allows."""
+        self.grant = grant
+        self.warned = False
+
+    def token_time_left(self, now: float) -> float:
+        """Seconds until the session's token ends; `now` is seconds since the epoch."""
+        return float("inf") if self.grant is None else self.grant.expires_at - now
+
+    def silence(self, now: float) -> float:
+        """Seconds since the client was last heard of. `now` is the loop's time."""
+        if self.connection is None:
+            return now - self._lost_at
+        self._lost_at = now - self.connection.silence
+        return self.connection.silence
 
     def push(self, frame: str) -> None:
         """Queue a frame for the client; a client that is too far behind loses its session."""

@@ -1,11 +1,24 @@
-"""For tests of applications and plugins: a leak-checking test case, a gateway, faults, contracts.
+"""For tests of applications and plugins: a leak-checking test case, gateways, faults, contracts.
 
-Only the standard library's `unittest` is needed; `local_gateway` also needs the gateway extra.
+Only the standard library's `unittest` is needed; the gateways also need the gateway extra, and
+`GatewayProcess` the cli extra.
 """
 
 from .case import RtmTestCase, wait_until
-from .faults import FaultProxy
+from .clock import VirtualClock
+from .faults import FaultProxy, FaultStep, random_faults
 from .gateway import local_gateway
+from .gateway_process import GatewayProcess
 from .transport_contract import TransportContract
 
-__all__ = ["FaultProxy", "RtmTestCase", "TransportContract", "local_gateway", "wait_until"]
+__all__ = [
+    "FaultProxy",
+    "FaultStep",
+    "GatewayProcess",
+    "RtmTestCase",
+    "TransportContract",
+    "VirtualClock",
+    "local_gateway",
+    "random_faults",
+    "wait_until",
+]

@@ -18,7 +18,8 @@ from ..protocol import (
     ConnectionState,
     Event,
     MediaInfo,
-    MessageFromPeer,
+    PeerCall,
+    RenewToken,
     Request,
 )
 from ..transfers import TransferControl
@@ -76,7 +77,7 @@ class TransportOptions:
 class Listener(Protocol):
     """Who hears what arrives. Called on the transport's threads; none of it blocks."""
 
-    def on_event(self, event: Event | MessageFromPeer) -> bool:
+    def on_event(self, event: Event | PeerCall) -> bool:
         """An event arrived; False when it could not be taken (the queue is full)."""
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
@@ -168,6 +169,16 @@ class Sink:
             ) from error
 
 
+class MediaCarrier(Protocol):
+    """What moves media; `Transport` says what each method promises."""
+
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo: ...
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo: ...
+
+
 class Transport(ABC):
     """How a client reaches a hub. Thread-safe; one transport serves one client.
 
@@ -222,6 +233,14 @@ class Transport(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the session and everything the transport owns. Idempotent, never hangs."""
+
+    def renew_token(self, token: str, timeout: float) -> None:
+        """Use another token, in this session and for every later connection.
+
+        Raises:
+            RtmError: RenewTokenError.
+        """
+        self.call(RenewToken(token), timeout)
 
     def event_handled(self) -> None:  # noqa: B027  an optional capability
         """The application has dealt with one more event; a transport may use it to pace its hub."""

@@ -30,7 +30,7 @@ from ..protocol import (
     Login,
     LoginResult,
     MediaInfo,
-    MessageFromPeer,
+    PeerCall,
     Request,
     SessionEnded,
 )
@@ -230,7 +230,7 @@ class _Connection:
 
     # -- Listener of the link, on the hub's thread --
 
-    def on_event(self, event: Event | MessageFromPeer) -> bool:
+    def on_event(self, event: Event | PeerCall) -> bool:
         if isinstance(event, SessionEnded):
             self._session = None
             self.link.end(f"The session was ended by the hub: {event.reason.name}.")
@@ -249,6 +249,8 @@ class _Connection:
         return self._listener.backlog
 
     # -- hub.session.Connection, on the hub's thread --
+
+    silence = 0.0  # in the same process nobody is ever out of reach
 
     def wake(self) -> None:
         if not self._woken:  # as late as a socket would be: after the hub's present step

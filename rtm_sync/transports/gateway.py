@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ import tenacity
 import websocket
 
 from ..blob import Blob
-from ..errors import LoginError, LoginErrorCode, RtmError
+from ..errors import LoginError, LoginErrorCode, RenewTokenError, RtmError
 from ..protocol import (
     CancelUpload,
     ConnectionChangeReason,
@@ -29,11 +30,13 @@ from ..protocol import (
     LoginResult,
     Logout,
     MediaInfo,
-    MessageFromPeer,
+    PeerCall,
     ProtocolError,
+    RenewToken,
     Reply,
     Request,
     SessionEnded,
+    TokenExpired,
     decode,
     decode_result,
     encode_call,
@@ -121,6 +124,15 @@ class GatewayTransport(Transport):
             connection.is_leaving = True
         return connection.link.call(request, timeout)
 
+    def renew_token(self, token: str, timeout: float) -> None:
+        with self._lock:
+            connection = self._connection
+        if connection is None:
+            raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
+        if connection.link.is_attached:
+            connection.link.call(RenewToken(token), timeout)
+        connection.use_token(token)
+
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
     ) -> MediaInfo:
@@ -186,7 +198,9 @@ class _Connection:
         self._listener = listener
         self._lifecycle = Lifecycle(options.reconnecting_after)  # the reader's, after start
         self._stopping = threading.Event()
+        self._wake = threading.Event()  # a reconnect that waits should try now, or end
         self._ended: ConnectionChangeReason | None = None
+        self._renewed: str | None = None
         self._opened: Future[None] = Future()
         self._socket: websocket.WebSocket | None = None
         self._socket_lock = threading.Lock()  # guards _socket against closing from outside
@@ -203,7 +217,7 @@ class _Connection:
             self._connection = connection
             self._listener = listener
 
-        def on_event(self, event: Event | MessageFromPeer) -> bool:
+        def on_event(self, event: Event | PeerCall) -> bool:
             if isinstance(event, SessionEnded):
                 self._connection._ended = event.reason
                 return True
@@ -223,6 +237,12 @@ class _Connection:
     def http(self) -> MediaHttp:
         assert self.media is not None
         return self.media
+
+    def use_token(self, token: str) -> None:
+        """Log in with this token next; a reconnect that waits tries it at once."""
+        self._credentials = replace(self._credentials, token=token)
+        self._renewed = token
+        self._wake.set()
 
     def start(self) -> None:
         """Start the reader and wait for its first login."""
@@ -259,6 +279,7 @@ class _Connection:
 
     def _halt(self) -> None:
         self._stopping.set()
+        self._wake.set()
         self._hang_up()
         if self._thread is threading.current_thread():
             return
@@ -319,7 +340,11 @@ class _Connection:
     def _reconnect(self) -> None:
         """Try until it works, `close` is called, or the hub refuses for good."""
         attempt = 0
+        expired = False
         while not self._stopping.is_set():
+            self._wake.clear()
+            if self._stopping.is_set():
+                return
             now = time.monotonic()
             self._tell(self._lifecycle.tick(now))
             quiet = self._lifecycle.quiet_time_left(now)
@@ -330,6 +355,9 @@ class _Connection:
                 if error.code in _FATAL_AT_RECONNECT:
                     raise _Refused(error) from error
                 logger.info("reconnecting: %s", error)
+                if error.code is LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED and not expired:
+                    expired = True  # told once; `renew_token` or the provider's next one leads out
+                    self._listener.on_event(TokenExpired())
             except (OSError, websocket.WebSocketException, ProtocolError) as error:
                 logger.info("reconnecting: %s", error)
             else:
@@ -341,11 +369,10 @@ class _Connection:
             state.attempt_number = attempt
             pause = _BACKOFF(state)
             quiet = self._lifecycle.quiet_time_left(time.monotonic())
-            if 0 < quiet < pause:
-                self._stopping.wait(quiet)
+            if 0 < quiet < pause and not self._wake.wait(quiet):
                 self._tell(self._lifecycle.tick(time.monotonic()))
                 pause -= quiet
-            self._stopping.wait(pause)
+            self._wake.wait(pause)
 
     def _connect(self, timeout: float) -> bool:
         """One attempt: socket, login, and the link goes on over it. True: in the same session.
@@ -396,6 +423,9 @@ class _Connection:
         return result.resumed
 
     def _token_now(self) -> str | None:
+        renewed, self._renewed = self._renewed, None
+        if renewed is not None:  # fresher than what a provider may have cached
+            return renewed
         try:
             return self._credentials.current_token()
         except Exception as error:  # the application's code may raise anything

@@ -14,19 +14,18 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from ..errors import PeerMessageError, RtmError
+from ..errors import InvitationApiCallError, PeerMessageError, RtmError
 from ..outbox import Outbox, OutboxFull
 from ..protocol import (
     Acknowledge,
     Call,
     ChannelMessage,
-    ChannelPosition,
     Done,
     Event,
     Failure,
+    InvitationFromPeer,
     JoinChannel,
     JoinResult,
-    LeaveChannel,
     LoginResult,
     MessageFromPeer,
     Notice,
@@ -42,6 +41,7 @@ from ..protocol import (
     encode_reply,
 )
 from .base import Listener
+from .holdings import Holdings
 
 R = TypeVar("R")
 Send = Callable[[str], None]
@@ -50,16 +50,7 @@ _MAX_FRAMES = 10_000
 _MAX_BYTES = 64 * 1024 * 1024
 _ACKNOWLEDGE_EVERY = 32
 _REMEMBERED_IDS = 10_000  # message ids kept to drop a retried copy
-_NOWHERE = ChannelPosition("", 0)  # a place no channel has
-
 logger = logging.getLogger(__name__)
-
-
-def _refusal(frame: Reply | Failure) -> str:
-    """Why a call was refused, "" when it was not."""
-    if isinstance(frame, Reply):
-        return ""
-    return frame.error.reason if isinstance(frame.error, RtmError) else "FAILURE"
 
 
 class _PendingCall:
@@ -91,7 +82,7 @@ class Link:
         self._outbox = Outbox(_MAX_FRAMES, _MAX_BYTES)
         self._calls: dict[int, _PendingCall] = {}
         self._next_id = 1  # 0 is the login's
-        self._joined: dict[str, ChannelPosition] = {}  # the newest place we know of each channel
+        self._holdings = Holdings()
         self._send: Send | None = None
         self._sending = False
         self._received = 0
@@ -105,13 +96,18 @@ class Link:
         """Numbered frames of the hub that arrived in this session."""
         return self._received
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether there is a connection now, as far as is known."""
+        return self._send is not None
+
     # -- the transport's side --
 
     def attach(self, send: Send, login: LoginResult) -> None:
         """A connection is logged in: send what the hub does not have.
 
-        In a new session (the old one was lost) the joined channels are joined again first, then
-        every unanswered call is made again; message ids let the receivers drop copies.
+        In a new session (the old one was lost) what it held is asked for again first, then every
+        unanswered call is made again; message ids let the receivers drop copies.
 
         Raises:
             ProtocolError: the hub says it has frames that were never sent.
@@ -162,8 +158,8 @@ class Link:
         elif isinstance(frame.event, ChannelMessage):
             event = frame.event
             with self._lock:
-                if event.position is not None and event.channel_id in self._joined:
-                    self._joined[event.channel_id] = event.position
+                if event.position is not None:
+                    self._holdings.came_to(event.channel_id, event.position)
             if self._is_new(event.member_id, event.message_id):
                 self._listener.on_event(event)
         else:
@@ -252,10 +248,9 @@ class Link:
         for frame in notices:  # what they tell is about the user, not about the session
             self._outbox.push(frame)
         self._received = self._acknowledged = 0
-        again = [_PendingCall(JoinChannel(name, at)) for name, at in self._joined.items()]
+        again = [_PendingCall(request) for request in self._holdings.take()]
         again += self._calls.values()
         self._calls = {}
-        self._joined = {}  # each comes back with the answer to its join
         for pending in again:
             self._number(pending)
 
@@ -302,14 +297,11 @@ class Link:
             if pending is None:
                 return  # its caller gave up
             request = pending.request
-            recovered = False
-            if isinstance(request, JoinChannel):
-                recovered = self._note_join(request, frame)
-            elif isinstance(request, LeaveChannel) and _refusal(frame) in ("", "NOT_IN_CHANNEL"):
-                self._joined.pop(request.channel_id, None)
+            result = self._note(request, frame)
         if isinstance(request, JoinChannel) and request.since is not None:
             if isinstance(frame, Failure):
                 logger.warning("%r could not be joined again: %s", request.channel_id, frame.error)
+            recovered = isinstance(result, JoinResult) and result.recovered
             self._listener.on_reconnected(request.channel_id, recovered=recovered)
         if isinstance(frame, Reply):
             pending.answer.put(frame)
@@ -318,24 +310,30 @@ class Link:
         else:
             pending.answer.put(request.ERROR.named("FAILURE", frame.error.message, frame.error))
 
-    def _note_join(self, request: JoinChannel, frame: Reply | Failure) -> bool:
-        """Learn whether we are a member, and of which place; True when nothing was missed."""
-        name = request.channel_id
+    def _note(self, request: Request[Any], frame: Reply | Failure) -> object:
+        """Learn what the session holds now; returns the result of a join."""
         if isinstance(frame, Failure):
-            if _refusal(frame) == "ALREADY_JOINED":
-                self._joined.setdefault(name, request.since or _NOWHERE)
-            return False
-        try:
-            joined = decode_result(JoinResult, frame.result)
-        except ProtocolError:  # its caller is told
-            return False
-        # What was missed is still to come: until then our place is the old one.
-        self._joined[name] = (request.since if joined.recovered else None) or joined.position
-        return joined.recovered
+            refused = frame.error.reason if isinstance(frame.error, RtmError) else "FAILURE"
+            self._holdings.refused(request, refused)
+            return None
+        result: object = None
+        if isinstance(request, JoinChannel):
+            try:
+                result = decode_result(JoinResult, frame.result)
+            except ProtocolError:  # its caller is told
+                return None
+        self._holdings.accepted(request, result)
+        return result
 
     def _take_call(self, frame: Call) -> None:
         request = frame.request
-        if not isinstance(request, MessageFromPeer):
+        if isinstance(request, InvitationFromPeer):
+            if self._listener.on_event(request):
+                answer = encode_reply(frame.id, Done())
+            else:
+                late = InvitationApiCallError.named("ALREADY_END", "That step comes too late.")
+                answer = encode_failure(frame.id, late)
+        elif not isinstance(request, MessageFromPeer):
             error = ProtocolError(RpcCode.METHOD_NOT_FOUND, f"A client has no {request.METHOD}.")
             answer = encode_failure(frame.id, error)
         elif not self._is_new(request.peer_id, request.message_id) or self._listener.on_event(

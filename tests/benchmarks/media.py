@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rtm_sync import RtmClient
-from tests.benchmarks.processes import GatewayProcess, gateway_process, peak, reset_peak, resident
+from tests.benchmarks.processes import Gateway, gateway_process, peak, reset_peak, resident
 from tests.benchmarks.table import Row, alternately, at_most
 
 SIZE = 30 * 1024 * 1024
@@ -30,7 +30,7 @@ def run() -> list[Row]:
         ]
 
 
-def _upload(client: RtmClient, gateway: GatewayProcess, source: Path, token: str) -> Row:
+def _upload(client: RtmClient, gateway: Gateway, source: Path, token: str) -> Row:
     def ours() -> float:
         return _timed(lambda: client.create_media_message_by_uploading(source).result())
 
@@ -48,7 +48,7 @@ def _upload(client: RtmClient, gateway: GatewayProcess, source: Path, token: str
     return at_most("upload of 30 MB, s (against curl -T)", *alternately(RUNS, ours, curl), 1.0, "s")
 
 
-def _download(client: RtmClient, gateway: GatewayProcess, media_id: str, token: str) -> Row:
+def _download(client: RtmClient, gateway: Gateway, media_id: str, token: str) -> Row:
     target = gateway.folder / "target.bin"
 
     def ours() -> float:
@@ -63,7 +63,7 @@ def _download(client: RtmClient, gateway: GatewayProcess, media_id: str, token: 
     )
 
 
-def _nine(client: RtmClient, gateway: GatewayProcess, source: Path, media_id: str) -> list[Row]:
+def _nine(client: RtmClient, gateway: Gateway, source: Path, media_id: str) -> list[Row]:
     def one_by_one() -> float:
         return _timed(
             lambda: [client.create_media_message_by_uploading(source).result() for _ in range(9)]

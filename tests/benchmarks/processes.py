@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtm_sync.testing import GatewayProcess
+
 
 @dataclass(frozen=True)
-class GatewayProcess:
+class Gateway:
     url: str
     pid: int
     folder: Path
@@ -23,28 +23,13 @@ class GatewayProcess:
 
 
 @contextlib.contextmanager
-def gateway_process() -> Iterator[GatewayProcess]:
-    """`rtm-sync serve` on a free port with a temporary data folder."""
-    with tempfile.TemporaryDirectory(prefix="rtm-sync-benchmark-") as name:
-        command = [
-            sys.executable,
-            "-m",
-            "rtm_sync",
-            "serve",
-            "--port",
-            "0",
-            "--data",
-            f"{name}/data",
-        ]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as process:
-            try:
-                assert process.stdout is not None
-                line = process.stdout.readline()
-                yield GatewayProcess(line.split()[1], process.pid, Path(name))
-            finally:
-                process.terminate()
+def gateway_process() -> Iterator[Gateway]:
+    """A gateway with a temporary folder, of which `data` is its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="rtm-sync-benchmark-") as name,
+        GatewayProcess(Path(name) / "data") as process,
+    ):
+        yield Gateway(process.url, process.pid, Path(name))
 
 
 def resident(pid: int | str = "self") -> float:

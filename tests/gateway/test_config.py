@@ -22,6 +22,7 @@ SETTINGS = {
     "app_id": "my-app",
     "app_secret": SECRET,
     "limits": "web",
+    "origins": "https://app.example",
     "drain": 2.5,
 }
 EVERYTHING = GatewayConfig(**SETTINGS)  # type: ignore[arg-type]

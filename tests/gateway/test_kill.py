@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-import time
 
 from rtm_sync import RtmClient, RtmError
+from rtm_sync.testing import GatewayProcess
 from tests.support import RtmTestCase, wait_until
-from tests.transports.support import GatewayProcess
 
 PATIENCE = 20.0
 ROUNDS = 3
@@ -21,14 +20,9 @@ SEED = 20261123
 class KillTest(RtmTestCase):
     def setUp(self) -> None:
         self.process = GatewayProcess(self.folder())
-        self.addCleanup(self.process.kill)
+        self.addCleanup(self.process.close)
         self.acknowledged: list[str] = []
         self.stored: dict[str, str] = {}  # media id: SHA-256
-
-    def start(self) -> float:
-        began = time.monotonic()
-        self.process.start()
-        return time.monotonic() - began
 
     def send_until_it_fails(self, client: RtmClient, name: str) -> None:
         for number in range(MESSAGES):
@@ -78,10 +72,10 @@ class KillTest(RtmTestCase):
 
     def test_nothing_acknowledged_is_lost_and_nothing_partial_is_seen(self) -> None:
         chance = random.Random(SEED)
-        self.start()
+        self.process.start()
         for number in range(ROUNDS):
             self.one_life(number, chance)
-            self.assertLess(self.start(), START_BOUND + 1.0)  # the interpreter starts, too
+            self.assertLess(self.process.start(), START_BOUND + 1.0)  # the interpreter starts, too
         with RtmClient("app", url=self.process.url) as bob:
             with bob.events("MessageFromPeer") as arriving:
                 bob.login("bob")

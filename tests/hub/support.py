@@ -68,6 +68,7 @@ class User:
         self.received: list[Request[Any] | Event] = []
         self.counted = 0  # numbered frames that arrived
         self.closed: tuple[int, str] | None = None
+        self.silence = 0.0
         self.session: Session
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._next_call = 1

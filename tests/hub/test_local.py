@@ -12,11 +12,13 @@ from rtm_sync.hub.local import LocalEngine
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (
     ChannelMessage,
+    ConnectionChangeReason,
     HistoricalMessage,
     MediaInfo,
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerOnlineState,
     ReceivedMessageProperties,
 )
 from tests.support import RtmTestCase
@@ -32,6 +34,8 @@ class NotingNode:
     """The hub's side: notes what it is told."""
 
     told: list[object] = field(default_factory=list)
+    states: list[tuple[str, str, PeerOnlineState]] = field(default_factory=list)
+    counts: list[tuple[str, str, int]] = field(default_factory=list)
 
     async def deliver_to_peer(self, app_id: str, uid: str, message: MessageFromPeer) -> Delivery:
         self.told.append(("peer", app_id, uid, message))
@@ -40,8 +44,14 @@ class NotingNode:
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         self.told.append((app_id, event))
 
-    def evict(self, app_id: str, uid: str, session_id: str) -> None:
+    def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
         self.told.append(("evict", app_id, uid, session_id))
+
+    def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+        self.states.append((app_id, uid, state))
+
+    def count_changed(self, app_id: str, channel_id: str, count: int) -> None:
+        self.counts.append((app_id, channel_id, count))
 
 
 def message(text: str, sender: str = "alice") -> MessageFromPeer:

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from rtm_sync.hub.tokens import JwtVerifier, make_token
-from rtm_sync.protocol import Login
+import time
 
-from .support import APP, HubCase, User
+from rtm_sync.hub.tokens import JwtVerifier, make_token
+from rtm_sync.protocol import (
+    ConnectionChangeReason,
+    Login,
+    PeerOnlineState,
+    PeersOnlineStatusChanged,
+    QueryPeersOnlineStatus,
+    RenewToken,
+    SessionEnded,
+    SubscribePeersOnlineStatus,
+    TokenExpired,
+    TokenPrivilegeWillExpire,
+)
+
+from .support import APP, HubCase, User, eventually
 
 SECRET = "s3cret-" * 5
 
@@ -68,3 +81,109 @@ class LoginTest(HubCase):
         ):
             with self.subTest(login=login):
                 await self.refused(f"LOGIN_ERR_{reason}", self.made.login(login, User(self.made)))
+
+
+class TokenLifeTest(HubCase):
+    """A session ends with its token, unless it is renewed."""
+
+    async def asyncSetUp(self) -> None:
+        await super().asyncSetUp()
+        self.wall = time.time()
+        self.made = await self.hub(verifiers={APP: JwtVerifier(APP, SECRET)})
+        self.user_ = User(self.made)
+        await self.user_.login(token=token(ttl=600))
+
+    def told(self, kind: type[object]) -> int:
+        return sum(isinstance(item, kind) for item in self.user_.received)
+
+    async def look(self) -> None:
+        """Let the hub look after its sessions a few times."""
+        for _ in range(3):
+            await self.skip(1.1)
+
+    async def test_it_is_warned_once_and_then_ended_with_a_reason(self) -> None:
+        self.wall += 560
+        await self.look()
+        self.assertEqual(self.told(TokenPrivilegeWillExpire), 0)
+        self.wall += 15
+        await self.look()
+        self.assertEqual(self.told(TokenPrivilegeWillExpire), 1)
+        self.assertIsNone(self.user_.closed)
+        self.wall += 30
+        await self.look()
+        await eventually(lambda: self.user_.closed)
+        self.assertEqual(
+            [
+                item
+                for item in self.user_.received
+                if not isinstance(item, TokenPrivilegeWillExpire)
+            ],
+            [TokenExpired(), SessionEnded(ConnectionChangeReason.TOKEN_EXPIRED)],
+        )
+        self.assertEqual(self.made.session_count, 0)
+
+    async def test_a_renewed_token_lets_it_go_on(self) -> None:
+        self.wall += 575
+        await self.look()
+        await self.user_.call(RenewToken(token(ttl=3600)))
+        self.wall += 60
+        await self.look()
+        self.assertIsNone(self.user_.closed)
+        self.assertEqual(self.told(TokenPrivilegeWillExpire), 1)
+
+    async def test_a_token_that_is_not_good_renews_nothing(self) -> None:
+        for given, name in (
+            (token("bob"), "RENEW_TOKEN_ERR_INVALID_TOKEN"),
+            (token(ttl=-3600), "RENEW_TOKEN_ERR_TOKEN_EXPIRED"),
+            ("x", "RENEW_TOKEN_ERR_TOO_OFTEN"),
+        ):
+            await self.refused(name, self.user_.call(RenewToken(given)))
+        self.wall += 610
+        await self.look()
+        await eventually(lambda: self.user_.closed)
+
+
+class ReachableTest(HubCase):
+    async def test_a_user_not_heard_of_for_six_seconds_is_unreachable_until_it_is_back(
+        self,
+    ) -> None:
+        hub = await self.hub()
+        alice, bob = await self.user(hub), await self.user(hub, "bob")
+        await alice.call(SubscribePeersOnlineStatus(("bob",)))
+
+        def told() -> list[PeerOnlineState]:
+            news = [item for item in alice.received if isinstance(item, PeersOnlineStatusChanged)]
+            return [item.states["bob"] for item in news]
+
+        async def look() -> None:
+            for _ in range(3):
+                await self.skip(1.1)
+
+        bob.silence = 5.9
+        await look()
+        self.assertEqual(told(), [PeerOnlineState.ONLINE])
+        bob.silence = 6.5
+        await look()
+        await eventually(lambda: len(told()) == 2)
+        status = await alice.call(QueryPeersOnlineStatus(("bob",)))
+        self.assertEqual(status.online, {"bob": True})
+        bob.silence = 0.0
+        await look()
+        await eventually(lambda: len(told()) == 3)
+        bob.lose_connection()
+        for _ in range(8):
+            await self.skip(1.1)
+        await eventually(lambda: len(told()) == 4)
+        await self.skip(30)
+        await eventually(lambda: len(told()) == 5)
+        unreachable = PeerOnlineState.UNREACHABLE
+        self.assertEqual(
+            told(),
+            [
+                PeerOnlineState.ONLINE,
+                unreachable,
+                PeerOnlineState.ONLINE,
+                unreachable,
+                PeerOnlineState.OFFLINE,
+            ],
+        )

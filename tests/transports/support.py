@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import os
 import socket
 import socketserver
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 from rtm_sync import ConnectionState, RtmClient
@@ -162,41 +158,3 @@ def _serving(server: socketserver.BaseServer) -> Iterator[None]:
     finally:
         server.shutdown()
         thread.join()
-
-
-class GatewayProcess:
-    """`rtm-sync serve` as a process of its own that can be killed and started again.
-
-    Always on the same port and data folder.
-    """
-
-    def __init__(self, data: Path, **environment: str) -> None:
-        self.data = data
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self.url = f"ws://127.0.0.1:{self._port}"
-        self._environment = environment
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it serves."""
-        command = [sys.executable, "-m", "rtm_sync", "serve"]
-        self._process = subprocess.Popen(
-            [*command, f"--port={self._port}", f"--data={self.data}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | self._environment,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if self.url not in line:
-            raise AssertionError(f"the gateway did not start: {line!r}")
-
-    def kill(self) -> None:
-        """SIGKILL, if it runs: it gets no chance to clean up."""
-        process, self._process = self._process, None
-        if process is not None:
-            with process:
-                process.kill()
-                process.wait(PATIENCE)

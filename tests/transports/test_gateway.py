@@ -12,12 +12,11 @@ from rtm_sync import ConnectionState, RtmClient
 from rtm_sync.errors import LoginError, TransferCancelled
 from rtm_sync.hub.tokens import make_token
 from rtm_sync.protocol import ConnectionChangeReason
-from rtm_sync.testing import FaultProxy
+from rtm_sync.testing import FaultProxy, GatewayProcess
 from tests.support import RtmTestCase, local_gateway, wait_until
 from tests.transports.support import (
     PATIENCE,
     GatewayCase,
-    GatewayProcess,
     Timing,
     deaf_address,
     http_server,
@@ -155,6 +154,27 @@ class TokenTest(GatewayCase):
         self.fails("PEER_MESSAGE_ERR_USER_NOT_LOGGED_IN", client.send_message_to_peer, "hi", "bob")
         client.logout()
         self.assertEqual(client.connection_state, ConnectionState.DISCONNECTED)
+
+    def test_a_token_that_ran_out_while_away_is_told_and_a_renewed_one_leads_back(self) -> None:
+        tokens = [make_token("app", "alice", SECRET)]
+        client = self.client(token_provider=lambda: tokens[-1], plugins=QUICK)
+        client.login("alice")
+        expired = client.events("TokenExpired")
+        tokens.append(make_token("app", "alice", SECRET, ttl=-60))
+        self.proxy.drop()
+        next(expired.until(PATIENCE))
+        wait_until(lambda: _is(client, ConnectionState.RECONNECTING), PATIENCE)
+        client.renew_token(make_token("app", "alice", SECRET))
+        wait_until(lambda: _is(client, ConnectionState.CONNECTED), BOUND)
+        self.assertFalse(client.send_message_to_peer("back", "bob").has_peer_received)
+
+    def test_a_token_is_renewed_while_connected(self) -> None:
+        client = self.client()
+        client.login("alice", make_token("app", "alice", SECRET, ttl=20))
+        client.wait_for("TokenPrivilegeWillExpire", PATIENCE)
+        self.fails("RENEW_TOKEN_ERR_INVALID_TOKEN", client.renew_token, "garbage")
+        client.renew_token(make_token("app", "alice", SECRET))
+        self.fails("RENEW_TOKEN_ERR_INVALID_ARGUMENT", client.renew_token, "")
 
     def test_a_provider_that_fails_is_a_login_error(self) -> None:
         def broken() -> str:
@@ -388,9 +408,7 @@ class RestartedGatewayTest(RtmTestCase):
     """The gateway's process is killed: its sessions are lost, the clients come back."""
 
     def setUp(self) -> None:
-        self.process = GatewayProcess(self.folder())
-        self.addCleanup(self.process.kill)
-        self.process.start()
+        self.process = self.entered(GatewayProcess(self.folder()))
 
     def client(self, uid: str) -> RtmClient:
         client = RtmClient("app", url=self.process.url, plugins=QUICK)
@@ -410,6 +428,8 @@ class RestartedGatewayTest(RtmTestCase):
         bob.on("Reconnected", lambda recovered: back.append(f"session {recovered}"))
         rooms[1].on("Reconnected", lambda recovered: back.append(f"channel {recovered}"))
         alice.send_message_to_peer("kept", "carol", enable_offline_messaging=True)
+        alice.set_local_user_attributes({"mood": "fine"})
+        bob.subscribe_peers_online_status(["alice"])
         self.process.kill()
         wait_until(lambda: _is(alice, ConnectionState.RECONNECTING), PATIENCE)
         self.process.start()
@@ -420,6 +440,8 @@ class RestartedGatewayTest(RtmTestCase):
         rooms[0].send_message("to the room")
         wait_until(lambda: texts == ["to bob", "to the room"], message="bob left the room")
         self.assertEqual(back, ["session False", "channel False"])
+        self.assertEqual(bob.get_user_attributes("alice"), {"mood": "fine"})
+        self.assertEqual(bob.query_peers_by_subscription_option(), ["alice"])
         carol = RtmClient("app", url=self.process.url)
         self.addCleanup(carol.close)
         with carol.events("MessageFromPeer") as waiting:

@@ -19,13 +19,13 @@ import requests
 
 from rtm_sync import RtmClient
 from rtm_sync.errors import RtmError
+from rtm_sync.testing import GatewayProcess
 from rtm_sync.transfers import Transfer
 from rtm_sync.transports.media_http import retry_after
 from tests.support import wait_until
 from tests.transports.support import (
     PATIENCE,
     GatewayCase,
-    GatewayProcess,
     Timing,
     deaf_address,
     http_server,
@@ -385,9 +385,7 @@ class RetryAfterTest(unittest.TestCase):
 class KilledGatewayTest(MediaCase):
     def setUp(self) -> None:
         super().setUp()
-        self.process = GatewayProcess(self.folder())
-        self.addCleanup(self.process.kill)
-        self.process.start()
+        self.process = self.entered(GatewayProcess(self.folder()))
         self.proxy = self.entered(type(self.proxy)(self.process.url))
         self.data = self.process.data
         self.alice = self.patient_client("alice")

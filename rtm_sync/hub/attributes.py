@@ -1,0 +1,127 @@
+"""Attributes of users and channels: who may read and write what, and how much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..attributes import (
+    CHANNEL_LIMIT,
+    USER_LIMIT,
+    AttributeChange,
+    attributes_problem,
+    changed,
+    keys_problem,
+    size_problem,
+)
+from ..errors import AttributeOperationError, RtmError
+from ..protocol import (
+    AttributesUpdated,
+    ChangeChannelAttributes,
+    ChangeUserAttributes,
+    ChannelAttribute,
+    ChannelAttributes,
+    Done,
+    GetChannelAttributes,
+    GetUserAttributes,
+    UserAttributes,
+    id_problem,
+)
+from .engine import Engine
+from .session import Session
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeDesk:
+    """Serves the attribute requests of one hub.
+
+    Attributes:
+        engine: where attributes are.
+        now_ms: the wall clock, milliseconds since the epoch.
+    """
+
+    engine: Engine
+    now_ms: Callable[[], int]
+
+    async def change_user(self, session: Session, request: ChangeUserAttributes) -> Done:
+        _check_change(request)
+        session.spend("user_attribute_writes", AttributeOperationError)
+        present = await self.engine.user_attributes(*session.user) or {}
+        after = changed(present, request.change, request.attributes or {}, request.keys or ())
+        _check_size(after, USER_LIMIT)
+        await self.engine.put_user_attributes(*session.user, session.id, after)
+        return Done()
+
+    async def get_user(self, session: Session, request: GetUserAttributes) -> UserAttributes:
+        _check("INVALID_ARGUMENT", id_problem("user_id", request.user_id))
+        _check_keys(request.keys)
+        session.spend("user_attribute_reads", AttributeOperationError)
+        found = await self.engine.user_attributes(session.app_id, request.user_id)
+        if found is None:
+            raise AttributeOperationError.named(
+                "USER_NOT_FOUND", f"{request.user_id!r} is not logged in."
+            )
+        return UserAttributes(_chosen(found, request.keys))
+
+    async def change_channel(self, session: Session, request: ChangeChannelAttributes) -> Done:
+        _check("INVALID_ARGUMENT", id_problem("channel_id", request.channel_id))
+        _check_change(request)
+        session.spend("channel_attribute_writes", AttributeOperationError)
+        now = self.now_ms()
+        written = {
+            key: ChannelAttribute(value, session.uid, now)
+            for key, value in (request.attributes or {}).items()
+        }
+
+        def apply(present: dict[str, ChannelAttribute]) -> dict[str, ChannelAttribute]:
+            after = changed(present, request.change, written, request.keys or ())
+            _check_size({key: item.value for key, item in after.items()}, CHANNEL_LIMIT)
+            return after
+
+        after = await self.engine.change_channel_attributes(
+            session.app_id, request.channel_id, apply
+        )
+        if request.enable_notification_to_channel_members:
+            news = AttributesUpdated(request.channel_id, after)
+            await self.engine.publish(session.app_id, news)
+        return Done()
+
+    async def get_channel(
+        self, session: Session, request: GetChannelAttributes
+    ) -> ChannelAttributes:
+        _check("INVALID_ARGUMENT", id_problem("channel_id", request.channel_id))
+        _check_keys(request.keys)
+        session.spend("channel_attribute_reads", AttributeOperationError)
+        found = await self.engine.channel_attributes(session.app_id, request.channel_id)
+        return ChannelAttributes(_chosen(found, request.keys))
+
+
+def _chosen(attributes: Mapping[str, V], keys: Iterable[str] | None) -> dict[str, V]:
+    if keys is None:
+        return dict(attributes)
+    return {key: attributes[key] for key in keys if key in attributes}
+
+
+def _check_change(request: ChangeUserAttributes | ChangeChannelAttributes) -> None:
+    if request.change in (AttributeChange.SET, AttributeChange.UPDATE):
+        _check("INVALID_ARGUMENT", attributes_problem(request.attributes))
+    elif request.change is AttributeChange.DELETE:
+        _check("INVALID_ARGUMENT", keys_problem(request.keys))
+
+
+def _check_keys(keys: tuple[str, ...] | None) -> None:
+    if keys is not None:
+        _check("INVALID_ARGUMENT", keys_problem(keys))
+
+
+def _check_size(attributes: Mapping[str, str], limit: int) -> None:
+    _check("SIZE_OVERFLOW", size_problem(attributes, limit))
+
+
+def _check(code: str, problem: str | None) -> None:
+    if problem is not None:
+        error: RtmError = AttributeOperationError.named(code, problem)
+        raise error

@@ -1,0 +1,635 @@
+"""Call invitations: their two state machines, and the book that keeps a client's.
+
+An invitation is two objects: the caller's `LocalInvitation` and the callee's `RemoteInvitation`.
+The hub only relays the steps between them; each end knows its own state, and gives up by its own
+clock. Accepting joins no channel: what an invitation is about is the applications' affair.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from .errors import InvitationApiCallError, RtmError
+from .events import EventEmitter
+from .handlers import LocalInvitationEvents, RemoteInvitationEvents
+from .history import Caller
+from .protocol import (
+    InvitationFromPeer,
+    InvitationReceipt,
+    InvitationStep,
+    SendInvitation,
+    id_problem,
+)
+
+CONTENT_LIMIT = 8 * 1024
+"""Bytes in an invitation's content and in its response (reference 1.3: 8 KB)."""
+
+MAX_OPEN = 1000
+"""Invitations of one client that are not over, in each direction. Ours."""
+
+_CALL_TIMEOUT = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationTimes:
+    """How long the ends of an invitation wait for each other, in seconds.
+
+    Attributes:
+        resend: between attempts to reach the callee (reference 1.3, web: 2 s).
+        give_up: without a receipt (reference 1.3: 30 s).
+        answer: for the callee to answer (reference 1.3: 60 s).
+    """
+
+    resend: float = 2.0
+    give_up: float = 30.0
+    answer: float = 60.0
+
+
+class LocalInvitationState(str, Enum):
+    """State of an invitation at its caller (reference 1.3)."""
+
+    IDLE = "IDLE"
+    SENT_TO_REMOTE = "SENT_TO_REMOTE"
+    RECEIVED_BY_REMOTE = "RECEIVED_BY_REMOTE"
+    ACCEPTED_BY_REMOTE = "ACCEPTED_BY_REMOTE"
+    REFUSED_BY_REMOTE = "REFUSED_BY_REMOTE"
+    CANCELED = "CANCELED"
+    FAILURE = "FAILURE"
+
+
+class RemoteInvitationState(str, Enum):
+    """State of an invitation at its callee (reference 1.3)."""
+
+    INVITATION_RECEIVED = "INVITATION_RECEIVED"
+    ACCEPT_SENT_TO_LOCAL = "ACCEPT_SENT_TO_LOCAL"
+    REFUSED = "REFUSED"
+    ACCEPTED = "ACCEPTED"
+    CANCELED = "CANCELED"
+    FAILURE = "FAILURE"
+
+
+class LocalInvitationFailureReason(str, Enum):
+    """Why an invitation failed at its caller (reference 1.3)."""
+
+    UNKNOWN = "UNKNOWN"
+    PEER_NO_RESPONSE = "PEER_NO_RESPONSE"
+    INVITATION_EXPIRE = "INVITATION_EXPIRE"
+    PEER_OFFLINE = "PEER_OFFLINE"
+    NOT_LOGGEDIN = "NOT_LOGGEDIN"
+
+
+class RemoteInvitationFailureReason(str, Enum):
+    """Why an invitation failed at its callee (reference 1.3)."""
+
+    UNKNOWN = "UNKNOWN"
+    PEER_OFFLINE = "PEER_OFFLINE"
+    ACCEPT_FAILURE = "ACCEPT_FAILURE"
+    INVITATION_EXPIRE = "INVITATION_EXPIRE"
+
+
+class _Invitation(EventEmitter):
+    """What both ends have. `_book._lock` guards all that changes."""
+
+    def __init__(self, book: InvitationBook, peer_id: str, invitation_id: str) -> None:
+        super().__init__()
+        self._book = book
+        self._peer_id = peer_id
+        self._id = invitation_id
+        self._content = ""
+        self._channel_id = ""
+        self._response = ""
+        self._due: float | None = None  # when the book's thread must look at it, monotonic
+        self._outgoing: list[InvitationStep] = []  # steps to send
+
+    @property
+    def content(self) -> str:
+        """What the caller says; at most 8 KB."""
+        return self._content
+
+    @property
+    def channel_id(self) -> str:
+        """A channel the caller names, or "" (for the applications; nobody joins it)."""
+        return self._channel_id
+
+    @property
+    def response(self) -> str:
+        """What the callee answers; at most 8 KB."""
+        return self._response
+
+
+class LocalInvitation(LocalInvitationEvents, _Invitation):
+    """An invitation to somebody; made by `RtmClient.create_local_invitation`. Thread-safe.
+
+    Set `content` and `channel_id`, then `send()`. Events: `LocalInvitationReceivedByPeer()`,
+    `LocalInvitationAccepted(response)`, `LocalInvitationRefused(response)`,
+    `LocalInvitationCanceled()`, `LocalInvitationFailure(reason)`.
+    """
+
+    EVENTS = frozenset(
+        {
+            "LocalInvitationReceivedByPeer",
+            "LocalInvitationAccepted",
+            "LocalInvitationRefused",
+            "LocalInvitationCanceled",
+            "LocalInvitationFailure",
+        }
+    )
+    _OVER = frozenset(
+        {
+            LocalInvitationState.ACCEPTED_BY_REMOTE,
+            LocalInvitationState.REFUSED_BY_REMOTE,
+            LocalInvitationState.CANCELED,
+            LocalInvitationState.FAILURE,
+        }
+    )
+
+    def __init__(self, book: InvitationBook, callee_id: str) -> None:
+        super().__init__(book, callee_id, secrets.token_urlsafe(16))
+        self._state = LocalInvitationState.IDLE
+        self._give_up = 0.0
+        self._seen_online = False
+
+    def __repr__(self) -> str:
+        return f"<LocalInvitation to {self._peer_id!r} {self._state.value}>"
+
+    @property
+    def callee_id(self) -> str:
+        """Who is invited."""
+        return self._peer_id
+
+    @property
+    def state(self) -> LocalInvitationState:
+        """Where it stands now."""
+        return self._state
+
+    @property
+    def content(self) -> str:
+        """What the caller says, until it is sent; at most 8 KB (checked by `send`)."""
+        return self._content
+
+    @content.setter
+    def content(self, content: str) -> None:
+        self._content = content
+
+    @property
+    def channel_id(self) -> str:
+        """A channel to name, or "" (for the applications; nobody joins it)."""
+        return self._channel_id
+
+    @channel_id.setter
+    def channel_id(self, channel_id: str) -> None:
+        self._channel_id = channel_id
+
+    def send(self) -> None:
+        """Send it; returns at once, events tell the rest.
+
+        It is sent again every two seconds until the callee has it, for 30 s; then the callee has
+        60 s to answer (reference 1.3).
+
+        Raises:
+            InvitationApiCallError: ALREADY_SENT, or INVALID_ARGUMENT for content over 8 KB or a bad
+                channel id. Sent while nobody is logged in, it fails with NOT_LOGGEDIN.
+        """
+        problem = _text_problem("content", self._content)
+        if problem is None and self._channel_id:
+            problem = id_problem("channel_id", self._channel_id)
+        if problem is not None:
+            raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
+        with self._book.changing() as now:
+            if self._state is not LocalInvitationState.IDLE:
+                raise InvitationApiCallError.named(
+                    "ALREADY_SENT", "An invitation is sent once; make a new one."
+                )
+            if not self._book.logged_in():
+                self._fail(LocalInvitationFailureReason.NOT_LOGGEDIN)
+                return
+            self._book.keep(self)
+            self._state = LocalInvitationState.SENT_TO_REMOTE
+            self._give_up = now + self._book.times.give_up
+            self._outgoing.append(InvitationStep.INVITE)
+            self._due = now
+
+    def cancel(self) -> None:
+        """Take it back; the callee is told.
+
+        Raises:
+            InvitationApiCallError: NOT_STARTED before `send`, ALREADY_END when it is over.
+        """
+        with self._book.changing() as now:
+            if self._state is LocalInvitationState.IDLE:
+                raise InvitationApiCallError.named("NOT_STARTED", "It was not sent yet.")
+            if self._state in self._OVER:
+                raise InvitationApiCallError.named(
+                    "ALREADY_END", f"The invitation is over: {self._state.value}."
+                )
+            self._state = LocalInvitationState.CANCELED
+            self._outgoing = [InvitationStep.CANCEL]
+            self._due = now
+            self._book.tell(self, "LocalInvitationCanceled")
+
+    # -- the book's, with its lock --
+
+    def _delivered(self, receipt: InvitationReceipt, now: float) -> None:
+        if self._state is not LocalInvitationState.SENT_TO_REMOTE:
+            return
+        if receipt is InvitationReceipt.RECEIVED:
+            self._state = LocalInvitationState.RECEIVED_BY_REMOTE
+            self._due = self._give_up = now + self._book.times.answer
+            self._book.tell(self, "LocalInvitationReceivedByPeer")
+        else:
+            self._seen_online = receipt is InvitationReceipt.UNCONFIRMED
+            self._outgoing = [InvitationStep.INVITE]
+            self._due = now + self._book.times.resend
+
+    def _look(self, now: float) -> None:
+        """Give up when it is time."""
+        reasons = LocalInvitationFailureReason
+        if now < self._give_up:
+            return
+        if self._state is LocalInvitationState.SENT_TO_REMOTE:
+            self._fail(reasons.PEER_NO_RESPONSE if self._seen_online else reasons.PEER_OFFLINE)
+        elif self._state is LocalInvitationState.RECEIVED_BY_REMOTE:
+            self._fail(reasons.INVITATION_EXPIRE)
+
+    def _take(self, step: InvitationStep, content: str) -> bool:
+        """The callee's answer; False when it is too late for one."""
+        sent = (LocalInvitationState.SENT_TO_REMOTE, LocalInvitationState.RECEIVED_BY_REMOTE)
+        answers = {
+            InvitationStep.ACCEPT: (
+                LocalInvitationState.ACCEPTED_BY_REMOTE,
+                "LocalInvitationAccepted",
+            ),
+            InvitationStep.REFUSE: (
+                LocalInvitationState.REFUSED_BY_REMOTE,
+                "LocalInvitationRefused",
+            ),
+        }
+        if step not in answers:
+            return False
+        state, event = answers[step]
+        if self._state not in sent:
+            return False
+        if self._state is LocalInvitationState.SENT_TO_REMOTE:  # the answer overtook the receipt
+            self._book.tell(self, "LocalInvitationReceivedByPeer")
+        self._state, self._response = state, content
+        self._outgoing, self._due = [], None
+        self._book.tell(self, event, content)
+        self._book.drop(self, step)
+        return True
+
+    def _fail(self, reason: LocalInvitationFailureReason) -> None:
+        self._state = LocalInvitationState.FAILURE
+        self._outgoing, self._due = [], None
+        self._book.tell(self, "LocalInvitationFailure", reason)
+        self._book.drop(self)
+
+    def _abandon(self) -> None:
+        if self._state not in self._OVER:
+            self._fail(LocalInvitationFailureReason.NOT_LOGGEDIN)
+
+
+class RemoteInvitation(RemoteInvitationEvents, _Invitation):
+    """An invitation from somebody; comes with the event `RemoteInvitationReceived`. Thread-safe.
+
+    Events: `RemoteInvitationAccepted()`, `RemoteInvitationRefused()`,
+    `RemoteInvitationCanceled(content)`, `RemoteInvitationFailure(reason)`.
+    """
+
+    EVENTS = frozenset(
+        {
+            "RemoteInvitationAccepted",
+            "RemoteInvitationRefused",
+            "RemoteInvitationCanceled",
+            "RemoteInvitationFailure",
+        }
+    )
+
+    def __init__(self, book: InvitationBook, invitation: InvitationFromPeer, now: float) -> None:
+        super().__init__(book, invitation.peer_id, invitation.invitation_id)
+        self._content = invitation.content
+        self._channel_id = invitation.channel_id
+        self._state = RemoteInvitationState.INVITATION_RECEIVED
+        self._due = self._give_up = now + book.times.answer
+
+    def __repr__(self) -> str:
+        return f"<RemoteInvitation from {self._peer_id!r} {self._state.value}>"
+
+    @property
+    def caller_id(self) -> str:
+        """Who invites."""
+        return self._peer_id
+
+    @property
+    def state(self) -> RemoteInvitationState:
+        """Where it stands now."""
+        return self._state
+
+    def accept(self, response: str = "") -> None:
+        """Accept it; returns at once, events tell whether the caller has heard it.
+
+        Args:
+            response: what to answer; at most 8 KB.
+
+        Raises:
+            InvitationApiCallError: ALREADY_ACCEPT, ALREADY_END, or INVALID_ARGUMENT.
+        """
+        self._answer(response, InvitationStep.ACCEPT, RemoteInvitationState.ACCEPT_SENT_TO_LOCAL)
+
+    def refuse(self, response: str = "") -> None:
+        """Refuse it. As `accept`."""
+        self._answer(response, InvitationStep.REFUSE, RemoteInvitationState.REFUSED)
+
+    def _answer(self, response: str, step: InvitationStep, state: RemoteInvitationState) -> None:
+        problem = _text_problem("response", response)
+        if problem is not None:
+            raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
+        accepted = (RemoteInvitationState.ACCEPT_SENT_TO_LOCAL, RemoteInvitationState.ACCEPTED)
+        with self._book.changing() as now:
+            if self._state in accepted and step is InvitationStep.ACCEPT:
+                raise InvitationApiCallError.named("ALREADY_ACCEPT", "It was accepted already.")
+            if self._state is not RemoteInvitationState.INVITATION_RECEIVED:
+                raise InvitationApiCallError.named(
+                    "ALREADY_END", f"The invitation is over: {self._state.value}."
+                )
+            self._state, self._response = state, response
+            self._outgoing, self._due = [step], now
+            if step is InvitationStep.REFUSE:
+                self._book.tell(self, "RemoteInvitationRefused")
+
+    # -- the book's, with its lock --
+
+    def _delivered(self, receipt: InvitationReceipt, now: float) -> None:
+        if self._state is RemoteInvitationState.ACCEPT_SENT_TO_LOCAL:
+            reasons = RemoteInvitationFailureReason
+            if receipt is InvitationReceipt.RECEIVED:
+                self._state = RemoteInvitationState.ACCEPTED
+                self._book.tell(self, "RemoteInvitationAccepted")
+            else:
+                offline = receipt is InvitationReceipt.OFFLINE
+                self._fail(reasons.PEER_OFFLINE if offline else reasons.ACCEPT_FAILURE)
+                return
+        elif receipt is InvitationReceipt.UNCONFIRMED and now < self._give_up:
+            self._outgoing = [InvitationStep.REFUSE]
+            self._due = now + self._book.times.resend
+            return
+        self._due = None
+        self._book.drop(self)
+
+    def _look(self, now: float) -> None:
+        waiting = self._state is RemoteInvitationState.INVITATION_RECEIVED
+        if waiting and now >= self._give_up:
+            self._fail(RemoteInvitationFailureReason.INVITATION_EXPIRE)
+
+    def _take(self, step: InvitationStep, content: str) -> bool:
+        if step is InvitationStep.INVITE:
+            return True  # a copy
+        if step is not InvitationStep.CANCEL:
+            return False
+        if self._state is not RemoteInvitationState.INVITATION_RECEIVED:
+            return False
+        self._state = RemoteInvitationState.CANCELED
+        self._due = None
+        self._book.tell(self, "RemoteInvitationCanceled", content)
+        self._book.drop(self, step)
+        return True
+
+    def _fail(self, reason: RemoteInvitationFailureReason) -> None:
+        self._state = RemoteInvitationState.FAILURE
+        self._outgoing, self._due = [], None
+        self._book.tell(self, "RemoteInvitationFailure", reason)
+        self._book.drop(self)
+
+    def _abandon(self) -> None:
+        open_states = (
+            RemoteInvitationState.INVITATION_RECEIVED,
+            RemoteInvitationState.ACCEPT_SENT_TO_LOCAL,
+        )
+        if self._state in open_states:
+            self._fail(RemoteInvitationFailureReason.UNKNOWN)
+
+
+_Key = tuple[bool, str, str]  # whether it is ours, the peer, the invitation's id
+
+
+class InvitationBook:
+    """Keeps one client's open invitations, sends their steps and watches the clock.
+
+    Owns one daemon thread, alive only while an invitation is open. Thread-safe.
+
+    Args:
+        call: makes a request and waits for the answer.
+        emit: queues a call for the client's dispatcher.
+        received: tells the application of a new `RemoteInvitation`; called on the dispatcher.
+        on_error: told what a handler raised.
+        logged_in: whether there is a session.
+        times: how long the ends wait for each other.
+        now: the monotonic clock, seconds.
+    """
+
+    def __init__(
+        self,
+        call: Caller,
+        emit: Callable[[Callable[[], object]], object],
+        received: Callable[[RemoteInvitation], object],
+        on_error: Callable[[BaseException], object],
+        logged_in: Callable[[], bool],
+        times: InvitationTimes | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._call = call
+        self._emit = emit
+        self._received = received
+        self._on_error = on_error
+        self.logged_in = logged_in
+        self.times = times or InvitationTimes()
+        self._now = now
+        self._lock = threading.Lock()  # guards all invitations and what is below
+        self._changed = threading.Condition(self._lock)
+        self._open: dict[_Key, LocalInvitation | RemoteInvitation] = {}
+        self._over: OrderedDict[_Key, InvitationStep | None] = OrderedDict()  # how they ended
+        self._news: list[Callable[[], object]] = []
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def local(self, callee_id: str) -> LocalInvitation:
+        """A new invitation, not sent yet.
+
+        Raises:
+            InvitationApiCallError: INVALID_ARGUMENT, the id is not valid.
+        """
+        problem = id_problem("callee_id", callee_id)
+        if problem is not None:
+            raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
+        return LocalInvitation(self, callee_id)
+
+    def take(self, step: InvitationFromPeer) -> bool:
+        """A step of the other end has arrived; False when it is none we know what to do with."""
+        ours = step.step in (InvitationStep.ACCEPT, InvitationStep.REFUSE)
+        key = (ours, step.peer_id, step.invitation_id)
+        with self.changing() as now:
+            known = self._open.get(key)
+            if known is not None:
+                return known._take(step.step, step.content)
+            if key in self._over:  # what is sent again was taken already
+                return step.step in (InvitationStep.INVITE, self._over[key])
+            if step.step is not InvitationStep.INVITE:
+                return False
+            if self._closed or sum(not key[0] for key in self._open) >= MAX_OPEN:
+                return False
+            invitation = RemoteInvitation(self, step, now)
+            self._open[key] = invitation
+            self._news.append(lambda: self._received(invitation))
+        return True
+
+    def abandon(self) -> None:
+        """The session is over, and with it every open invitation."""
+        with self.changing():
+            for invitation in list(self._open.values()):
+                invitation._abandon()
+            self._open.clear()
+
+    def close(self) -> None:
+        """End the thread. Idempotent; does not wait when called from the thread itself."""
+        self.abandon()
+        with self._changed:
+            self._closed = True
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_CALL_TIMEOUT)
+
+    # -- for invitations --
+
+    def changing(self) -> _Change:
+        """Holds the lock for a block; gives the time; then tells the news and wakes the thread."""
+        return _Change(self)
+
+    def keep(self, invitation: LocalInvitation) -> None:
+        """A new invitation of ours. With the lock.
+
+        Raises:
+            InvitationApiCallError: there are too many open ones.
+        """
+        if self._closed or sum(key[0] for key in self._open) >= MAX_OPEN:
+            raise InvitationApiCallError.named(
+                "INVALID_ARGUMENT",
+                "The client is closed."
+                if self._closed
+                else f"{MAX_OPEN:,} invitations are open, as many as there may be.",
+            )
+        self._open[True, invitation._peer_id, invitation._id] = invitation
+
+    def drop(
+        self, invitation: LocalInvitation | RemoteInvitation, by: InvitationStep | None = None
+    ) -> None:
+        """An invitation is over, by a step of the other end or otherwise. With the lock."""
+        key = (isinstance(invitation, LocalInvitation), invitation._peer_id, invitation._id)
+        if self._open.pop(key, None) is not None:
+            self._over[key] = by
+            if len(self._over) > MAX_OPEN:
+                self._over.popitem(last=False)
+
+    def tell(
+        self, invitation: LocalInvitation | RemoteInvitation, event: str, *args: object
+    ) -> None:
+        """Have the event's handlers run on the dispatcher. With the lock."""
+        self._news.append(lambda: invitation.emit(event, *args, on_error=self._on_error))
+
+    # -- the thread --
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None and self._open and not self._closed:
+            self._thread = threading.Thread(
+                target=self._run, name="rtm-sync-invitations", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                invitation = self._next()
+                if invitation is None:
+                    if self._thread is not threading.current_thread():
+                        return
+                    continue
+                steps, invitation._outgoing = invitation._outgoing, []
+                invitation._due = None
+            for step in steps:
+                receipt = self._send(invitation, step)
+                with self.changing() as now:
+                    invitation._delivered(receipt, now)
+                    if step is InvitationStep.CANCEL:
+                        self.drop(invitation)
+            with self.changing() as now:
+                invitation._look(now)
+
+    def _next(self) -> LocalInvitation | RemoteInvitation | None:
+        """The invitation that is due; None after having waited. Ends the thread when idle."""
+        if self._closed or not self._open:
+            self._thread = None
+            return None
+        now = self._now()
+        due = [(item._due, item) for item in self._open.values() if item._due is not None]
+        first = min(due, key=lambda pair: pair[0], default=None)
+        if first is not None and first[0] <= now:
+            return first[1]
+        self._changed.wait(None if first is None else first[0] - now)
+        return None
+
+    def _send(
+        self, invitation: LocalInvitation | RemoteInvitation, step: InvitationStep
+    ) -> InvitationReceipt:
+        answer = step in (InvitationStep.ACCEPT, InvitationStep.REFUSE)
+        request = SendInvitation(
+            invitation._peer_id,
+            invitation._id,
+            step,
+            invitation._response if answer else invitation._content,
+            invitation._channel_id,
+        )
+        try:
+            return self._call(request, _CALL_TIMEOUT).receipt
+        except RtmError as error:
+            logger.info("%s of %r failed: %s", step.value, invitation, error)
+            return InvitationReceipt.UNCONFIRMED
+
+
+class _Change:
+    """See `InvitationBook.changing`."""
+
+    def __init__(self, book: InvitationBook) -> None:
+        self._book = book
+
+    def __enter__(self) -> float:
+        self._book._lock.acquire()
+        return self._book._now()
+
+    def __exit__(self, *_: object) -> None:
+        book = self._book
+        news, book._news = book._news, []
+        book._ensure_thread()
+        book._changed.notify_all()
+        book._lock.release()
+        for tell in news:
+            book._emit(tell)
+
+
+def _text_problem(name: str, text: object) -> str | None:
+    if not isinstance(text, str):
+        return f"{name} must be a str, not {type(text).__name__}."
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        return f"{name} is not valid Unicode text: {error}."
+    if size > CONTENT_LIMIT:
+        return f"{name} has {size:,} bytes; the limit is {CONTENT_LIMIT:,}."
+    return None

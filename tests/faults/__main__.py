@@ -1,0 +1,44 @@
+"""A long chaos run: one life after another, each from its own seed, until the time is over."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+
+from tests.faults.chaos import MODES, Plan, run
+
+_LIFE = 60.0  # seconds; a failure is repeated from its own life's seed, not from the beginning
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long [default: 1]")
+    parser.add_argument("--seed", type=int, help="of the first life [default: a fresh one]")
+    parser.add_argument("--mode", choices=[*MODES, "both"], default="both")
+    parser.add_argument("--clients", type=int, default=4, help="[default: 4]")
+    chosen = parser.parse_args()
+    seed = random.randrange(1_000_000) if chosen.seed is None else chosen.seed
+    modes = MODES if chosen.mode == "both" else (chosen.mode,)
+    seconds = chosen.minutes * 60
+    each = min(_LIFE, seconds / len(modes))
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends - each / 2:
+        for mode in modes:
+            plan = Plan(seed, each, mode, chosen.clients)
+            report = run(plan)
+            print(report, flush=True)
+            if report.problems:
+                print(
+                    f"FAILED. Again: python -m tests.faults --seed {seed} --mode {mode} "
+                    f"--minutes {each / 60:g} --clients {chosen.clients}"
+                )
+                return 1
+        seed += 1
+    print("Zero lost, zero duplicated, zero reordered.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
