@@ -47,7 +47,7 @@ from .messages import (
     RtmTextMessage,
     as_message,
 )
-from .plugins import PluginManager, plugin_manager
+from .plugins import plugin_manager
 from .protocol import (
     AttributesUpdated,
     ChangeChannelAttributes,
@@ -195,8 +195,9 @@ class RtmClient(ClientEvents):
             `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE` say, or else certifi's.
         auto_thumbnails: make a thumbnail for every upload that has none, where a plugin can.
         on_handler_error: called with what a handler or progress callback raised; it is logged too.
-        media: URL of an embedded hub's media store; memory by default.
-        plugins: plugin objects for this client only.
+        media: URL of the media store where the transport needs one: an embedded hub's (memory by
+            default).
+        plugins: plugin objects for this client only; they are asked before all others.
 
     Raises:
         CreateInstanceError: an argument is not valid, or nobody serves the URL.
@@ -230,7 +231,7 @@ class RtmClient(ClientEvents):
         auto_thumbnails: bool = False,
         on_handler_error: Callable[[BaseException], object] | None = None,
         media: str | None = None,
-        plugins: tuple[object, ...] = (),
+        plugins: Iterable[object] = (),
     ) -> None:
         super().__init__()
         problem = app_id_problem(app_id)
@@ -253,7 +254,10 @@ class RtmClient(ClientEvents):
         self._token_provider = token_provider
         self._auto_thumbnails = auto_thumbnails
         self._on_handler_error = on_handler_error
-        self._plugins = PluginManager(extra=plugins) if plugins else plugin_manager
+        try:
+            self._plugins = plugin_manager.extended(plugins) if plugins else plugin_manager
+        except PluginError as error:
+            raise CreateInstanceError.named("INVALID_ARGUMENT", str(error), error) from error
         options = TransportOptions(
             login_timeout=login_timeout,
             ping_interval=ping_interval,
@@ -261,6 +265,7 @@ class RtmClient(ClientEvents):
             proxy=proxy,
             ca_file=None if ca_file is None else os.fspath(ca_file),
             media=media,
+            plugins=self._plugins,
         )
         try:
             self._transport: Transport = self._plugins.transport(url, options)

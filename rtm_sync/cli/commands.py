@@ -27,7 +27,7 @@ from .options import (
     output_options,
     upload_options,
 )
-from .output import ExitCode, Output, printable
+from .output import FAILED_PLUGINS, ExitCode, Output, plugin_record, printable
 from .profiles import Profile, logged_in
 
 
@@ -294,15 +294,26 @@ def token(for_uid: str, ttl: float, profile: Profile, output: Output) -> None:
 @rtm_sync.command()
 @output_options
 def plugins(output: Output) -> None:
-    """List the plugins: name, distribution, and what keeps one from loading."""
-    from .plugins import describe
+    """List the plugins: name, distribution, status, hooks, load time.
 
-    found = describe(plugin_manager)
-    for item in found:
-        made_by = f"{item['distribution']} {item['version']}".strip()
-        state = f"not loaded: {item['error']}" if item["error"] else "loaded"
-        output.result(item, "\t".join((item["name"], made_by, printable(state))))
-    finish([ExitCode.FAILED if item["error"] else ExitCode.DONE for item in found])
+    Exit status 1 says that one could not be loaded.
+    """
+    codes = []
+    for plugin in plugin_manager.describe():
+        took = "" if plugin.load_time is None else f" in {1000 * plugin.load_time:.1f} ms"
+        output.result(
+            plugin_record(plugin),
+            "\t".join(
+                (
+                    plugin.name,
+                    f"{plugin.distribution} {plugin.version}".strip(),
+                    f"{plugin.status}{took}",
+                    printable(plugin.reason) or ", ".join(plugin.hooks),
+                )
+            ),
+        )
+        codes.append(ExitCode.FAILED if plugin.status in FAILED_PLUGINS else ExitCode.DONE)
+    finish(codes)
 
 
 @rtm_sync.command()

@@ -29,11 +29,11 @@ import requests
 
 from ..blob import MEDIA_LIMIT
 from ..errors import LoginError, RtmError
-from ..plugins import PluginManager, plugin_manager
+from ..plugins import PluginManager, PluginStatus, plugin_manager
 from ..transfers import MAX_TRANSFERS
 from ..transports.network import find_route
 from ..version import __version__
-from .plugins import describe
+from .output import FAILED_PLUGINS, plugin_record
 from .profiles import Profile, default_file
 
 _TIMEOUT = 5.0
@@ -273,13 +273,19 @@ def _login(profile: Profile, log_in: bool, token_failed: bool) -> Finding:
 
 
 def _plugins(plugins: PluginManager) -> Finding:
-    found = describe(plugins)
-    listed = ", ".join(f"{item['name']} {item['version']}" for item in found if not item["error"])
-    failed = [f"{item['name']}: {item['error']}" for item in found if item["error"]]
+    found = plugins.describe()
+    listed = ", ".join(
+        f"{plugin.name} {plugin.version}".strip()
+        + (f" ({plugin.status})" if plugin.status is not PluginStatus.LOADED else "")
+        for plugin in found
+    )
+    failed = [
+        f"{plugin.name}: {plugin.reason}" for plugin in found if plugin.status in FAILED_PLUGINS
+    ]
+    seen = {"plugins": [plugin_record(plugin) for plugin in found]}
     if failed:
-        detail = f"{listed}; not loaded: {'; '.join(failed)}"
-        return Finding("plugins", Verdict.WARNING, detail, {"plugins": found})
-    return Finding("plugins", Verdict.OK, listed, {"plugins": found})
+        return Finding("plugins", Verdict.WARNING, f"{listed}; {'; '.join(failed)}", seen)
+    return Finding("plugins", Verdict.OK, listed, seen)
 
 
 def _disk() -> Iterator[Finding]:

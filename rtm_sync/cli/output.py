@@ -14,6 +14,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from enum import IntEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,7 @@ import click
 
 from ..errors import DownloadMediaError, LoginError, RtmError
 from ..messages import RtmImageMessage, RtmMessage, RtmRawMessage, RtmTextMessage
+from ..plugins import PluginDescription, PluginStatus
 from ..transfers import MediaOperationProgress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -108,6 +110,15 @@ def message_line(message: RtmMessage) -> str:
             text += f", {message.width} × {message.height}"
         text += f", {message.media_id}"
     return printable(text + (f" ({message.description})" if message.description else ""))
+
+
+FAILED_PLUGINS = (PluginStatus.FAILED, PluginStatus.INCOMPATIBLE)
+"""What is wrong; a plugin that is switched off is as somebody wants it."""
+
+
+def plugin_record(plugin: PluginDescription) -> dict[str, object]:
+    """A plugin as JSON has it."""
+    return asdict(plugin) | {"status": str(plugin.status), "hooks": list(plugin.hooks)}
 
 
 class Output:

@@ -13,6 +13,7 @@ from ..client import RtmClient
 from ..errors import (
     ChannelMessageError,
     DownloadMediaError,
+    HistoryError,
     JoinChannelError,
     LeaveChannelError,
     LoginError,
@@ -48,8 +49,16 @@ class TransportContract(_Base):
             def url(self) -> str:
                 return "mine://…"
 
-    All clients of one test must meet at one hub, and no other test's clients there.
+    All clients of one test must meet at one hub, and no other test's clients there. What a
+    transport cannot have, whatever it does, is switched off by a class attribute.
+
+
+    Attributes:
+        keeps_history: messages sent with `enable_historical_messaging` can be read back. Without,
+            sending and reading must be refused instead.
     """
+
+    keeps_history = True
 
     def url(self) -> str:
         """The URL for this test's clients; called once for each client."""
@@ -239,6 +248,68 @@ class TransportContract(_Base):
         bob.login("bob")
         self.client("carol").send_message_to_peer("two", "bob")
         self.assertEqual([self.next_of(arriving)[0].text for _ in range(2)], ["one", "two"])
+
+    def test_history_is_kept_or_refused_and_never_forgotten_in_silence(self) -> None:
+        alice = self.client("alice")
+        room = alice.create_channel("room")
+        room.join()
+        calls: list[Callable[[], object]] = [
+            lambda: alice.send_message_to_peer("hi", "bob", enable_historical_messaging=True),
+            lambda: room.send_message("hi", enable_historical_messaging=True),
+            lambda: alice.get_peer_history("bob"),
+            room.get_history,
+        ]
+        for call in calls:
+            if self.keeps_history:
+                call()
+            else:
+                with self.assertRaises(RtmError) as caught:
+                    call()
+                self.assertEqual(caught.exception.reason, "FAILURE")
+        if self.keeps_history:
+            self.assertEqual(len(alice.get_peer_history("bob")), 1)
+            self.assertEqual(len(room.get_history()), 1)
+
+    def test_history_is_read_back_by_peer_by_channel_and_by_time(self) -> None:
+        if not self.keeps_history:
+            return
+        alice, bob = self.client("alice"), self.client("bob")
+        rooms = [client.create_channel("room") for client in (alice, bob)]
+        for room in rooms:
+            room.join()
+        alice.send_message_to_peer("to bob", "bob", enable_historical_messaging=True)
+        alice.send_message_to_peer("not kept", "bob")
+        bob.send_message_to_peer("to alice", "alice", enable_historical_messaging=True)
+        rooms[0].send_message("to all", enable_historical_messaging=True)
+        both = alice.get_peer_history("bob")
+        self.assertEqual(
+            [(item.source, item.message) for item in both],
+            [("alice", RtmTextMessage("to bob")), ("bob", RtmTextMessage("to alice"))],
+        )
+        self.assertTrue(all(item.message_props.is_historical_message for item in both))
+        newest = bob.get_peer_history("alice", limit=1, newest_first=True)
+        self.assertEqual(newest, both[1:])
+        sent_at = both[0].message_props.server_received_ts / 1000
+        self.assertEqual(alice.get_peer_history("bob", end=sent_at), [])
+        self.assertEqual(alice.get_peer_history("bob", start=sent_at), both)
+        (to_all,) = rooms[1].get_history()
+        self.assertEqual((to_all.destination, to_all.is_channel), ("room", True))
+        rooms[1].leave()
+        with self.assertRaises(HistoryError) as caught:
+            rooms[1].get_history()
+        self.assertEqual(caught.exception.reason, "NOT_IN_CHANNEL")
+
+    def test_a_long_history_comes_whole_and_in_order(self) -> None:
+        if not self.keeps_history:
+            return
+        alice = self.client("alice")
+        for number in range(250):
+            alice.send_message_to_peer(f"{number}", "bob", enable_historical_messaging=True)
+        history = self.client("bob").get_peer_history("alice", limit=240)
+        self.assertEqual(
+            [item.message for item in history],
+            [RtmTextMessage(str(number)) for number in range(240)],
+        )
 
     def test_a_channel_message_sent_again_arrives_once(self) -> None:
         clients = [self.client("alice"), self.client("bob")]

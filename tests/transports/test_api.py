@@ -1,4 +1,4 @@
-"""Presence, attributes, member lists and counts, history: the same over both transports."""
+"""Presence, attributes, member lists and counts: the same over both transports."""
 
 from __future__ import annotations
 
@@ -202,45 +202,6 @@ class _MemberCases(ApiCase):
             self.refused(prefix + "USER_NOT_LOGGED_IN", call)
 
 
-class _HistoryCases(ApiCase):
-    def test_history_is_read_back_by_peer_by_channel_and_by_time(self) -> None:
-        alice, bob = self.client("alice"), self.client("bob")
-        rooms = [client.create_channel("room") for client in (alice, bob)]
-        for room in rooms:
-            room.join()
-        alice.send_message_to_peer("to bob", "bob", enable_historical_messaging=True)
-        alice.send_message_to_peer("not kept", "bob")
-        bob.send_message_to_peer("to alice", "alice", enable_historical_messaging=True)
-        rooms[0].send_message("to all", enable_historical_messaging=True)
-        both = alice.get_peer_history("bob")
-        self.assertEqual(
-            [(item.source, item.message) for item in both],
-            [("alice", RtmTextMessage("to bob")), ("bob", RtmTextMessage("to alice"))],
-        )
-        self.assertTrue(all(item.message_props.is_historical_message for item in both))
-        newest = bob.get_peer_history("alice", limit=1, newest_first=True)
-        self.assertEqual(newest, both[1:])
-        sent_at = both[0].message_props.server_received_ts / 1000
-        self.assertEqual(alice.get_peer_history("bob", end=sent_at), [])
-        self.assertEqual(alice.get_peer_history("bob", start=sent_at), both)
-        (to_all,) = rooms[1].get_history()
-        self.assertEqual((to_all.destination, to_all.is_channel), ("room", True))
-        rooms[1].leave()
-        with self.assertRaises(HistoryError) as caught:
-            rooms[1].get_history()
-        self.assertEqual(caught.exception.reason, "NOT_IN_CHANNEL")
-
-    def test_a_long_history_comes_whole_and_in_order(self) -> None:
-        alice = self.client("alice")
-        for number in range(250):
-            alice.send_message_to_peer(f"{number}", "bob", enable_historical_messaging=True)
-        history = self.client("bob").get_peer_history("alice", limit=240)
-        self.assertEqual(
-            [item.message for item in history],
-            [RtmTextMessage(str(number)) for number in range(240)],
-        )
-
-
 class _Embedded(ApiCase):
     def setUp(self) -> None:
         self._url = f"memory://api-{next(_numbers)}"
@@ -281,14 +242,6 @@ class GatewayMemberTest(_Gateway, _MemberCases):
     pass
 
 
-class EmbeddedHistoryTest(_Embedded, _HistoryCases):
-    pass
-
-
-class GatewayHistoryTest(_Gateway, _HistoryCases):
-    pass
-
-
 def load_tests(loader: Any, tests: Any, pattern: Any) -> Any:
     """Only the classes that have a hub."""
     suite = type(tests)()
@@ -299,8 +252,6 @@ def load_tests(loader: Any, tests: Any, pattern: Any) -> Any:
         GatewayAttributeTest,
         EmbeddedMemberTest,
         GatewayMemberTest,
-        EmbeddedHistoryTest,
-        GatewayHistoryTest,
     ):
         suite.addTests(loader.loadTestsFromTestCase(case))
     return suite
