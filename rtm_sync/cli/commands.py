@@ -329,7 +329,8 @@ def doctor(log_in: bool, profile: Profile, output: Output) -> None:
     from .doctor import Verdict, diagnose
 
     codes = []
-    for finding in diagnose(profile, log_in=log_in):
+    profiles = click.get_current_context().params["profiles"]
+    for finding in diagnose(profile, log_in=log_in, profiles=profiles):
         output.result(
             {
                 "check": finding.check,

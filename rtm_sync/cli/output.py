@@ -188,8 +188,7 @@ class Output:
         with self._lock:
             if self._live is not None and self._live.print(line, stream.isatty()):
                 return
-            click.echo(line, err=err)
-            stream.flush()
+            print(line, file=stream, flush=True)  # click's own would ignore the stream's encoding
 
 
 class Bars(Protocol):

@@ -168,6 +168,9 @@ class DoctorTest(CommandTestCase):
             file.chmod(mode)
             found = self.findings(Profile("memory://doctor"), profiles=file)["profile"]
             self.assertIs(found.verdict, verdict)
+        file.chmod(0o644)
+        printed = self.printed("doctor", "--profiles", file, "--url", "memory://doctor")
+        self.assertIn("warning  profile: ", printed)
 
 
 class PluginsTest(CommandTestCase):

@@ -228,6 +228,22 @@ class TransferTest(TalkTestCase):
         self.assertEqual((out.read_text(), err.read_text()), ("", "Cancelled.\n"))
         wait_until(lambda: not [path for path in self.data.glob("media/*/*") if path.is_file()])
 
+    def test_with_a_journal_the_same_command_goes_on_after_ctrl_c(self) -> None:
+        size = 8_000_000
+        (self.home / "large").write_bytes(os.urandom(size))
+        upload = ("upload", "large", "--resume-from", "journal")
+        proxy = self.slow_line(4_000_000)
+        process, _, err = self.started(*upload)
+        wait_until(lambda: proxy.bytes_sent > size // 2, PATIENCE)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(PATIENCE), 130, err.read_text())
+        before = proxy.bytes_sent
+        media_id = self.did(*upload).strip()
+        self.assertLess(proxy.bytes_sent - before, size - size // 4)
+        self.assertEqual([path.name for path in self.home.iterdir()], ["large"])
+        copy = self.client().download_media(media_id).result(PATIENCE)
+        self.assertEqual(copy.to_bytes(), (self.home / "large").read_bytes())
+
     def test_ctrl_c_while_standard_input_is_read_is_quiet_too(self) -> None:
         process = subprocess.Popen(
             self._line(("send", "--to", "bob", "--lines", "-")),
