@@ -178,8 +178,8 @@ def send(
             messages = [_stored_message(media_id, upload)]
         else:
             messages = read_messages(text or "", lines=lines, raw=raw)
-        codes = send_messages(client, messages, delivery, output)
-    finish(codes)
+        code = send_messages(client, messages, delivery, output)
+    finish([code])
 
 
 @rtm_sync.command()

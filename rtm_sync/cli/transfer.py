@@ -111,18 +111,22 @@ class Delivery:
 
 def send_messages(
     client: RtmClient, messages: Iterable[RtmMessage], delivery: Delivery, output: Output
-) -> list[ExitCode]:
-    """Send each message to all receivers; prints what became of it."""
-    codes: list[ExitCode] = []
+) -> ExitCode:
+    """Send each message to all receivers; prints what became of it. Returns the first failure."""
+    first = ExitCode.DONE  # a stream of lines may have no end, so only this is kept
     channels = []
     for channel_id in delivery.channels:
         channel = client.create_channel(channel_id)
         channel.join()
         channels.append(channel)
     for message in messages:
-        codes += [_to_peer(client, message, peer, delivery, output) for peer in delivery.peers]
-        codes += [_to_channel(channel, message, delivery, output) for channel in channels]
-    return codes
+        for peer in delivery.peers:
+            code = _to_peer(client, message, peer, delivery, output)
+            first = first or code
+        for channel in channels:
+            code = _to_channel(channel, message, delivery, output)
+            first = first or code
+    return first
 
 
 def _to_peer(

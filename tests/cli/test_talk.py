@@ -111,6 +111,11 @@ class SendTest(TalkTestCase):
             kept, {"to": "carol", "has_peer_received": False, "cached_by_server": True}
         )
 
+    def test_who_is_offline_does_not_keep_the_others_from_getting_it(self) -> None:
+        self.client()
+        printed = self.did("send", "--to", "carol", "--to", "bob", "hi", status=6)
+        self.assertEqual(printed, "carol: is offline\nbob: received\n")
+
     def test_standard_input_is_one_message_or_one_for_each_line(self) -> None:
         bob = self.client()
         with bob.events("MessageFromPeer") as arriving:
