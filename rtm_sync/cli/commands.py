@@ -73,6 +73,7 @@ def rtm_sync() -> None:
 @click.option("--app-secret", help="Signs the app's tokens; 32 bytes or more.")
 @click.option("--limits", type=click.Choice(["linux", "web"]), help="The reference's two tiers.")
 @click.option("--origins", help="Web pages that may use it from a browser: https://app.example")
+@click.option("--metrics", help="Serve Prometheus metrics there: 127.0.0.1:9464")
 @click.option("--drain", type=float, help="Seconds that running requests get. [default: 8]")
 @output_options
 def serve(config: Path | None, output: Output, **options: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -16,6 +17,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}")
 
 ENVIRONMENT_PREFIX = "RTM_SYNC_"
 _SECRETS = ("app_secret", "token")
@@ -39,6 +42,7 @@ class GatewayConfig:
         limits: "linux" or "web", the reference's two tiers.
         origins: web pages that may use it from a browser, besides its own: `https://app.example`,
             several with spaces between, or `*`.
+        metrics: `host:port` where Prometheus may read `/metrics`; empty is nowhere.
         drain: seconds that running requests get at SIGTERM.
     """
 
@@ -51,6 +55,7 @@ class GatewayConfig:
     app_secret: str = field(default="", repr=False)
     limits: str = "linux"
     origins: str = ""
+    metrics: str = ""
     drain: float = 8.0
 
     def __post_init__(self) -> None:
@@ -63,6 +68,8 @@ class GatewayConfig:
             raise ConfigError(f'limits is {self.limits!r}; it must be "linux" or "web".')
         if not 0 <= self.drain <= 600:
             raise ConfigError(f"drain is {self.drain}; it must be 0 to 600 seconds.")
+        if self.metrics and not _ADDRESS.fullmatch(self.metrics):
+            raise ConfigError(f"metrics is {self.metrics!r}; it must be like 127.0.0.1:9464.")
         if bool(self.app_id) != bool(self.app_secret):
             raise ConfigError("app_id and app_secret belong together; set both, or neither.")
         if self.app_secret:
@@ -78,6 +85,14 @@ class GatewayConfig:
                 f"host is {self.host!r}, and without an app_secret anybody could log in as "
                 "anybody: set app_id and app_secret, or listen on 127.0.0.1."
             )
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where metrics are served."""
+        if not self.metrics:
+            return None
+        host, _, port = self.metrics.rpartition(":")
+        return host.strip("[]"), int(port)
 
     @property
     def is_open(self) -> bool:
