@@ -33,7 +33,8 @@ from .errors import (
     RtmError,
     UploadMediaError,
 )
-from .events import Dispatcher, EventEmitter
+from .events import Dispatcher
+from .handlers import ClientEvents
 from .history import Moment, read_history
 from .invitation import InvitationBook, LocalInvitation, RemoteInvitation
 from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
@@ -167,7 +168,7 @@ def _seconds_problem(name: str, seconds: object) -> str | None:
     return f"{name} is {seconds!r}; it must be a number of seconds, over 0 and up to {limit}."
 
 
-class RtmClient(EventEmitter):
+class RtmClient(ClientEvents):
     """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
 
     Events: `MessageFromPeer(message, peer_id, message_props)`,

@@ -21,6 +21,7 @@ else:
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}")
 
 ENVIRONMENT_PREFIX = "RTM_SYNC_"
+_SECRETS = ("app_secret", "token")
 _KIND_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -115,16 +116,8 @@ def load_config(
     kinds: dict[str, type] = {item.name: type(item.default) for item in fields(GatewayConfig)}
     settings: dict[str, Any] = {}
     if file is not None:
-        settings |= _checked(_read(file), kinds, str(file))
-    settings |= _checked(
-        {
-            name: environment[ENVIRONMENT_PREFIX + name.upper()]
-            for name in kinds
-            if ENVIRONMENT_PREFIX + name.upper() in environment
-        },
-        kinds,
-        "the environment",
-    )
+        settings |= checked_settings(read_toml(file), kinds, str(file))
+    settings |= settings_in_environment(environment, kinds)
     settings |= {name: value for name, value in options.items() if value is not None}
     return replace(GatewayConfig(), **settings)
 
@@ -137,7 +130,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _read(file: Path) -> dict[str, object]:
+def read_toml(file: Path) -> dict[str, object]:
+    """What a TOML file says. Raises ConfigError when it cannot be read or is none."""
     try:
         return dict(tomllib.loads(file.read_text("utf-8")))
     except OSError as error:
@@ -146,8 +140,26 @@ def _read(file: Path) -> dict[str, object]:
         raise ConfigError(f"{file} is not TOML: {error}.") from error
 
 
-def _checked(given: Mapping[str, object], kinds: Mapping[str, type], where: str) -> dict[str, Any]:
-    """The values in the kinds that the settings have; numbers may also come as text."""
+def settings_in_environment(
+    environment: Mapping[str, str], kinds: Mapping[str, type]
+) -> dict[str, Any]:
+    """The settings that RTM_SYNC_* variables give; `kinds` has the names. Raises ConfigError."""
+    given = {
+        name: environment[ENVIRONMENT_PREFIX + name.upper()]
+        for name in kinds
+        if ENVIRONMENT_PREFIX + name.upper() in environment
+    }
+    return checked_settings(given, kinds, "the environment")
+
+
+def checked_settings(
+    given: Mapping[str, object], kinds: Mapping[str, type], where: str
+) -> dict[str, Any]:
+    """The values in the kinds that the settings have; numbers may also come as text.
+
+    Raises:
+        ConfigError: an unknown name, or a value of another kind; secrets are not repeated.
+    """
     checked: dict[str, Any] = {}
     for name, value in given.items():
         kind = kinds.get(name)
@@ -156,7 +168,7 @@ def _checked(given: Mapping[str, object], kinds: Mapping[str, type], where: str)
         try:
             checked[name] = _converted(value, kind)
         except ValueError:
-            shown = "not" if name == "app_secret" else f"{value!r}; it must be"
+            shown = "not" if name in _SECRETS else f"{value!r}; it must be"
             raise ConfigError(f"{name} in {where} is {shown} {_KIND_NAMES[kind]}.") from None
     return checked
 
