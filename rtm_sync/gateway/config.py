@@ -73,10 +73,10 @@ class GatewayConfig:
             raise ConfigError(f"port is {self.port}; it must be 0 to 65535.")
         if self.limits not in ("linux", "web"):
             raise ConfigError(f'limits is {self.limits!r}; it must be "linux" or "web".')
-        if not 0 <= self.drain <= 600:
-            raise ConfigError(f"drain is {self.drain}; it must be 0 to 600 seconds.")
-        if not 1 <= self.silence <= 3600:
-            raise ConfigError(f"silence is {self.silence}; it must be 1 to 3,600 seconds.")
+        for name, least, most in (("drain", 0, 600), ("silence", 1, 3600)):
+            seconds = getattr(self, name)
+            if not least <= seconds <= most:
+                raise ConfigError(f"{name} is {seconds}; it must be {least} to {most:,} seconds.")
         if self.metrics and not _ADDRESS.fullmatch(self.metrics):
             raise ConfigError(f"metrics is {self.metrics!r}; it must be like 127.0.0.1:9464.")
         for one, other in (("app_id", "app_secret"), ("tls_cert", "tls_key")):
