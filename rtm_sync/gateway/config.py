@@ -82,6 +82,9 @@ class GatewayConfig:
         for one, other in (("app_id", "app_secret"), ("tls_cert", "tls_key")):
             if bool(getattr(self, one)) != bool(getattr(self, other)):
                 raise ConfigError(f"{one} and {other} belong together; set both, or neither.")
+        self._check_app()
+
+    def _check_app(self) -> None:
         if self.app_secret:
             problem = app_id_problem(self.app_id)
             if problem is not None:
