@@ -6,24 +6,26 @@ fences: a message to oneself, after which all retained ones asked for before hav
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar, cast
 
 from rtm_sync.errors import ChannelMessageError, JoinChannelError, PeerMessageError
-from rtm_sync.hub.limits import KeyedWindows, Limits, SlidingWindow
+from rtm_sync.hub.limits import KeyedWindows, Limits
 from rtm_sync.protocol import (
     ChannelMessage,
     ChannelPosition,
     ConnectionChangeReason,
     Done,
+    GetMembers,
+    InvitationFromPeer,
+    InvitationReceipt,
+    InvitationSent,
     JoinChannel,
     JoinResult,
     LeaveChannel,
@@ -31,12 +33,19 @@ from rtm_sync.protocol import (
     MemberJoined,
     MemberLeft,
     MessageFromPeer,
+    PeerCall,
     PeerMessageSendResult,
     ProtocolError,
+    QueryPeersBySubscriptionOption,
+    QueryPeersOnlineStatus,
     ReceivedMessageProperties,
     Request,
     SendChannelMessage,
+    SendInvitation,
     SendMessageToPeer,
+    SubscribePeersOnlineStatus,
+    UnsubscribePeersOnlineStatus,
+    UserIds,
     decode_json,
     encode_json,
 )
@@ -54,31 +63,15 @@ from .connection import (
     fail,
     settle,
 )
+from .memory import Budget, Delivered
 from .names import Address, Topics
+from .presence import Presence
 
-_WATCHES = 1024  # users whose presence is followed; whoever was not asked for longest goes
-_KEPT_IDS = 500  # of messages delivered lately, for the user's next session
 _QUEUE_FULL = b"full"
 
 R = TypeVar("R")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-class _Watch:
-    """Whether a user is online.
-
-    Attributes:
-        sessions: the user's sessions and when each began; the last one to begin counts.
-        known: done when the broker has told all there is.
-    """
-
-    def __init__(self) -> None:
-        self.sessions: dict[str, float] = {}
-        self.known: Future[None] = Future()
-
-    def newest(self) -> str | None:
-        return max(self.sessions, key=self.sessions.__getitem__, default=None)
 
 
 class _Channel:
@@ -92,40 +85,6 @@ class _Channel:
     def __init__(self) -> None:
         self.members: dict[str, set[str]] = {}
         self.is_open = False
-
-
-class _Memory:
-    """Ids of messages delivered lately, so that one that comes again is not delivered again."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._window = limits.duplicate_window
-        self._most = limits.remembered_sends
-        self._at: OrderedDict[tuple[str, ...], float] = OrderedDict()
-
-    def add(self, key: tuple[str, ...]) -> bool:
-        """Note a message; False when it was delivered already."""
-        now = time.time()
-        while self._at and next(iter(self._at.values())) < now - self._window:
-            self._at.popitem(last=False)
-        if key in self._at:
-            return False
-        self._at[key] = now
-        if len(self._at) > self._most:
-            self._at.popitem(last=False)
-        return True
-
-    def remove(self, key: tuple[str, ...]) -> None:
-        self._at.pop(key, None)
-
-    def dump(self) -> bytes:
-        """The latest peer messages' ids, for the next session."""
-        peer = [(*key, at) for key, at in self._at.items() if len(key) == 2]
-        return json.dumps(peer[-_KEPT_IDS:]).encode()
-
-    def load(self, dumped: bytes) -> None:
-        """Learn what an earlier session knew. Raises ValueError, TypeError."""
-        for sender, message_id, at in json.loads(dumped)[:_KEPT_IDS]:
-            self._at.setdefault((str(sender), str(message_id)), float(at))
 
 
 class Session:
@@ -146,17 +105,37 @@ class Session:
         will = self._topics.online(self._uid, name)
         self.connection = Connection(address, options, credentials, listener, name, will)
         self._began = time.time()
+        self._budget = Budget(self._limits)
+        self._presence = Presence(
+            self.connection,
+            self._topics,
+            listener,
+            self._limits,
+            self._budget,
+            self._fence,
+            self._needed_users,
+        )
         self._lock = threading.Lock()  # guards all below; never held while waiting or telling
-        self._watches: OrderedDict[str, _Watch] = OrderedDict()
         self._channels: dict[str, _Channel] = {}
         self._receipts: dict[bytes, tuple[str, Future[bytes | None]]] = {}
         self._fences: dict[bytes, Future[None]] = {}
         self._sought: dict[str, list[Future[bytes]]] = {}  # media records, by topic
-        self._sends = SlidingWindow(self._limits.sends)
-        self._joins = SlidingWindow(self._limits.joins)
         self._same_joins = KeyedWindows(self._limits.same_channel_joins)
+        self._handlers: dict[type, object] = {
+            SendMessageToPeer: self._send_to_peer,
+            SendChannelMessage: self._send_to_channel,
+            SendInvitation: self._send_invitation,
+            JoinChannel: self._join,
+            LeaveChannel: self._leave,
+            GetMembers: self._get_members,
+            QueryPeersOnlineStatus: self._presence.query,
+            SubscribePeersOnlineStatus: self._presence.subscribe,
+            UnsubscribePeersOnlineStatus: self._presence.unsubscribe,
+            QueryPeersBySubscriptionOption: self._presence.subscribed,
+            Logout: self._log_out,
+        }
         # The reader's own:
-        self._memory = _Memory(self._limits)
+        self._delivered = Delivered(self._limits)
         self._own_others: set[str] = set()  # other sessions of this user
         self._held: list[Arrived] | None = None  # what arrives before the login is done
 
@@ -168,14 +147,14 @@ class Session:
         Raises:
             RtmError: of the request's family.
         """
-        handler = _HANDLERS.get(type(request))
+        handler = self._handlers.get(type(request))
         if handler is None:
             raise request.ERROR.named(
                 "FAILURE",
                 f"An MQTT broker cannot answer {request.METHOD}; that takes a gateway (ws://).",
             )
         deadline = Deadline(timeout)
-        attempt = cast("Callable[[Session, Request[R], Deadline], R]", handler)
+        attempt = cast("Callable[[Request[R], Deadline], R]", handler)
         while True:
             try:
                 self.connection.wait_online(deadline)
@@ -184,7 +163,7 @@ class Session:
             except TimeoutError:
                 raise _timed_out(request, timeout) from None
             try:
-                return attempt(self, request, deadline)
+                return attempt(request, deadline)
             except ConnectionLost:
                 continue  # every attempt may be made twice: ids and topics stay the same
             except SessionOver as error:
@@ -201,23 +180,17 @@ class Session:
     ) -> PeerMessageSendResult:
         if request.enable_historical_messaging:
             raise PeerMessageError.named("FAILURE", _NO_HISTORY)
-        self._spend_send(PeerMessageError)
+        self._budget.spend("sends", PeerMessageError)
         message = MessageFromPeer(
             request.message, self._uid, request.message_id, ReceivedMessageProperties(_now_ms())
         )
-        while True:
-            watch = self._watch(request.peer_id)
-            self.connection.wait(watch.known, deadline)
-            session = watch.newest()
-            answer = None if session is None else self._deliver(request, message, session, deadline)
-            if answer == b"":
-                return PeerMessageSendResult(has_peer_received=True)
-            if answer is not None:
-                raise PeerMessageError.named(
-                    "FAILURE", f"The event queue of {request.peer_id!r} is full; send it again."
-                )
-            if watch.newest() in (None, session):  # not back in a new session meanwhile
-                break
+        answer = self._deliver(request.peer_id, "message", message, deadline)
+        if answer == b"":
+            return PeerMessageSendResult(has_peer_received=True)
+        if answer is not None:
+            raise PeerMessageError.named(
+                "FAILURE", f"The event queue of {request.peer_id!r} is full; send it again."
+            )
         if not request.enable_offline_messaging:
             return PeerMessageSendResult(has_peer_received=False)
         topic = self._topics.mail(request.peer_id, self._uid, request.message_id)
@@ -225,12 +198,35 @@ class Session:
         self.connection.wait(kept, deadline)
         return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
 
+    def _send_invitation(self, request: SendInvitation, deadline: Deadline) -> InvitationSent:
+        step = InvitationFromPeer(
+            self._uid, request.invitation_id, request.step, request.content, request.channel_id
+        )
+        answer = self._deliver(request.peer_id, "invitation", step, deadline)
+        if answer is None:
+            return InvitationSent(InvitationReceipt.OFFLINE)
+        received = answer == b""
+        return InvitationSent(
+            InvitationReceipt.RECEIVED if received else InvitationReceipt.UNCONFIRMED
+        )
+
     def _deliver(
-        self,
-        request: SendMessageToPeer,
-        message: MessageFromPeer,
-        session: str,
-        deadline: Deadline,
+        self, peer_id: str, kind: str, message: PeerCall, deadline: Deadline
+    ) -> bytes | None:
+        """What the peer answered, empty when it took the message; None when it is offline."""
+        while True:
+            (watch,) = self._presence.known([peer_id], deadline)
+            session = watch.newest()
+            if session is None:
+                return None
+            answer = self._deliver_to(
+                self._topics.inbox(peer_id, session, kind), session, message, deadline
+            )
+            if answer is not None or watch.newest() in (None, session):
+                return answer  # and not back in a new session meanwhile
+
+    def _deliver_to(
+        self, topic: str, session: str, message: PeerCall, deadline: Deadline
     ) -> bytes | None:
         """What the session answered; None when it is not there any more."""
         mark = secrets.token_bytes(8)
@@ -239,7 +235,7 @@ class Session:
             self._receipts[mark] = (session, receipt)
         try:
             sent = self._publish(
-                self._topics.inbox(request.peer_id, session, "message"),
+                topic,
                 message,
                 expiry=deadline.left(),  # what nobody waits for any more is not delivered
                 answer_to=self._topics.own("receipt"),
@@ -262,7 +258,7 @@ class Session:
             raise ChannelMessageError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id!r} before sending to it."
             )
-        self._spend_send(ChannelMessageError)
+        self._budget.spend("sends", ChannelMessageError)
         message = ChannelMessage(
             request.channel_id,
             request.message,
@@ -276,7 +272,7 @@ class Session:
 
     def _join(self, request: JoinChannel, deadline: Deadline) -> JoinResult:
         name = request.channel_id
-        now = time.monotonic()
+        self._budget.spend("joins", JoinChannelError)
         with self._lock:
             if name in self._channels:
                 raise JoinChannelError.named("ALREADY_JOINED", f"{name!r} is joined already.")
@@ -286,14 +282,10 @@ class Session:
                     f"{self._limits.joined_channels} channels are joined, as many as may be; "
                     "leave one first.",
                 )
-            if not self._same_joins.allow(name, now):
+            if not self._same_joins.allow(name, time.monotonic()):
                 raise JoinChannelError.named(
                     "JOIN_SAME_CHANNEL_TOO_OFTEN",
                     f"{name!r} is joined more than {self._limits.same_channel_joins}.",
-                )
-            if not self._joins.allow(now):
-                raise JoinChannelError.named(
-                    "TOO_OFTEN", f"Channels are joined more than {self._limits.joins}."
                 )
             self._channels[name] = _Channel()
         try:
@@ -316,8 +308,7 @@ class Session:
         with self._lock:
             channel = self._channels.get(name)
             claimed = [] if channel is None else list(channel.members)
-        for watch in [self._watch(uid) for uid in claimed]:
-            wait(watch.known, deadline)
+        self._presence.known(claimed, deadline)
         for uid in claimed:
             self._check_member(name, uid)
         own = self._topics.member(name, self._uid, self._topics.session)
@@ -340,6 +331,17 @@ class Session:
             self._channels.pop(name, None)
         return Done()
 
+    def _get_members(self, request: GetMembers, deadline: Deadline) -> UserIds:
+        with self._lock:
+            channel = self._channels.get(request.channel_id)
+            others = [] if channel is None or not channel.is_open else sorted(channel.members)
+        if channel is None or not channel.is_open:
+            raise request.ERROR.named(
+                "NOT_IN_CHANNEL", f"Join {request.channel_id!r} to see its members."
+            )
+        self._budget.spend("member_lists", request.ERROR)
+        return UserIds((self._uid, *others)[: self._limits.announced_members])
+
     def _log_out(self, request: Logout, deadline: Deadline) -> Done:
         """Tell what the will and others' watching would only tell later."""
         with self._lock:
@@ -350,7 +352,7 @@ class Session:
         ]
         window = self._limits.duplicate_window
         told.append(
-            publish(self._topics.own_seen(), self._memory.dump(), retain=True, expiry=window)
+            publish(self._topics.own_seen(), self._delivered.dump(), retain=True, expiry=window)
         )
         told.append(publish(self._topics.online(self._uid, session), retain=True))
         for future in told:
@@ -394,7 +396,7 @@ class Session:
     def _publish(
         self,
         topic: str,
-        message: MessageFromPeer | ChannelMessage,
+        message: PeerCall | ChannelMessage,
         *,
         retain: bool = False,
         expiry: float | None = None,
@@ -405,12 +407,6 @@ class Session:
         return self.connection.publish(
             topic, payload, retain=retain, expiry=expiry, answer_to=answer_to, mark=mark
         )
-
-    def _spend_send(self, family: type[PeerMessageError | ChannelMessageError]) -> None:
-        with self._lock:
-            allowed = self._sends.allow(time.monotonic())
-        if not allowed:
-            raise family.named("TOO_OFTEN", f"More than {self._limits.sends} messages are sent.")
 
     def _fence(self) -> Future[None]:
         """Done when all retained messages that were asked for before have come."""
@@ -429,48 +425,16 @@ class Session:
         self.connection.publish(self._topics.own("fence"), mark).add_done_callback(sent)
         return passed
 
-    def _watch(self, uid: str) -> _Watch:
-        """Follow a user's presence from now on."""
+    def _needed_users(self) -> set[str]:
+        """Who shares a channel with us."""
         with self._lock:
-            known = self._watches.get(uid)
-            if known is not None:
-                self._watches.move_to_end(uid)
-                return known
-            watch = self._watches[uid] = _Watch()
-            dropped = self._unwatched()
-        if dropped:
-            self.connection.unsubscribe([self._topics.online(name) for name in dropped])
-
-        def fenced(fence: Future[None]) -> None:
-            error = fence.exception()
-            if isinstance(error, Exception):
-                with self._lock:
-                    if self._watches.get(uid) is watch:
-                        del self._watches[uid]
-                fail(watch.known, error)
-            else:
-                settle(watch.known, None)
-
-        self.connection.subscribe([self._topics.online(uid)])
-        self._fence().add_done_callback(fenced)
-        return watch
-
-    def _unwatched(self) -> list[str]:
-        """Take users off a full list who share no channel with us. With the lock held."""
-        dropped: list[str] = []
-        if len(self._watches) > _WATCHES:
-            needed = {uid for channel in self._channels.values() for uid in channel.members}
-            for uid in list(self._watches)[:-1]:
-                if uid not in needed and uid != self._uid:
-                    del self._watches[uid]
-                    dropped.append(uid)
-                    break
-        return dropped
+            return {uid for channel in self._channels.values() for uid in channel.members}
 
     def _check_member(self, name: str, uid: str) -> None:
         """Strike sessions of a member that are dead; their wills could not do it."""
+        watch = self._presence.watched(uid)
         with self._lock:
-            channel, watch = self._channels.get(name), self._watches.get(uid)
+            channel = self._channels.get(name)
             if channel is None or watch is None:
                 return
             dead = channel.members.get(uid, set()) - watch.sessions.keys()
@@ -483,29 +447,33 @@ class Session:
     def greet(self, *, first: bool, deadline: Deadline) -> None:
         wait, topics = self.connection.wait, self._topics
         with self._lock:
-            self._watches.clear()
             for channel in self._channels.values():
                 channel.is_open = False
                 channel.members.clear()
+        self._presence.forget()
         self._own_others.clear()
         self._held = []
         own = [topics.own("+"), topics.online(self._uid), topics.own_seen(), topics.own_mail()]
         wait(self.connection.subscribe(own), deadline)
         wait(self._fence(), deadline)
-        for other in sorted(self._own_others):
-            if not first:  # it took over while we were away
-                raise LoggedInElsewhere
-            wait(self.connection.publish(topics.inbox(self._uid, other, "taken")), deadline)
-            cleared = self.connection.publish(topics.online(self._uid, other), retain=True)
-            wait(cleared, deadline)
-        alive = self.connection.publish(
-            topics.online(self._uid, topics.session), b"%.3f" % self._began, retain=True
-        )
-        wait(alive, deadline)
+        others = sorted(self._own_others)
+        if others and not first:  # it took over while we were away
+            raise LoggedInElsewhere
+        told = [self.connection.publish(topics.inbox(self._uid, name, "taken")) for name in others]
+        alive = b"%.3f" % self._began
+        own_state = topics.online(self._uid, topics.session)
+        told.append(self.connection.publish(own_state, alive, retain=True))
+        # Only now, or the user would seem to be offline for a moment.
+        told += [
+            self.connection.publish(topics.online(self._uid, name), retain=True) for name in others
+        ]
+        for future in told:
+            wait(future, deadline)
         with self._lock:
             joined = list(self._channels)
         for name in joined:
             self._enter(name, deadline)
+        self._presence.resume(deadline)
 
     def greeted(self, *, first: bool, resumed: bool) -> None:
         if not first:
@@ -541,7 +509,7 @@ class Session:
             case ["u", _, "mail", _, _] if arrived.payload:
                 self._take_mail(arrived)
             case ["u", _, "seen"] if arrived.is_retained:
-                self._memory.load(arrived.payload)
+                self._delivered.load(arrived.payload)
             case ["c", name, "message"]:
                 self._take_channel_message(name, arrived)
             case ["c", name, "member", uid, session]:
@@ -565,6 +533,10 @@ class Session:
         """What was sent to this session alone."""
         if kind == "message":
             self._take_message(arrived)
+        elif kind == "invitation":
+            step = _decoded(InvitationFromPeer, arrived)
+            if step is not None:
+                self._answer(arrived, b"" if self._listener.on_event(step) else _QUEUE_FULL)
         elif kind == "receipt":
             with self._lock:
                 _, receipt = self._receipts.get(arrived.correlation, ("", None))
@@ -584,16 +556,12 @@ class Session:
                 self._own_others.add(session)
             else:
                 self._own_others.discard(session)
-        with self._lock:
-            watch = self._watches.get(uid)
-            if watch is not None and since:
-                watch.sessions[session] = float(since)
-            elif watch is not None:
-                watch.sessions.pop(session, None)
-            waiting = [receipt for target, receipt in self._receipts.values() if target == session]
-            shared = [name for name, one in self._channels.items() if uid in one.members]
+        self._presence.take(uid, session, since)
         if since:
             return
+        with self._lock:
+            waiting = [receipt for target, receipt in self._receipts.values() if target == session]
+            shared = [name for name, one in self._channels.items() if uid in one.members]
         for receipt in waiting:
             settle(receipt, None)
         for name in shared:
@@ -605,10 +573,13 @@ class Session:
             return
         answer = b""
         key = (message.peer_id, message.message_id)
-        if self._memory.add(key) and not self._listener.on_event(message):
-            self._memory.remove(key)
+        if self._delivered.add(key) and not self._listener.on_event(message):
+            self._delivered.remove(key)
             answer = _QUEUE_FULL
-        # Only where receipts belong: a sender may write any topic there.
+        self._answer(arrived, answer)
+
+    def _answer(self, arrived: Arrived, answer: bytes) -> None:
+        """Send a receipt; only where receipts belong, for a sender may write any topic there."""
         match self._topics.parts(arrived.response_topic):
             case ["u", _, "s", _, "receipt"]:
                 self.connection.publish(arrived.response_topic, answer, mark=arrived.correlation)
@@ -618,10 +589,10 @@ class Session:
         if message is not None:
             offline = replace(message.message_props, is_offline_message=True)
             key = (message.peer_id, message.message_id)
-            if self._memory.add(key) and not self._listener.on_event(
+            if self._delivered.add(key) and not self._listener.on_event(
                 replace(message, message_props=offline)
             ):
-                self._memory.remove(key)
+                self._delivered.remove(key)
                 return  # it stays for the next login
         self.connection.publish(arrived.topic, retain=True)
 
@@ -632,7 +603,7 @@ class Session:
             is_member = channel is not None and channel.is_open
         if message is None or message.channel_id != name or not is_member:
             return
-        if self._memory.add(("c", name, message.member_id, message.message_id)):
+        if self._delivered.add(("c", name, message.member_id, message.message_id)):
             taken = self._listener.on_event(message)
             if not taken:
                 logger.warning("a message in %r was lost: the event queue is full", name)
@@ -653,7 +624,7 @@ class Session:
         if is_open:
             if is_new:
                 self._listener.on_event(MemberJoined(name, uid))
-            watch = self._watch(uid)  # its will is the only sign of a sudden end
+            watch = self._presence.watch(uid)  # its will is the only sign of a sudden end
             watch.known.add_done_callback(lambda _: self._check_member(name, uid))
 
     def _member_gone(self, name: str, uid: str, session: str) -> None:
@@ -674,14 +645,6 @@ _NO_HISTORY = (
     "An MQTT broker keeps no history; send it without enable_historical_messaging, or use a "
     "gateway (ws://)."
 )
-
-_HANDLERS: dict[type, object] = {
-    SendMessageToPeer: Session._send_to_peer,
-    SendChannelMessage: Session._send_to_channel,
-    JoinChannel: Session._join,
-    LeaveChannel: Session._leave,
-    Logout: Session._log_out,
-}
 
 
 def _timed_out(request: Request[R], timeout: float) -> Exception:

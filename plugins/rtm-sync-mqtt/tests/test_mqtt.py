@@ -206,7 +206,7 @@ class LoginTest(BrokerCase):
     def test_a_token_is_the_brokers_password_and_wins_over_the_urls(self) -> None:
         folder = self.folder()
         passwords = folder / "passwords"
-        passwords.write_text(f"{_hashed('alice', 'secret')}\n{_hashed('service', 'other')}\n")
+        passwords.write_text(f"{hashed('alice', 'secret')}\n{hashed('service', 'other')}\n")
         rules = folder / "rules"
         rules.write_text("user alice\ntopic readwrite #\n")
         passwords.chmod(0o600)
@@ -376,7 +376,7 @@ def cut(proxy: FaultProxy) -> None:
     proxy.drop()
 
 
-def _hashed(user: str, password: str) -> str:
+def hashed(user: str, password: str) -> str:
     """A line of Mosquitto's password file."""
     salt = b"twelve bytes"
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101, 64)
