@@ -283,6 +283,21 @@ class Connection:
         if not online or not deadline.left():
             raise TimeoutError
 
+    def persist(self, attempt: Callable[[], T], deadline: Deadline) -> T:
+        """What `attempt` returns, made again when the connection is lost in the middle of it.
+
+        So every attempt may be made twice: ids and topics must stay the same.
+
+        Raises:
+            SessionOver, TimeoutError, and what the attempt raises but ConnectionLost.
+        """
+        while True:
+            self.wait_online(deadline)
+            try:
+                return attempt()
+            except ConnectionLost:
+                continue
+
     # -- inside --
 
     def _submit(self, send: Callable[[mqtt.Client], int | None]) -> Future[int]:

@@ -168,7 +168,7 @@ class Presence:
         family = QueryPeersOnlineStatusError
         _check_peers(request.peer_ids, self._limits.queried_peers, family)
         self._budget.spend("presence_queries", family)
-        watches = self.known(request.peer_ids, deadline)
+        watches = self._found(request.peer_ids, deadline)
         pairs = zip(request.peer_ids, watches, strict=True)
         return OnlineStatuses({uid: bool(watch.sessions) for uid, watch in pairs})
 
@@ -182,7 +182,7 @@ class Presence:
             raise family.named(
                 "OVERFLOW", f"These would make {total} subscriptions; the limit is {limit}."
             )
-        watches = self.known(request.peer_ids, deadline)
+        watches = self._found(request.peer_ids, deadline)
         with self._lock:
             pairs = zip(request.peer_ids, watches, strict=True)
             states = {uid: watch.state for uid, watch in pairs}
@@ -204,6 +204,10 @@ class Presence:
             return UserIds(tuple(sorted(self._subscribed)))
 
     # -- inside --
+
+    def _found(self, uids: Sequence[str], deadline: Deadline) -> list[Watch]:
+        """As `known`, across reconnects."""
+        return self._connection.persist(lambda: self.known(uids, deadline), deadline)
 
     def _drop_one(self) -> None:
         """Stop following the user whom nobody asked for longest."""

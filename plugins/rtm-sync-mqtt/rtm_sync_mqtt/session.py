@@ -15,11 +15,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TypeVar, cast
 
-from rtm_sync.errors import ChannelMessageError, JoinChannelError, PeerMessageError
-from rtm_sync.hub.limits import KeyedWindows, Limits
+from rtm_sync.errors import ChannelMessageError, PeerMessageError
+from rtm_sync.hub.limits import Limits
 from rtm_sync.protocol import (
     ChannelMessage,
-    ChannelPosition,
     ConnectionChangeReason,
     Done,
     GetMembers,
@@ -27,11 +26,8 @@ from rtm_sync.protocol import (
     InvitationReceipt,
     InvitationSent,
     JoinChannel,
-    JoinResult,
     LeaveChannel,
     Logout,
-    MemberJoined,
-    MemberLeft,
     MessageFromPeer,
     PeerCall,
     PeerMessageSendResult,
@@ -45,12 +41,12 @@ from rtm_sync.protocol import (
     SendMessageToPeer,
     SubscribePeersOnlineStatus,
     UnsubscribePeersOnlineStatus,
-    UserIds,
     decode_json,
     encode_json,
 )
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
 
+from .channels import Channels
 from .connection import (
     NO_MATCHING_SUBSCRIBERS,
     Arrived,
@@ -74,19 +70,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class _Channel:
-    """A channel that we are in, or on our way into.
-
-    Attributes:
-        members: the sessions of each other member.
-        is_open: we are a member; what happens is told from now on.
-    """
-
-    def __init__(self) -> None:
-        self.members: dict[str, set[str]] = {}
-        self.is_open = False
-
-
 class Session:
     """One login: answers a client's requests and turns what arrives into events. Thread-safe."""
 
@@ -97,7 +80,7 @@ class Session:
         credentials: Credentials,
         listener: Listener,
     ) -> None:
-        name = secrets.token_hex(11)  # with its prefix as long as every broker takes
+        name = secrets.token_hex(11)  # 22 characters; every broker takes 23
         self._topics = Topics(address.prefix, credentials.app_id, credentials.uid, name)
         self._uid = credentials.uid
         self._listener = listener
@@ -106,28 +89,21 @@ class Session:
         self.connection = Connection(address, options, credentials, listener, name, will)
         self._began = time.time()
         self._budget = Budget(self._limits)
-        self._presence = Presence(
-            self.connection,
-            self._topics,
-            listener,
-            self._limits,
-            self._budget,
-            self._fence,
-            self._needed_users,
-        )
+        shared = (self.connection, self._topics, listener, self._limits, self._budget, self._fence)
+        self._channels = Channels(*shared)
+        self._presence = Presence(*shared, self._channels.users)
+        self._channels.follow(self._presence)
         self._lock = threading.Lock()  # guards all below; never held while waiting or telling
-        self._channels: dict[str, _Channel] = {}
         self._receipts: dict[bytes, tuple[str, Future[bytes | None]]] = {}
         self._fences: dict[bytes, Future[None]] = {}
         self._sought: dict[str, list[Future[bytes]]] = {}  # media records, by topic
-        self._same_joins = KeyedWindows(self._limits.same_channel_joins)
         self._handlers: dict[type, object] = {
             SendMessageToPeer: self._send_to_peer,
             SendChannelMessage: self._send_to_channel,
             SendInvitation: self._send_invitation,
-            JoinChannel: self._join,
-            LeaveChannel: self._leave,
-            GetMembers: self._get_members,
+            JoinChannel: self._channels.join,
+            LeaveChannel: self._channels.leave,
+            GetMembers: self._channels.list_members,
             QueryPeersOnlineStatus: self._presence.query,
             SubscribePeersOnlineStatus: self._presence.subscribe,
             UnsubscribePeersOnlineStatus: self._presence.unsubscribe,
@@ -154,26 +130,23 @@ class Session:
                 f"An MQTT broker cannot answer {request.METHOD}; that takes a gateway (ws://).",
             )
         deadline = Deadline(timeout)
-        attempt = cast("Callable[[Request[R], Deadline], R]", handler)
-        while True:
-            try:
-                self.connection.wait_online(deadline)
-            except SessionOver as error:
-                raise request.ERROR.named("USER_NOT_LOGGED_IN", str(error), error) from error
-            except TimeoutError:
-                raise _timed_out(request, timeout) from None
-            try:
-                return attempt(request, deadline)
-            except ConnectionLost:
-                continue  # every attempt may be made twice: ids and topics stay the same
-            except SessionOver as error:
-                raise request.ERROR.named("FAILURE", str(error), error) from error
-            except TimeoutError:
-                raise _timed_out(request, timeout) from None
-            except Refused as error:
-                raise request.ERROR.named(
-                    "FAILURE", f"The broker refused {request.METHOD}: {error}.", error
-                ) from error
+        answer = cast("Callable[[Request[R], Deadline], R]", handler)
+        try:
+            self.connection.wait_online(deadline)
+        except SessionOver as error:
+            raise request.ERROR.named("USER_NOT_LOGGED_IN", str(error), error) from error
+        except TimeoutError:
+            raise _timed_out(request, timeout) from None
+        try:
+            return answer(request, deadline)
+        except (SessionOver, ConnectionLost) as error:
+            raise request.ERROR.named("FAILURE", f"{request.METHOD}: {error}", error) from error
+        except TimeoutError:
+            raise _timed_out(request, timeout) from None
+        except Refused as error:
+            raise request.ERROR.named(
+                "FAILURE", f"The broker refused {request.METHOD}: {error}.", error
+            ) from error
 
     def _send_to_peer(
         self, request: SendMessageToPeer, deadline: Deadline
@@ -194,8 +167,7 @@ class Session:
         if not request.enable_offline_messaging:
             return PeerMessageSendResult(has_peer_received=False)
         topic = self._topics.mail(request.peer_id, self._uid, request.message_id)
-        kept = self._publish(topic, message, retain=True, expiry=self._limits.retention)
-        self.connection.wait(kept, deadline)
+        self._send(topic, message, deadline, retain=True, expiry=self._limits.retention)
         return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
 
     def _send_invitation(self, request: SendInvitation, deadline: Deadline) -> InvitationSent:
@@ -214,16 +186,19 @@ class Session:
         self, peer_id: str, kind: str, message: PeerCall, deadline: Deadline
     ) -> bytes | None:
         """What the peer answered, empty when it took the message; None when it is offline."""
-        while True:
-            (watch,) = self._presence.known([peer_id], deadline)
-            session = watch.newest()
-            if session is None:
-                return None
-            answer = self._deliver_to(
-                self._topics.inbox(peer_id, session, kind), session, message, deadline
-            )
-            if answer is not None or watch.newest() in (None, session):
-                return answer  # and not back in a new session meanwhile
+
+        def attempt() -> bytes | None:
+            while True:
+                (watch,) = self._presence.known([peer_id], deadline)
+                session = watch.newest()
+                if session is None:
+                    return None
+                topic = self._topics.inbox(peer_id, session, kind)
+                answer = self._deliver_to(topic, session, message, deadline)
+                if answer is not None or watch.newest() in (None, session):
+                    return answer  # and not back in a new session meanwhile
+
+        return self.connection.persist(attempt, deadline)
 
     def _deliver_to(
         self, topic: str, session: str, message: PeerCall, deadline: Deadline
@@ -251,10 +226,7 @@ class Session:
     def _send_to_channel(self, request: SendChannelMessage, deadline: Deadline) -> Done:
         if request.enable_historical_messaging:
             raise ChannelMessageError.named("FAILURE", _NO_HISTORY)
-        with self._lock:
-            channel = self._channels.get(request.channel_id)
-            is_member = channel is not None and channel.is_open
-        if not is_member:
+        if not self._channels.is_member(request.channel_id):
             raise ChannelMessageError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id!r} before sending to it."
             )
@@ -266,95 +238,18 @@ class Session:
             request.message_id,
             ReceivedMessageProperties(_now_ms()),
         )
-        topic = self._topics.channel(request.channel_id)
-        self.connection.wait(self._publish(topic, message), deadline)
+        self._send(self._topics.channel(request.channel_id), message, deadline)
         return Done()
-
-    def _join(self, request: JoinChannel, deadline: Deadline) -> JoinResult:
-        name = request.channel_id
-        self._budget.spend("joins", JoinChannelError)
-        with self._lock:
-            if name in self._channels:
-                raise JoinChannelError.named("ALREADY_JOINED", f"{name!r} is joined already.")
-            if len(self._channels) >= self._limits.joined_channels:
-                raise JoinChannelError.named(
-                    "EXCEED_LIMIT",
-                    f"{self._limits.joined_channels} channels are joined, as many as may be; "
-                    "leave one first.",
-                )
-            if not self._same_joins.allow(name, time.monotonic()):
-                raise JoinChannelError.named(
-                    "JOIN_SAME_CHANNEL_TOO_OFTEN",
-                    f"{name!r} is joined more than {self._limits.same_channel_joins}.",
-                )
-            self._channels[name] = _Channel()
-        try:
-            self._enter(name, deadline)
-        except BaseException:
-            with self._lock:
-                self._channels.pop(name, None)
-            raise
-        return JoinResult(ChannelPosition("", 0), recovered=False)
-
-    def _enter(self, name: str, deadline: Deadline) -> None:
-        """Become a member; learn who else is one."""
-        wait = self.connection.wait
-        # No Local: the sender of a message does not receive it.
-        messages = self.connection.subscribe([self._topics.channel(name)], own_too=False)
-        members = self.connection.subscribe([self._topics.members(name)])
-        wait(messages, deadline)
-        wait(members, deadline)
-        wait(self._fence(), deadline)
-        with self._lock:
-            channel = self._channels.get(name)
-            claimed = [] if channel is None else list(channel.members)
-        self._presence.known(claimed, deadline)
-        for uid in claimed:
-            self._check_member(name, uid)
-        own = self._topics.member(name, self._uid, self._topics.session)
-        wait(self.connection.publish(own, b"1", retain=True), deadline)
-        with self._lock:
-            if channel is not None:
-                channel.is_open = True
-
-    def _leave(self, request: LeaveChannel, deadline: Deadline) -> Done:
-        name = request.channel_id
-        with self._lock:
-            if name not in self._channels:
-                raise request.ERROR.named("NOT_IN_CHANNEL", f"{name!r} is not joined.")
-        filters = [self._topics.channel(name), self._topics.members(name)]
-        own = self._topics.member(name, self._uid, self._topics.session)
-        told = self.connection.publish(own, retain=True)
-        self.connection.wait(self.connection.unsubscribe(filters), deadline)
-        self.connection.wait(told, deadline)
-        with self._lock:
-            self._channels.pop(name, None)
-        return Done()
-
-    def _get_members(self, request: GetMembers, deadline: Deadline) -> UserIds:
-        with self._lock:
-            channel = self._channels.get(request.channel_id)
-            others = [] if channel is None or not channel.is_open else sorted(channel.members)
-        if channel is None or not channel.is_open:
-            raise request.ERROR.named(
-                "NOT_IN_CHANNEL", f"Join {request.channel_id!r} to see its members."
-            )
-        self._budget.spend("member_lists", request.ERROR)
-        return UserIds((self._uid, *others)[: self._limits.announced_members])
 
     def _log_out(self, request: Logout, deadline: Deadline) -> Done:
         """Tell what the will and others' watching would only tell later."""
-        with self._lock:
-            channels = list(self._channels)
-        session, publish = self._topics.session, self.connection.publish
-        told = [
-            publish(self._topics.member(name, self._uid, session), retain=True) for name in channels
-        ]
+        publish = self.connection.publish
+        told = self._channels.retract()
         window = self._limits.duplicate_window
         told.append(
             publish(self._topics.own_seen(), self._delivered.dump(), retain=True, expiry=window)
         )
-        told.append(publish(self._topics.online(self._uid, session), retain=True))
+        told.append(publish(self._topics.online(self._uid, self._topics.session), retain=True))
         for future in told:
             self.connection.wait(future, deadline)
         return Done()
@@ -408,6 +303,23 @@ class Session:
             topic, payload, retain=retain, expiry=expiry, answer_to=answer_to, mark=mark
         )
 
+    def _send(
+        self,
+        topic: str,
+        message: PeerCall | ChannelMessage,
+        deadline: Deadline,
+        *,
+        retain: bool = False,
+        expiry: float | None = None,
+    ) -> None:
+        """Publish, and wait until the broker has it, across reconnects."""
+
+        def attempt() -> None:
+            sent = self._publish(topic, message, retain=retain, expiry=expiry)
+            self.connection.wait(sent, deadline)
+
+        self.connection.persist(attempt, deadline)
+
     def _fence(self) -> Future[None]:
         """Done when all retained messages that were asked for before have come."""
         mark = secrets.token_bytes(8)
@@ -425,31 +337,11 @@ class Session:
         self.connection.publish(self._topics.own("fence"), mark).add_done_callback(sent)
         return passed
 
-    def _needed_users(self) -> set[str]:
-        """Who shares a channel with us."""
-        with self._lock:
-            return {uid for channel in self._channels.values() for uid in channel.members}
-
-    def _check_member(self, name: str, uid: str) -> None:
-        """Strike sessions of a member that are dead; their wills could not do it."""
-        watch = self._presence.watched(uid)
-        with self._lock:
-            channel = self._channels.get(name)
-            if channel is None or watch is None:
-                return
-            dead = channel.members.get(uid, set()) - watch.sessions.keys()
-        for session in dead:
-            self.connection.publish(self._topics.member(name, uid, session), retain=True)
-            self._member_gone(name, uid, session)
-
     # -- Guest: called by the connection on the reader thread --
 
     def greet(self, *, first: bool, deadline: Deadline) -> None:
         wait, topics = self.connection.wait, self._topics
-        with self._lock:
-            for channel in self._channels.values():
-                channel.is_open = False
-                channel.members.clear()
+        self._channels.forget()
         self._presence.forget()
         self._own_others.clear()
         self._held = []
@@ -469,19 +361,15 @@ class Session:
         ]
         for future in told:
             wait(future, deadline)
-        with self._lock:
-            joined = list(self._channels)
-        for name in joined:
-            self._enter(name, deadline)
+        for name in self._channels.names():
+            self._channels.enter(name, deadline)
         self._presence.resume(deadline)
 
     def greeted(self, *, first: bool, resumed: bool) -> None:
         if not first:
             self._listener.on_reconnected(None, recovered=resumed)
         if not first and not resumed:
-            with self._lock:
-                joined = list(self._channels)
-            for name in joined:
+            for name in self._channels.names():
                 self._listener.on_reconnected(name, recovered=False)
         held, self._held = self._held or [], None
         mail = [arrived for arrived in held if self._topics.parts(arrived.topic)[2:3] == ["mail"]]
@@ -513,7 +401,7 @@ class Session:
             case ["c", name, "message"]:
                 self._take_channel_message(name, arrived)
             case ["c", name, "member", uid, session]:
-                self._take_member(name, uid, session, is_there=bool(arrived.payload))
+                self._channels.take(name, uid, session, is_there=bool(arrived.payload))
             case ["m", _] if arrived.payload:
                 with self._lock:
                     seekers = self._sought.pop(arrived.topic, [])
@@ -561,11 +449,9 @@ class Session:
             return
         with self._lock:
             waiting = [receipt for target, receipt in self._receipts.values() if target == session]
-            shared = [name for name, one in self._channels.items() if uid in one.members]
         for receipt in waiting:
             settle(receipt, None)
-        for name in shared:
-            self._check_member(name, uid)
+        self._channels.user_changed(uid)
 
     def _take_message(self, arrived: Arrived) -> None:
         message = _decoded(MessageFromPeer, arrived)
@@ -598,47 +484,12 @@ class Session:
 
     def _take_channel_message(self, name: str, arrived: Arrived) -> None:
         message = _decoded(ChannelMessage, arrived)
-        with self._lock:
-            channel = self._channels.get(name)
-            is_member = channel is not None and channel.is_open
-        if message is None or message.channel_id != name or not is_member:
+        if message is None or message.channel_id != name or not self._channels.is_member(name):
             return
         if self._delivered.add(("c", name, message.member_id, message.message_id)):
             taken = self._listener.on_event(message)
             if not taken:
                 logger.warning("a message in %r was lost: the event queue is full", name)
-
-    def _take_member(self, name: str, uid: str, session: str, *, is_there: bool) -> None:
-        if uid == self._uid:
-            return
-        if not is_there:
-            self._member_gone(name, uid, session)
-            return
-        with self._lock:
-            channel = self._channels.get(name)
-            if channel is None:
-                return
-            is_new = uid not in channel.members
-            channel.members.setdefault(uid, set()).add(session)
-            is_open = channel.is_open
-        if is_open:
-            if is_new:
-                self._listener.on_event(MemberJoined(name, uid))
-            watch = self._presence.watch(uid)  # its will is the only sign of a sudden end
-            watch.known.add_done_callback(lambda _: self._check_member(name, uid))
-
-    def _member_gone(self, name: str, uid: str, session: str) -> None:
-        with self._lock:
-            channel = self._channels.get(name)
-            if channel is None or session not in channel.members.get(uid, ()):
-                return
-            channel.members[uid].discard(session)
-            has_left = not channel.members[uid]
-            if has_left:
-                del channel.members[uid]
-            is_open = channel.is_open
-        if has_left and is_open:
-            self._listener.on_event(MemberLeft(name, uid))
 
 
 _NO_HISTORY = (

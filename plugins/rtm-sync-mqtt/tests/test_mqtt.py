@@ -23,6 +23,7 @@ from rtm_sync import (
     CreateInstanceError,
     DownloadMediaError,
     LoginError,
+    PeerMessageError,
     RtmClient,
     UploadMediaError,
 )
@@ -151,7 +152,7 @@ class LostConnectionTest(BrokerCase):
         self.assertEqual(self.next_of(arriving)[0].text, "one")
         cut(proxy)
         began = time.monotonic()
-        with self.assertRaisesRegex(Exception, "PEER_MESSAGE_ERR_TIMEOUT"):
+        with self.assertRaisesRegex(PeerMessageError, "PEER_MESSAGE_ERR_TIMEOUT"):
             alice.send_message_to_peer("two", "bob", timeout=0.3)
         self.assertLess(time.monotonic() - began, PATIENCE)
         proxy.restore()
