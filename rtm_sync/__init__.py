@@ -62,7 +62,7 @@ from .protocol import (
 )
 from .sender import RtmSender
 from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
-from .transfers import MediaOperationProgress, Transfer
+from .transfers import MediaOperationProgress, Transfer, tqdm_progress
 from .version import __version__
 
 create_instance = RtmClient
@@ -130,4 +130,5 @@ __all__ = [
     "__version__",
     "create_instance",
     "hookimpl",
+    "tqdm_progress",
 ]

@@ -33,7 +33,8 @@ from .errors import (
     RtmError,
     UploadMediaError,
 )
-from .events import Dispatcher, EventEmitter
+from .events import Dispatcher
+from .handlers import ClientEvents
 from .history import Moment, read_history
 from .invitation import InvitationBook, LocalInvitation, RemoteInvitation
 from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
@@ -167,7 +168,7 @@ def _seconds_problem(name: str, seconds: object) -> str | None:
     return f"{name} is {seconds!r}; it must be a number of seconds, over 0 and up to {limit}."
 
 
-class RtmClient(EventEmitter):
+class RtmClient(ClientEvents):
     """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
 
     Events: `MessageFromPeer(message, peer_id, message_props)`,
@@ -187,7 +188,7 @@ class RtmClient(EventEmitter):
         stall_timeout: seconds without a byte that end a transfer with TIMEOUT (reference 1.3: 120).
         login_timeout: seconds for a login (reference 1.3: 12).
         ping_interval, ping_timeout: seconds between signs of life, and of silence after which the
-            connection counts as lost.
+            connection counts as lost. A gateway expects a sign every 10 seconds (`silence`).
         proxy: URL of an HTTP proxy for WebSocket and HTTP, `http://user:pass@host:3128`; "" for
             none, None for what `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` say.
         ca_file: a PEM file of certificates to trust for `wss://`; None for what

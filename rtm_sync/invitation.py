@@ -18,6 +18,7 @@ from enum import Enum
 
 from .errors import InvitationApiCallError, RtmError
 from .events import EventEmitter
+from .handlers import LocalInvitationEvents, RemoteInvitationEvents
 from .history import Caller
 from .protocol import (
     InvitationFromPeer,
@@ -125,7 +126,7 @@ class _Invitation(EventEmitter):
         return self._response
 
 
-class LocalInvitation(_Invitation):
+class LocalInvitation(LocalInvitationEvents, _Invitation):
     """An invitation to somebody; made by `RtmClient.create_local_invitation`. Thread-safe.
 
     Set `content` and `channel_id`, then `send()`. Events: `LocalInvitationReceivedByPeer()`,
@@ -296,7 +297,7 @@ class LocalInvitation(_Invitation):
             self._fail(LocalInvitationFailureReason.NOT_LOGGEDIN)
 
 
-class RemoteInvitation(_Invitation):
+class RemoteInvitation(RemoteInvitationEvents, _Invitation):
     """An invitation from somebody; comes with the event `RemoteInvitationReceived`. Thread-safe.
 
     Events: `RemoteInvitationAccepted()`, `RemoteInvitationRefused()`,

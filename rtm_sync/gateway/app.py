@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -19,10 +19,12 @@ from aiohttp import web
 from ..hub.hub import Hub
 from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
+from ..hub.telemetry import Telemetry
 from ..plugins import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
 from .loiterers import Loiterers
 from .media import Media
+from .metrics import Metrics
 from .origins import Origins
 from .rest import EventLog, Rest
 from .signalling import Signalling
@@ -32,7 +34,7 @@ MEDIA_PATH = "/v1/media"
 _CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
-HubFactory = Callable[[GatewayConfig, EventLog], Hub]
+HubFactory = Callable[[GatewayConfig, EventLog, Telemetry], Hub]
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ logger = logging.getLogger(__name__)
 def make_hub(
     config: GatewayConfig,
     events: EventLog,
+    telemetry: Telemetry,
     plugins: PluginManager = plugin_manager,
     now: Callable[[], float] = time.time,
 ) -> Hub:
@@ -47,6 +50,7 @@ def make_hub(
 
     Args:
         events: takes note of what users do.
+        telemetry: is told of the hub's work.
         plugins: serve the URLs of engine and media store.
         now: the wall clock, seconds since the epoch.
 
@@ -65,6 +69,7 @@ def make_hub(
         verifiers=verifiers,
         now=now,
         observe=events.add,
+        telemetry=telemetry,
     )
 
 
@@ -106,20 +111,45 @@ def make_app(
     origins: Origins,
     events: EventLog,
     customers: Mapping[str, str] | None,
+    silence: float,
+    is_ready: Callable[[], bool],
 ) -> web.Application:
     """The aiohttp application of a hub, which the caller starts and stops."""
     app = web.Application(middlewares=[loiterers.note, origins.check, transfers.count])
     app.on_response_prepare.append(origins.mark)
     media = Media(hub, MEDIA_PATH)
-    app.router.add_get(SIGNALLING_PATH, Signalling(hub).handle)
+    app.router.add_get(SIGNALLING_PATH, Signalling(hub, silence).handle)
     app.router.add_routes(media.routes())
     app.router.add_routes(Rest(hub, media, events, customers).routes())
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
+    async def readyz(request: web.Request) -> web.Response:
+        if is_ready():
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text="draining\n")
+
     app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _metrics_site(metrics: Metrics, address: tuple[str, int] | None) -> AsyncIterator[None]:
+    """Serve the metrics on an address of their own: they are the operator's alone."""
+    if address is None:
+        yield
+        return
+    app = web.Application()
+    app.router.add_get("/metrics", metrics.handle)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, *address).start()
+        yield
+    finally:
+        await runner.cleanup()
 
 
 async def serve(
@@ -140,12 +170,23 @@ async def serve(
     """
     with _data_folder(Path(config.data)):
         events = EventLog()
-        hub = hub_of(config, events)
+        metrics = Metrics()
+        hub = hub_of(config, events, metrics)
+        metrics.watch(hub)
         transfers, loiterers = RunningTransfers(), Loiterers()
         customers = None if config.is_open else {config.app_id: config.app_secret}
         origins = Origins(config.origins.split())
         runner = web.AppRunner(
-            make_app(hub, transfers, loiterers, origins, events, customers),
+            make_app(
+                hub,
+                transfers,
+                loiterers,
+                origins,
+                events,
+                customers,
+                config.silence,
+                lambda: not stop.is_set(),
+            ),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_CLOSE_PATIENCE,
@@ -159,8 +200,9 @@ async def serve(
                 await site.start()
                 assert runner.server is not None
                 watch = asyncio.ensure_future(loiterers.watch(runner.server))
-                on_ready(_url(config.host, runner))
-                await stop.wait()
+                async with _metrics_site(metrics, config.metrics_address):
+                    on_ready(_url(config.host, runner))
+                    await stop.wait()
                 watch.cancel()
                 await site.stop()
                 hub.disconnect_all()

@@ -330,6 +330,7 @@ class Media:
             response.force_close()
             _hang_up(request)
         finally:
+            self._hub.telemetry.downloaded(stop - start - left)
             file.close()
         return response
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -103,6 +103,7 @@ from .once import OnceOnly
 from .presence import PresenceDesk
 from .senders import Senders
 from .session import Connection, Session
+from .telemetry import Telemetry
 from .tokens import Grant, TokenVerifier
 
 R = TypeVar("R")
@@ -129,6 +130,7 @@ class Hub:
             app id and uid is welcome, and tokens are not looked at.
         now: the wall clock, seconds since the epoch.
         observe: told of what users do: the app's id, "user" or "channel", and the event.
+        telemetry: told of the hub's work.
     """
 
     def __init__(
@@ -140,9 +142,11 @@ class Hub:
         verifiers: Mapping[str, TokenVerifier] | None = None,
         now: Callable[[], float] = time.time,
         observe: Callable[[str, str, dict[str, Any]], object] = lambda *_: None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self.telemetry = telemetry or Telemetry()
         self.limits = limits or Limits()
-        self.media = MediaLibrary(engine, media_store, self.limits, now)
+        self.media = MediaLibrary(engine, media_store, self.limits, now, self.telemetry)
         self._engine = engine
         self._verifiers = verifiers
         self._now = now
@@ -220,6 +224,21 @@ class Hub:
         """Sessions on this node, those whose connection is away included."""
         return len(self._sessions)
 
+    @property
+    def connection_count(self) -> int:
+        """Sessions with a connection."""
+        return sum(session.connection is not None for session in self._sessions.values())
+
+    @property
+    def channel_count(self) -> int:
+        """Channels with members on this node."""
+        return len(self._channels)
+
+    @property
+    def queued_frames(self) -> int:
+        """Frames that clients have not acknowledged yet."""
+        return sum(len(session.outbox) for session in self._sessions.values())
+
     # -- sessions --
 
     async def login(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
@@ -230,6 +249,15 @@ class Hub:
         Raises:
             LoginError: who may not, and why.
         """
+        try:
+            session, result = await self._log_in(login)
+        except LoginError as error:
+            self.telemetry.login(error.reason.lower())
+            raise
+        self.telemetry.login("resumed" if result.resumed else "new")
+        return session, result
+
+    async def _log_in(self, login: Login) -> tuple[Session, LoginResult]:
         grant = self._check_login(login)
         session = self._sessions.get(login.session or "")
         if (
@@ -290,7 +318,7 @@ class Hub:
             return
         session.connection = None
         if session.overflowed:
-            self._end(session)
+            self._end(session, why="slow_consumer")
             return
         loop = asyncio.get_running_loop()
         session.expiry = loop.call_later(self.limits.session_grace, self._end, session)
@@ -298,7 +326,7 @@ class Hub:
     def end(self, session: Session) -> None:
         """Log the session out."""
         self._drop_uploads(session)
-        self._end(session)
+        self._end(session, why="logout")
 
     def session(self, session_id: str) -> Session | None:
         """The session, or sender, with this secret id, or None."""
@@ -441,10 +469,17 @@ class Hub:
                 with contextlib.suppress(OSError):  # it is delivered again; the client drops copies
                     await self._engine.discard_offline(session.app_id, session.uid, [item.key])
 
-    def _end(self, session: Session, reason: ConnectionChangeReason | None = None) -> None:
+    def _end(
+        self,
+        session: Session,
+        reason: ConnectionChangeReason | None = None,
+        *,
+        why: str = "lost",
+    ) -> None:
         """The session is over; with a reason, its client is told not to come back by itself."""
         if self._sessions.pop(session.id, None) is None:
             return
+        self.telemetry.session_ended(reason.name.lower() if reason is not None else why)
         connection, session.connection = session.connection, None
         if connection is not None and reason is not None:
             connection.send_now(encode_notice(SessionEnded(reason)))
@@ -571,12 +606,16 @@ class Hub:
         if problem is not None:
             raise PeerMessageError.named("INVALID_MESSAGE", problem)
         session.spend("sends", PeerMessageError)
-        return await self._sends.do(
-            (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
-            lambda: self._deliver_to_peer(session, request),
-            # A peer that was away may be there when the message is sent again.
-            lambda result: result.has_peer_received or result.cached_by_server,
-        )
+        with self._timed("peer") as timed:
+            result = await self._sends.do(
+                (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
+                lambda: self._deliver_to_peer(session, request),
+                # A peer that was away may be there when the message is sent again.
+                lambda result: result.has_peer_received or result.cached_by_server,
+            )
+            if not result.has_peer_received:
+                timed.outcome = "cached" if result.cached_by_server else "offline"
+            return result
 
     async def _deliver_to_peer(
         self, session: Session, request: SendMessageToPeer
@@ -622,10 +661,29 @@ class Hub:
         if problem is not None:
             raise ChannelMessageError.named("INVALID_MESSAGE", problem)
         session.spend("sends", ChannelMessageError)
-        return await self._sends.do(
-            (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
-            lambda: self._deliver_to_channel(session, request),
-        )
+        with self._timed("channel") as timed:
+            timed.outcome = "sent"
+            return await self._sends.do(
+                (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
+                lambda: self._deliver_to_channel(session, request),
+            )
+
+    @contextlib.contextmanager
+    def _timed(self, kind: str) -> Iterator[_Timed]:
+        """Tell of a message: how it went, and how long it took."""
+        timed = _Timed()
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            yield timed
+        except RtmError as error:
+            timed.outcome = error.reason.lower()
+            raise
+        except BaseException:
+            timed.outcome = "failed"
+            raise
+        finally:
+            self.telemetry.message(kind, timed.outcome, clock() - began)
 
     async def _deliver_to_channel(self, session: Session, request: SendChannelMessage) -> Done:
         message = ChannelMessage(
@@ -876,6 +934,15 @@ class Hub:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+class _Timed:
+    """How a message went."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self) -> None:
+        self.outcome = "received"
 
 
 def _history_page(found: list[tuple[int, HistoricalMessage]], limit: int) -> HistoryPage:

@@ -337,7 +337,8 @@ class TransportContract(_Base):
         answers = self.listen(alice, "MessageFromPeer")
 
         @bob.on("MessageFromPeer")
-        def answer(message: RtmTextMessage, peer_id: str, props: object) -> None:
+        def answer(message: RtmMessage, peer_id: str, props: object) -> None:
+            assert isinstance(message, RtmTextMessage)
             bob.send_message_to_peer(message.text.upper(), peer_id)
 
         alice.send_message_to_peer("echo", "bob")
