@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import BinaryIO
+from urllib.parse import quote
 
 from ..protocol import MediaInfo
 
@@ -96,3 +97,8 @@ class MediaStore(ABC):
 
     def close(self) -> None:  # noqa: B027  an optional capability
         """Let go of what the store holds."""
+
+
+def content_disposition(info: MediaInfo) -> str:
+    """The `Content-Disposition` of a medium that is downloaded: a file to keep, and its name."""
+    return f"attachment; filename*=UTF-8''{quote(info.file_name or info.media_id, safe='')}"

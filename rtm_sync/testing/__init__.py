@@ -11,6 +11,7 @@ from .faults import FaultProxy, FaultStep, random_faults
 from .gateway import local_gateway
 from .gateway_process import GatewayProcess
 from .media_store_contract import MediaStoreContract
+from .ports import free_port
 from .transport_contract import TransportContract
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "RtmTestCase",
     "TransportContract",
     "VirtualClock",
+    "free_port",
     "local_gateway",
     "random_faults",
     "wait_until",

@@ -69,9 +69,13 @@ class MediaStoreContract(_Base):
     def put(self, store: MediaStore, media_id: str, data: bytes) -> None:
         """Store a blob as a hub does."""
         writer = store.create(media_id, _NOTE)
-        for start in range(0, len(data), _CHUNK):
-            writer.write(data[start : start + _CHUNK])
-        writer.commit()
+        try:
+            for start in range(0, len(data), _CHUNK):
+                writer.write(data[start : start + _CHUNK])
+            writer.commit()
+        except OSError:
+            writer.abort()
+            raise
         store.settle(media_id)
 
     def read(self, store: MediaStore, media_id: str) -> bytes:
@@ -518,16 +522,11 @@ class MediaStoreContract(_Base):
         store = self.opened()
         self.put(store, ID, b"x")
         self.break_store()
-
-        def write() -> None:
-            writer = store.create(OTHER, _NOTE)
-            try:
-                writer.write(b"x")
-                writer.commit()
-            finally:
-                writer.abort()  # never raises
-
-        for call in (write, lambda: self.read(store, ID), lambda: store.delete(ID)):
+        for call in (
+            lambda: self.put(store, OTHER, b"x"),
+            lambda: self.read(store, ID),
+            lambda: store.delete(ID),
+        ):
             with self.assertRaises(OSError) as caught:
                 call()
             self.assertNotIsInstance(caught.exception, FileNotFoundError)
@@ -541,8 +540,7 @@ class MediaStoreContract(_Base):
         self.break_store()
         writers[0].abort()
         writers[1].suspend()
-        with self.assertRaises(OSError):
-            store.create("C" * 32, _NOTE).commit()
+        self.assertRaises(OSError, self.put, store, "C" * 32, b"x")
 
     # -- where else the bytes are --
 
@@ -553,8 +551,7 @@ class MediaStoreContract(_Base):
         info = MediaInfo(ID, len(data), _sha256(data), 'naïve "cat".jpg', "image/jpeg", 0.0)
         url = store.location(info, 60)
         if url is None:
-            self.assertIs(type(store).location, MediaStore.location, "and it is no accident")
-            return
+            self.skipTest("the store keeps its bytes to itself")
         self.assertRegex(url, "^https?://")
         with urllib.request.urlopen(url, timeout=_SECONDS) as whole:
             self.assertEqual(whole.read(), data)
