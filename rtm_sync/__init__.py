@@ -27,6 +27,7 @@ from .errors import (
     QueryPeersOnlineStatusError,
     RenewTokenError,
     RtmError,
+    SenderError,
     TransferCancelled,
     UploadCancelled,
     UploadMediaError,
@@ -59,8 +60,9 @@ from .protocol import (
     PeerSubscriptionOption,
     ReceivedMessageProperties,
 )
+from .sender import RtmSender
 from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
-from .transfers import MediaOperationProgress, Transfer
+from .transfers import MediaOperationProgress, Transfer, tqdm_progress
 from .version import __version__
 
 create_instance = RtmClient
@@ -116,7 +118,9 @@ __all__ = [
     "RtmImageMessage",
     "RtmMessage",
     "RtmRawMessage",
+    "RtmSender",
     "RtmTextMessage",
+    "SenderError",
     "Thumbnail",
     "ThumbnailGenerator",
     "Transfer",
@@ -126,4 +130,5 @@ __all__ = [
     "__version__",
     "create_instance",
     "hookimpl",
+    "tqdm_progress",
 ]

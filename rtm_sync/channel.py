@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 
 from .errors import ChannelMessageError
-from .events import EventEmitter
+from .handlers import ChannelEvents
 from .history import Caller, Moment, read_history
 from .messages import RtmMessage, as_message
 from .protocol import (
@@ -26,7 +26,7 @@ CALL_TIMEOUT = 10.0
 """Seconds for the other calls (reference 1.3, web: 10 s)."""
 
 
-class RtmChannel(EventEmitter):
+class RtmChannel(ChannelEvents):
     """A channel; made by `RtmClient.create_channel`, any number of times for the same id.
 
     Events: `ChannelMessage(message, member_id, message_props)`, `MemberJoined(member_id)`,

@@ -33,7 +33,8 @@ from .errors import (
     RtmError,
     UploadMediaError,
 )
-from .events import Dispatcher, EventEmitter
+from .events import Dispatcher
+from .handlers import ClientEvents
 from .history import Moment, read_history
 from .invitation import InvitationBook, LocalInvitation, RemoteInvitation
 from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
@@ -46,7 +47,7 @@ from .messages import (
     RtmTextMessage,
     as_message,
 )
-from .plugins import PluginManager, plugin_manager
+from .plugins import plugin_manager
 from .protocol import (
     AttributesUpdated,
     ChangeChannelAttributes,
@@ -167,7 +168,7 @@ def _seconds_problem(name: str, seconds: object) -> str | None:
     return f"{name} is {seconds!r}; it must be a number of seconds, over 0 and up to {limit}."
 
 
-class RtmClient(EventEmitter):
+class RtmClient(ClientEvents):
     """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
 
     Events: `MessageFromPeer(message, peer_id, message_props)`,
@@ -187,15 +188,16 @@ class RtmClient(EventEmitter):
         stall_timeout: seconds without a byte that end a transfer with TIMEOUT (reference 1.3: 120).
         login_timeout: seconds for a login (reference 1.3: 12).
         ping_interval, ping_timeout: seconds between signs of life, and of silence after which the
-            connection counts as lost.
+            connection counts as lost. A gateway expects a sign every 10 seconds (`silence`).
         proxy: URL of an HTTP proxy for WebSocket and HTTP, `http://user:pass@host:3128`; "" for
             none, None for what `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` say.
         ca_file: a PEM file of certificates to trust for `wss://`; None for what
             `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE` say, or else certifi's.
         auto_thumbnails: make a thumbnail for every upload that has none, where a plugin can.
         on_handler_error: called with what a handler or progress callback raised; it is logged too.
-        media: URL of an embedded hub's media store; memory by default.
-        plugins: plugin objects for this client only.
+        media: URL of the media store where the transport needs one: an embedded hub's (memory by
+            default).
+        plugins: plugin objects for this client only; they are asked before all others.
 
     Raises:
         CreateInstanceError: an argument is not valid, or nobody serves the URL.
@@ -229,7 +231,7 @@ class RtmClient(EventEmitter):
         auto_thumbnails: bool = False,
         on_handler_error: Callable[[BaseException], object] | None = None,
         media: str | None = None,
-        plugins: tuple[object, ...] = (),
+        plugins: Iterable[object] = (),
     ) -> None:
         super().__init__()
         problem = app_id_problem(app_id)
@@ -252,7 +254,10 @@ class RtmClient(EventEmitter):
         self._token_provider = token_provider
         self._auto_thumbnails = auto_thumbnails
         self._on_handler_error = on_handler_error
-        self._plugins = PluginManager(extra=plugins) if plugins else plugin_manager
+        try:
+            self._plugins = plugin_manager.extended(plugins) if plugins else plugin_manager
+        except PluginError as error:
+            raise CreateInstanceError.named("INVALID_ARGUMENT", str(error), error) from error
         options = TransportOptions(
             login_timeout=login_timeout,
             ping_interval=ping_interval,
@@ -260,6 +265,7 @@ class RtmClient(EventEmitter):
             proxy=proxy,
             ca_file=None if ca_file is None else os.fspath(ca_file),
             media=media,
+            plugins=self._plugins,
         )
         try:
             self._transport: Transport = self._plugins.transport(url, options)

@@ -161,6 +161,15 @@ class HistoryErrorCode(IntEnum):
     HISTORY_ERR_USER_NOT_LOGGED_IN = 102
 
 
+class SenderErrorCode(IntEnum):
+    """Ours: what `RtmSender` does beside sending."""
+
+    SENDER_ERR_FAILURE = 1
+    SENDER_ERR_INVALID_ARGUMENT = 2
+    SENDER_ERR_TIMEOUT = 3
+    SENDER_ERR_USER_NOT_LOGGED_IN = 102
+
+
 class UploadMediaErrorCode(IntEnum):
     UPLOAD_MEDIA_ERR_FAILURE = 1
     UPLOAD_MEDIA_ERR_INVALID_ARGUMENT = 2
@@ -321,6 +330,11 @@ class HistoryError(RtmError):
     prefix = "HISTORY_ERR_"
 
 
+class SenderError(RtmError):
+    Code = SenderErrorCode
+    prefix = "SENDER_ERR_"
+
+
 class UploadMediaError(RtmError):
     Code = UploadMediaErrorCode
     prefix = "UPLOAD_MEDIA_ERR_"
@@ -375,6 +389,7 @@ ERROR_FAMILIES: dict[str, type[RtmError]] = {
         QueryPeersBySubscriptionOptionError,
         InvitationApiCallError,
         HistoryError,
+        SenderError,
         UploadMediaError,
         DownloadMediaError,
     )

@@ -18,6 +18,7 @@ from enum import Enum
 
 from .errors import InvitationApiCallError, RtmError
 from .events import EventEmitter
+from .handlers import LocalInvitationEvents, RemoteInvitationEvents
 from .history import Caller
 from .protocol import (
     InvitationFromPeer,
@@ -125,7 +126,7 @@ class _Invitation(EventEmitter):
         return self._response
 
 
-class LocalInvitation(_Invitation):
+class LocalInvitation(LocalInvitationEvents, _Invitation):
     """An invitation to somebody; made by `RtmClient.create_local_invitation`. Thread-safe.
 
     Set `content` and `channel_id`, then `send()`. Events: `LocalInvitationReceivedByPeer()`,
@@ -277,6 +278,8 @@ class LocalInvitation(_Invitation):
         state, event = answers[step]
         if self._state not in sent:
             return False
+        if self._state is LocalInvitationState.SENT_TO_REMOTE:  # the answer overtook the receipt
+            self._book.tell(self, "LocalInvitationReceivedByPeer")
         self._state, self._response = state, content
         self._outgoing, self._due = [], None
         self._book.tell(self, event, content)
@@ -294,7 +297,7 @@ class LocalInvitation(_Invitation):
             self._fail(LocalInvitationFailureReason.NOT_LOGGEDIN)
 
 
-class RemoteInvitation(_Invitation):
+class RemoteInvitation(RemoteInvitationEvents, _Invitation):
     """An invitation from somebody; comes with the event `RemoteInvitationReceived`. Thread-safe.
 
     Events: `RemoteInvitationAccepted()`, `RemoteInvitationRefused()`,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias, cast
@@ -32,16 +33,22 @@ from .thumbnails import (
     CannotThumbnail,
     Thumbnail,
     ThumbnailCallable,
+    ThumbnailFailed,
+    ThumbnailGenerator,
+    call_in_place,
     choose_generator,
+    generate_in_time,
 )
 from .transfers import TransferControl
-from .transports.base import Sink, Transport
+from .transports.base import MediaCarrier, Sink
 
 ThumbnailSource: TypeAlias = "Payload | ThumbnailCallable"
 """Thumbnail bytes (bytes, `Path`, binary file, `Blob`), a callable, or a `str`: "auto" or the name
 of a generator."""
 
 Destination: TypeAlias = "str | os.PathLike[str] | IO[bytes] | None"
+
+logger = logging.getLogger(__name__)
 
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
@@ -116,8 +123,8 @@ class UploadWork:
             check_media_message(self._name, description, 0)
             self._journal = None if resume_from is None else _Journal(resume_from, self._blob.size)
             self._thumbnail = b""
-            self._make: Callable[[Blob, int], Thumbnail | bytes] | None = None
-            self._thumbnail_name = ""
+            self._make: ThumbnailCallable | None = None
+            self._generator: ThumbnailGenerator | None = None
             self._optional = False
             if thumbnail is None:
                 if auto:
@@ -126,11 +133,10 @@ class UploadWork:
                 self._use_generator(thumbnail, plugins, optional=False)
             elif callable(thumbnail):
                 self._make = thumbnail
-                self._thumbnail_name = getattr(thumbnail, "__name__", "callable")
             else:
                 self._use_bytes(thumbnail)
 
-    def run(self, transport: Transport, control: TransferControl) -> RtmFileMessage:
+    def run(self, carrier: MediaCarrier, control: TransferControl) -> RtmFileMessage:
         """Make the thumbnail, upload, make the message."""
         picture = self._generate(control)
         control.check()
@@ -138,7 +144,7 @@ class UploadWork:
         blob = self._blob
         if blob.name != self._name:
             blob = Blob(blob.open, blob.size, self._name, blob.content_type)
-        info = self._upload(transport, blob, control)
+        info = self._upload(carrier, blob, control)
         control.complete(info.size)
         named = (info.media_id, self._name, self._description, info.size)
         if self._type is MessageType.FILE:
@@ -153,10 +159,10 @@ class UploadWork:
             picture.height,
         )
 
-    def _upload(self, transport: Transport, blob: Blob, control: TransferControl) -> MediaInfo:
+    def _upload(self, carrier: MediaCarrier, blob: Blob, control: TransferControl) -> MediaInfo:
         journal = self._journal
         if journal is None:
-            return transport.upload(blob, control)
+            return carrier.upload(blob, control)
         try:
             journal.write(blob.size)
         except OSError as error:
@@ -164,7 +170,7 @@ class UploadWork:
                 "FAILURE", f"The journal cannot be written: {error}", error
             ) from error
         try:
-            info = transport.upload(blob, control, journal.key)
+            info = carrier.upload(blob, control, journal.key)
         except BaseException:
             if control.given_up:
                 journal.forget()
@@ -174,13 +180,10 @@ class UploadWork:
 
     def _use_generator(self, name: str, plugins: PluginManager, *, optional: bool) -> None:
         try:
-            generator = choose_generator(plugins, name, self._blob.content_type)
+            self._generator = choose_generator(plugins, name, self._blob.content_type)
         except PluginError:
-            if optional:
-                return
-            raise
-        self._make = generator.generate
-        self._thumbnail_name = generator.name
+            if not optional:
+                raise
         self._optional = optional
 
     def _use_bytes(self, thumbnail: Payload) -> None:
@@ -189,25 +192,22 @@ class UploadWork:
         self._thumbnail = blob.to_bytes()
 
     def _generate(self, control: TransferControl) -> Thumbnail:
-        if self._make is None:
-            return self._measured(Thumbnail(self._thumbnail, 0, 0, ""))
         room = thumbnail_room(self._name, self._description)
         try:
-            made = self._make(self._blob, room)
-            if isinstance(made, (bytes, bytearray, memoryview)):
-                made = Thumbnail(bytes(made), 0, 0, "")
-            if not isinstance(made, Thumbnail) or len(made.data) > room:
-                raise TypeError(f"it returned {made!r}, not a thumbnail of at most {room:,} bytes")
-        except CannotThumbnail as error:
+            if self._generator is not None:
+                made = generate_in_time(self._generator, self._blob, room, control)
+            elif self._make is not None:
+                made = call_in_place(self._make, self._blob, room)
+            else:
+                made = Thumbnail(self._thumbnail, 0, 0, "")
+        except (CannotThumbnail, ThumbnailFailed) as error:
+            failed = isinstance(error, ThumbnailFailed)
             if self._optional:
+                if failed:
+                    logger.warning("%s goes without a thumbnail. %s", self._name, error)
                 return Thumbnail(b"", 0, 0, "")
-            raise control.kind.error(
-                "INVALID_ARGUMENT", f"{self._thumbnail_name} makes no thumbnail: {error}", error
-            ) from error
-        except Exception as error:  # a plugin's code may raise anything
-            raise control.kind.error(
-                "FAILURE", f"The thumbnail plugin {self._thumbnail_name} failed: {error}", error
-            ) from error
+            reason = "FAILURE" if failed else "INVALID_ARGUMENT"
+            raise control.kind.error(reason, str(error), error) from error
         return self._measured(made)
 
     def _measured(self, picture: Thumbnail) -> Thumbnail:
@@ -264,21 +264,21 @@ class DownloadWork:
                 f"to must be a path, a folder or a binary file, not {type(to).__name__}.",
             )
 
-    def run(self, transport: Transport, control: TransferControl) -> Blob | Path | IO[bytes]:
+    def run(self, carrier: MediaCarrier, control: TransferControl) -> Blob | Path | IO[bytes]:
         """Download; the result is what `download_media` promises for the destination."""
         if self._file is not None:
-            self._fetch(transport, control, cast(BinaryIO, self._file))
+            self._fetch(carrier, control, cast(BinaryIO, self._file))
             return self._file
         if self._path is None:
             memory = io.BytesIO()
-            info = self._fetch(transport, control, memory)
+            info = self._fetch(carrier, control, memory)
             return Blob.from_bytes(
                 memory.getvalue(), name=info.file_name, content_type=info.content_type
             )
         folder = self._path if self._into_folder else self._path.parent
         try:
             with Part(folder, self._media_id) as part:
-                info = transport.download(self._media_id, part, control)
+                info = carrier.download(self._media_id, part, control)
                 control.complete(info.size)
                 if self._into_folder:
                     return part.publish(_taken_name(folder, info.file_name))
@@ -288,8 +288,8 @@ class DownloadWork:
                 "FAILURE", f"{self._path} cannot be written: {error}", error
             ) from error
 
-    def _fetch(self, transport: Transport, control: TransferControl, file: BinaryIO) -> MediaInfo:
-        info = transport.download(self._media_id, Sink(file), control)
+    def _fetch(self, carrier: MediaCarrier, control: TransferControl, file: BinaryIO) -> MediaInfo:
+        info = carrier.download(self._media_id, Sink(file), control)
         control.complete(info.size)
         return info
 

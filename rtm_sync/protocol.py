@@ -1022,10 +1022,15 @@ def _encoder(kind: Any) -> _Encode:
     return _generic_encoder(typing.get_origin(kind), typing.get_args(kind))
 
 
+def _without_none(arguments: tuple[Any, ...]) -> Any:
+    """The `X` of `X | None`, which may be a union itself."""
+    return typing.Union[tuple(item for item in arguments if item is not type(None))]  # noqa: UP007
+
+
 def _generic_encoder(origin: Any, arguments: tuple[Any, ...]) -> _Encode:
     """For `X | None`, `tuple[X, ...]` and `dict[str, X]`; anything else is written as it is."""
     if origin in (types.UnionType, typing.Union):
-        inner = _encoder(next(item for item in arguments if item is not type(None)))
+        inner = _encoder(_without_none(arguments))
         return inner if inner is _same else lambda v: None if v is None else inner(v)
     if origin is tuple:
         inner = _encoder(arguments[0])
@@ -1078,7 +1083,7 @@ def _decoder(kind: Any) -> _Decode:
 
 def _generic_decoder(kind: Any, origin: Any, arguments: tuple[Any, ...]) -> _Decode:
     if origin in (types.UnionType, typing.Union):
-        inner = _decoder(next(item for item in arguments if item is not type(None)))
+        inner = _decoder(_without_none(arguments))
         return lambda value: None if value is None else inner(value)
     if origin is tuple:
         return _array_decoder(_decoder(arguments[0]))

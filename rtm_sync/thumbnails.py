@@ -1,15 +1,24 @@
-"""What a thumbnail generator is, and how one is chosen. Generators themselves are plugins."""
+"""What a thumbnail generator is, how one is chosen, and how it is kept from holding things up.
+
+Generators themselves are plugins.
+"""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from .blob import Blob
 from .errors import PluginError
 from .plugins import PluginManager
+from .transfers import TransferControl
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +41,25 @@ class CannotThumbnail(Exception):
     """A generator cannot make a thumbnail of this blob; the message says why."""
 
 
+class ThumbnailFailed(Exception):
+    """A generator raised, did not answer in time, or made nonsense; the message names it."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"The thumbnail generator {name} failed: {why}.")
+
+
 class ThumbnailGenerator(ABC):
     """Makes thumbnails of some kinds of content.
 
     Attributes:
         name: what `thumbnail="name"` asks for.
         priority: the highest capable generator serves `thumbnail="auto"`; ours have 100.
+        time_limit: seconds that `generate` may take before its thumbnail is given up.
     """
 
     name: str
     priority: int = 100
+    time_limit: float = 10.0
 
     @abstractmethod
     def can_handle(self, content_type: str) -> bool:
@@ -51,8 +69,8 @@ class ThumbnailGenerator(ABC):
     def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
         """Make the best-looking thumbnail of at most `max_bytes` bytes.
 
-        Called on a transfer's thread, never with a lock held; must end within a few seconds and
-        use bounded memory whatever the blob holds.
+        Called on a thread of its own, never with a lock held, and for several blobs at once; must
+        end within a few seconds and use bounded memory whatever the blob holds.
 
         Raises:
             CannotThumbnail: the blob is damaged, too large to decode safely, or not a picture.
@@ -67,19 +85,134 @@ def choose_generator(plugins: PluginManager, name: str, content_type: str) -> Th
     """The generator for `thumbnail=name` ("auto" or a generator's name) and that content.
 
     Raises:
-        PluginError: none is installed or capable; says what to install.
+        PluginError: none is installed or capable, or several have the name; says what would help.
     """
     generators = plugins.thumbnail_generators()
     installed = ", ".join(generator.name for generator in generators) or "none"
     if name != "auto":
-        for generator in generators:
-            if generator.name == name:
-                return generator
-        raise PluginError(f"No thumbnail generator is named {name!r}; installed: {installed}.")
+        named = [generator for generator in generators if generator.name == name]
+        if len(named) > 1:
+            classes = ", ".join(f"{type(one).__module__}.{type(one).__name__}" for one in named)
+            raise PluginError(
+                f"More than one thumbnail generator is named {name!r}: {classes}. Switch off the "
+                "plugin of all but one with RTM_SYNC_DISABLE_PLUGINS."
+            )
+        if not named:
+            raise PluginError(f"No thumbnail generator is named {name!r}; installed: {installed}.")
+        return named[0]
     for generator in generators:
-        if generator.can_handle(content_type):
+        if _can_handle(generator, content_type):
             return generator
     raise PluginError(
         f'thumbnail="auto" found no generator for {content_type}; installed: {installed}. '
         "Install one, for pictures: pip install rtm-sync-pillow. Or pass the thumbnail's bytes."
     )
+
+
+def _can_handle(generator: ThumbnailGenerator, content_type: str) -> bool:
+    try:
+        return bool(generator.can_handle(content_type))
+    except Exception as error:  # a plugin's code may raise anything
+        logger.warning("thumbnail generator %s: can_handle failed: %s", generator.name, error)
+        return False
+
+
+def generate_in_time(
+    generator: ThumbnailGenerator, blob: Blob, max_bytes: int, control: TransferControl
+) -> Thumbnail:
+    """Have a generator make a thumbnail, and wait for it no longer than its time limit.
+
+    Nothing can end a thread that hangs, so the generator gets one of its own, which is left behind
+    then. A generator that hangs is not asked again until it is back.
+
+    Raises:
+        CannotThumbnail: as the generator says.
+        ThumbnailFailed: it raised, hangs, or returned something else.
+        RtmError: the transfer's end.
+    """
+    making = _Making(generator, blob, max_bytes)
+    with control.interruptible(making.done.set):
+        making.begin()
+        making.done.wait(generator.time_limit)
+        control.check()
+    return making.result()
+
+
+class _Making:
+    """One call of a generator. Owns the daemon thread it runs on, which ends with the call."""
+
+    _lock = threading.Lock()  # guards _running
+    _running: ClassVar[list[_Making]] = []
+
+    def __init__(self, generator: ThumbnailGenerator, blob: Blob, max_bytes: int) -> None:
+        self._generator = generator
+        self._blob = blob
+        self._max_bytes = max_bytes
+        self._made: object = None
+        self._error: BaseException | None = None
+        self.done = threading.Event()
+        self._overdue_at = time.monotonic() + generator.time_limit
+        self._thread = threading.Thread(target=self._run, name="rtm-sync-thumbnail", daemon=True)
+
+    def begin(self) -> None:
+        """Start, unless an earlier call of the generator hangs."""
+        now = time.monotonic()
+        with self._lock:
+            hangs = any(
+                one._generator is self._generator and now > one._overdue_at for one in self._running
+            )
+            if not hangs:
+                self._running.append(self)
+        if hangs:
+            raise ThumbnailFailed(self._generator.name, "it still hangs in an earlier thumbnail")
+        self._thread.start()
+
+    def result(self) -> Thumbnail:
+        """What the call came to."""
+        generator = self._generator
+        if not self.done.is_set():
+            why = f"it was not done within {generator.time_limit:g} seconds"
+            raise ThumbnailFailed(generator.name, why)
+        return _checked(generator.name, self._made, self._error, self._max_bytes)
+
+    def _run(self) -> None:
+        try:
+            self._made = self._generator.generate(self._blob, self._max_bytes)
+        except BaseException as error:  # a plugin's code may raise anything
+            self._error = error
+        finally:
+            with self._lock:
+                self._running.remove(self)
+            self.done.set()
+
+
+def call_in_place(make: ThumbnailCallable, blob: Blob, max_bytes: int) -> Thumbnail:
+    """Have the application's own callable make a thumbnail, on this thread.
+
+    Raises:
+        CannotThumbnail: as the callable says.
+        ThumbnailFailed: it raised, or returned something else.
+    """
+    made: Thumbnail | bytes | None = None
+    raised: BaseException | None = None
+    try:
+        made = make(blob, max_bytes)
+    except Exception as error:  # an application's code may raise anything
+        raised = error
+    if isinstance(made, (bytes, bytearray, memoryview)):
+        made = Thumbnail(bytes(made), 0, 0, "")
+    return _checked(getattr(make, "__name__", "callable"), made, raised, max_bytes)
+
+
+def _checked(name: str, made: object, raised: BaseException | None, max_bytes: int) -> Thumbnail:
+    """What somebody's code made, if it is what it should be."""
+    if isinstance(raised, CannotThumbnail):
+        raise CannotThumbnail(f"{name} makes no thumbnail: {raised}") from raised
+    if raised is not None:
+        raise ThumbnailFailed(name, f"{type(raised).__name__}: {raised}") from raised
+    if not isinstance(made, Thumbnail) or not isinstance(made.data, bytes):
+        raise ThumbnailFailed(name, f"it returned a {type(made).__name__}, not a thumbnail")
+    if len(made.data) > max_bytes:
+        why = f"its thumbnail has {len(made.data):,} bytes; at most {max_bytes:,} fit the message"
+        raise ThumbnailFailed(name, why)
+    return made

@@ -17,7 +17,7 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wa
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from .errors import (
     DownloadCancelled,
@@ -57,6 +57,43 @@ class MediaOperationProgress:
 
 
 ProgressCallback = Callable[[MediaOperationProgress], object]
+
+
+class ProgressMeter(Protocol):
+    """What `tqdm_progress` needs of a progress bar; every tqdm has it."""
+
+    total: float | None
+
+    def update(self, n: float, /) -> object:
+        """Go on by `n` bytes."""
+
+
+_meters_lock = threading.Lock()  # tqdm adds without one; transfers may share a bar
+
+
+def tqdm_progress(meter: ProgressMeter) -> ProgressCallback:
+    """Make the progress callback of one transfer that moves a tqdm bar.
+
+    A bar without a total gets the transfer's. Several transfers may share a bar, each with a
+    callback of its own; give such a bar the sum of their sizes: `tqdm(total=…, unit="B")`.
+
+    Args:
+        meter: a tqdm, or anything with its `total` and `update`.
+
+    Returns:
+        What `on_operation_progress` takes. Thread-safe; it leaves the bar open.
+    """
+    shown = 0
+
+    def show(progress: MediaOperationProgress) -> None:
+        nonlocal shown
+        with _meters_lock:
+            if meter.total is None:
+                meter.total = progress.total_size
+            meter.update(progress.current_size - shown)
+            shown = progress.current_size
+
+    return show
 
 
 class TransferKind(Enum):
@@ -245,7 +282,8 @@ class Transfer(Future[T], Generic[T]):
     `result(timeout)`, `exception`, `add_done_callback`, `as_completed` and `wait` work as for any
     future. `cancel()` also ends a running transfer; a cancelled one raises `TransferCancelled`
     (which is a `CancelledError` and the family's INTERRUPTED error) from `result()`. As a context
-    manager it cancels itself when the block ends before it did.
+    manager it cancels itself when the block ends before it did: an error or Ctrl-C in the block
+    leaves nothing running. In a coroutine, await `asyncio.wrap_future(transfer)`.
     """
 
     def __init__(self, control: TransferControl) -> None:

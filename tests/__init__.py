@@ -1,9 +1,12 @@
 """The suite: `python -m unittest` from the repository's top. Mirrors the house."""
 
 from hypothesis import HealthCheck, settings
+from tqdm import tqdm
 
 # A busy machine is no reason to fail a property, and a failure is the same on every machine.
 settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("suite")
+
+tqdm.monitor_interval = 0  # its monitor is a thread that never ends

@@ -108,7 +108,8 @@ class LanguageTest(unittest.TestCase):
                 self.assertLessEqual(kinds, checked | pictures)
         ours = (document for document in DOCUMENTS if document.parent in (REPOSITORY, DOCS))
         with_python = {document for document in ours if blocks(document, "python")}
-        self.assertEqual(with_python, {*READMES, DOCS / "guide.md", DOCS / "quickstart.md"})
+        ours = (DOCS / f"{name}.md" for name in ("guide", "quickstart", "http_api"))
+        self.assertEqual(with_python, {*READMES, *ours})
 
 
 class ReadmeTest(RtmTestCase):
@@ -271,6 +272,14 @@ class GuideTest(RtmTestCase):
                     sorted(path.name for path in names["folder"].iterdir()),
                     ["cat (1).jpg", "cat.jpg", "copy.jpg", "inbox", "saved.jpg", "stream"],
                 )
+
+    def test_the_senders_snippet_runs(self) -> None:
+        gateway = self.entered(local_gateway())
+        [block] = blocks(DOCS / "http_api.md", "python")
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            run_block(DOCS / "http_api.md", block, {"gateway": gateway})
+        self.assertIn("OFFLINE", printed.getvalue())
 
     def test_the_quick_start_runs(self) -> None:
         snippets = blocks(DOCS / "quickstart.md", "python")

@@ -1,4 +1,4 @@
-"""Finding plugins: order, declining, disabling, and the one that cannot be loaded.
+"""Finding plugins: who is asked first, declining, switching off, and the ones that misbehave.
 
 Strangers' plugins are real here: a folder on `sys.path` with a distribution's metadata in it.
 """
@@ -6,36 +6,81 @@ Strangers' plugins are real here: a folder on `sys.path` with a distribution's m
 from __future__ import annotations
 
 import importlib
+import inspect
+import io
+import os
+import re
+import subprocess
 import sys
 import textwrap
-from typing import Any
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
 from unittest import mock
 
+from rtm_sync import CreateInstanceError, LoginError, RtmClient, hookimpl
 from rtm_sync.errors import PluginError
-from rtm_sync.plugins import Hooks, PluginManager, _disabled_by_environment, hookimpl
+from rtm_sync.hub.media import MediaStore, MediaWriter
+from rtm_sync.plugins import HOOKS_VERSION, Hooks, PluginManager, PluginStatus
 from rtm_sync.thumbnails import Thumbnail, ThumbnailGenerator, choose_generator
+from tests.cli.support import REPOSITORY
 from tests.support import RtmTestCase
 
-ENGINE_HOOK = """
-from rtm_sync.plugins import hookimpl
+PATIENCE = 10.0
+
+STORE = """
+from rtm_sync import hookimpl
+from rtm_sync.hub.memory import MemoryMediaStore
+
+class Mine(MemoryMediaStore):
+    scheme = "{scheme}"
 
 @hookimpl
-def engine(url):
-    return "{answer}" if url.startswith("{scheme}:") else None
+def media_store(url):
+    return Mine() if url.startswith("{scheme}:") else None
 """
 
 
-class Store:
+class Store(MediaStore):
     """A plugin that serves one scheme and remembers what it was asked."""
 
     def __init__(self, scheme: str) -> None:
         self.scheme = scheme
         self.asked: list[str] = []
+        self.closed = 0
+
+    @hookimpl
+    def media_store(self, url: str) -> MediaStore | None:
+        self.asked.append(url)
+        return self if url.startswith(f"{self.scheme}:") else None
+
+    def create(self, media_id: str, note: str) -> MediaWriter:
+        raise NotImplementedError
+
+    def open(self, media_id: str) -> BinaryIO:
+        return io.BytesIO(media_id.encode())
+
+    def delete(self, media_id: str) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Answering:
+    """A plugin whose hook does what it is told."""
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self._answer = answer
 
     @hookimpl
     def media_store(self, url: str) -> Any:
-        self.asked.append(url)
-        return self if url.startswith(f"{self.scheme}:") else None
+        return self._answer()
+
+    @hookimpl
+    def thumbnail(self) -> Any:
+        return self._answer()
 
 
 class Generator(ThumbnailGenerator):
@@ -55,7 +100,7 @@ class Generator(ThumbnailGenerator):
         return self
 
 
-class HookOrderTest(RtmTestCase):
+class OrderTest(RtmTestCase):
     def test_the_built_ins_answer_through_the_same_hooks(self) -> None:
         plugins = PluginManager()
         self.assertIn("built-in", plugins.names())
@@ -67,26 +112,31 @@ class HookOrderTest(RtmTestCase):
         self.assertIs(plugins.media_store("tape://1"), tape)
         self.assertEqual(tape.asked, ["tape://1"])
 
-    def test_the_last_registered_is_asked_first_and_its_answer_is_taken(self) -> None:
-        first, last = Store("tape"), Store("tape")
-        plugins = PluginManager(extra=[first, last])
-        self.assertIs(plugins.media_store("tape://1"), last)
-        self.assertEqual((first.asked, last.asked), ([], ["tape://1"]))
-
     def test_a_plugin_that_declines_passes_the_question_on(self) -> None:
         tape, cloud = Store("tape"), Store("cloud")
         plugins = PluginManager(extra=[tape, cloud])
         self.assertIs(plugins.media_store("tape://1"), tape)
         self.assertEqual(cloud.asked, ["tape://1"])
 
-    def test_a_plugin_can_take_a_scheme_from_the_built_ins(self) -> None:
+    def test_two_that_answer_are_named_and_neither_is_taken(self) -> None:
+        first, last = Store("tape"), Store("tape")
+        with self.assertRaisesRegex(PluginError, "'tape' as media store: Store, Store.*one of the"):
+            PluginManager(extra=[first, last]).media_store("tape://1")
+        self.assertEqual((first.closed, last.closed), (1, 1))
+
+    def test_a_plugin_that_is_given_can_take_a_scheme_from_the_built_ins(self) -> None:
         memory = Store("memory")
         self.assertIs(PluginManager(extra=[memory]).media_store("memory://"), memory)
 
     def test_extra_plugins_belong_to_their_manager_alone(self) -> None:
-        PluginManager(extra=[Store("tape")]).media_store("tape://1")
-        with self.assertRaises(PluginError):
-            PluginManager().media_store("tape://1")
+        tape, cloud = Store("tape"), Store("cloud")
+        plugins = PluginManager(extra=[tape])
+        both = plugins.extended([cloud])
+        self.assertIs(both.media_store("tape://1"), tape)
+        self.assertIs(both.media_store("cloud://1"), cloud)
+        for manager in (plugins, PluginManager()):
+            with self.assertRaises(PluginError):
+                manager.media_store("cloud://1")
 
     def test_a_question_nobody_answers_names_the_scheme_and_what_there_is(self) -> None:
         plugins = PluginManager()
@@ -109,6 +159,10 @@ class HookOrderTest(RtmTestCase):
             PluginManager().engine("pigeon://user:hunter2@roof")
         self.assertNotIn("hunter2", str(caught.exception))
 
+    def test_a_scheme_of_a_distribution_of_ours_names_it(self) -> None:
+        with self.assertRaisesRegex(PluginError, "pip install rtm-sync-nats"):
+            PluginManager(disabled=["nats"]).engine("nats://127.0.0.1")
+
     def test_every_hook_of_the_specification_is_asked_by_the_manager(self) -> None:
         hooks = {name for name in vars(Hooks) if not name.startswith("_")}
         self.assertEqual(
@@ -116,8 +170,91 @@ class HookOrderTest(RtmTestCase):
         )
 
 
+class DocumentTest(RtmTestCase):
+    def test_every_hook_is_documented_with_its_parameters(self) -> None:
+        text = (REPOSITORY / "docs" / "plugins.md").read_text()
+        documented = re.findall(r"^### `(\w+\(.*\))`$", text, re.MULTILINE)
+        hooks = [
+            f"{name}({', '.join(list(inspect.signature(hook).parameters)[1:])})"
+            for name, hook in vars(Hooks).items()
+            if not name.startswith("_")
+        ]
+        self.assertEqual(documented, hooks)
+        self.assertIn(f"## The hooks, version {HOOKS_VERSION}\n", text)
+        for status in PluginStatus:
+            self.assertIn(f"`{status}`", text)
+
+
+class MisbehavingTest(RtmTestCase):
+    """What goes wrong in a plugin has its name, and harms nobody else."""
+
+    def test_what_a_hook_raises_is_said_with_its_plugins_name(self) -> None:
+        plugins = PluginManager(extra=[Answering(lambda: 1 / 0)])
+        with self.assertRaisesRegex(PluginError, "'Answering' failed: division by zero") as caught:
+            plugins.media_store("tape://1")
+        self.assertIsInstance(caught.exception.__cause__, ZeroDivisionError)
+
+    def test_nonsense_is_an_answer_of_no_use(self) -> None:
+        for nonsense in (7, "store", MediaStore, Thumbnail(b"", 1, 1, "")):
+            plugins = PluginManager(extra=[Answering(lambda nonsense=nonsense: nonsense)])
+            with (
+                self.subTest(type(nonsense)),
+                self.assertRaisesRegex(
+                    PluginError, "'Answering' failed: it answered with a .*, no MediaStore"
+                ),
+            ):
+                plugins.media_store("tape://1")
+
+    def test_a_plugin_that_raises_does_not_keep_another_from_serving(self) -> None:
+        tape = Store("tape")
+        plugins = PluginManager(extra=[Answering(lambda: 1 / 0), tape])
+        with self.assertLogs("rtm_sync.plugins", "WARNING") as logged:
+            self.assertIs(plugins.media_store("tape://1"), tape)
+            self.assertEqual(type(plugins.media_store("memory://")).__name__, "MemoryMediaStore")
+        self.assertRegex(logged.output[0], "'Answering' failed: division by zero")
+
+    def test_a_client_is_told_what_is_wrong_with_its_own_plugin(self) -> None:
+        class Newer:
+            RTM_SYNC_HOOKS = HOOKS_VERSION + 1
+
+            @hookimpl
+            def media_store(self, url: str) -> None:
+                raise AssertionError
+
+        class Misspelt:
+            @hookimpl
+            def transprot(self, url: str) -> None:
+                raise AssertionError
+
+        for plugin, why in (
+            (Newer(), f"'Newer' .* wants version {HOOKS_VERSION + 1} of the hooks"),
+            (Misspelt(), "'Misspelt' .*unknown hook 'transprot'"),
+            (object(), "'object' .* no function marked rtm_sync.hookimpl"),
+        ):
+            with self.subTest(why), self.assertRaisesRegex(CreateInstanceError, why):
+                RtmClient("app", plugins=[plugin])
+
+    def test_a_media_store_that_cannot_be_made_fails_the_login_with_its_name(self) -> None:
+        client = self.entered(
+            RtmClient(
+                "app", url="memory://broken", media="tape:1", plugins=[Answering(lambda: 1 / 0)]
+            )
+        )
+        for _ in range(2):  # and nothing of the first attempt is in the way of the second
+            with self.assertRaisesRegex(LoginError, "'Answering' failed: division by zero"):
+                client.login("alice")
+
+    def test_a_clients_own_media_store_serves_its_embedded_hub(self) -> None:
+        tape = Store("tape")
+        client = self.entered(
+            RtmClient("app", url="memory://own-store", media="tape:1", plugins=[tape])
+        )
+        client.login("alice")
+        self.assertEqual(tape.asked, ["tape:1"])
+
+
 class EntryPointTest(RtmTestCase):
-    def install(self, name: str, source: str) -> None:
+    def install(self, name: str, source: str) -> Path:
         """Make a distribution with one entry point `name` findable during the test."""
         folder = self.folder()
         module = f"rtm_test_plugin_{name}"
@@ -131,29 +268,38 @@ class EntryPointTest(RtmTestCase):
         self.addCleanup(importlib.invalidate_caches)
         self.addCleanup(sys.modules.pop, module, None)
         self.addCleanup(sys.path.remove, str(folder))
+        return folder
 
     def test_an_installed_plugin_is_found_and_asked(self) -> None:
-        self.install("good", ENGINE_HOOK.format(answer="my engine", scheme="mine"))
+        self.install("good", STORE.format(scheme="mine"))
         plugins = PluginManager()
-        self.assertEqual(plugins.engine("mine://"), "my engine")
+        self.assertEqual(plugins.media_store("mine://").scheme, "mine")  # type: ignore[attr-defined]
         self.assertIn("good", plugins.names())
-        self.assertEqual(plugins.failures, [])
 
     def test_an_extra_plugin_is_asked_before_an_installed_one(self) -> None:
-        self.install("good", ENGINE_HOOK.format(answer="installed", scheme="mine"))
+        self.install("good", STORE.format(scheme="mine"))
+        mine = Store("mine")
+        self.assertIs(PluginManager(extra=[mine]).media_store("mine://"), mine)
 
-        class Extra:
-            @hookimpl
-            def engine(self, url: str) -> Any:
-                return "extra"
-
-        self.assertEqual(PluginManager(extra=[Extra()]).engine("mine://"), "extra")
+    def test_two_installed_plugins_of_one_scheme_are_named_with_the_way_out(self) -> None:
+        for name in ("first", "second"):
+            self.install(name, STORE.format(scheme="mine"))
+        with self.assertRaisesRegex(PluginError, "first, second.*RTM_SYNC_DISABLE_PLUGINS=second"):
+            PluginManager().media_store("mine://")
+        self.assertTrue(PluginManager(disabled=["second"]).media_store("mine://"))
 
     def test_a_plugin_that_cannot_be_loaded_leaves_the_others_working(self) -> None:
+        newer = HOOKS_VERSION + 1
         spoiled = {
             "a_missing_import": ("import no_such_module_of_rtm", "no_such_module_of_rtm"),
             "raises": ("raise RuntimeError('out of tea')", "out of tea"),
+            "exits": ("raise SystemExit(3)", "SystemExit: 3"),
             "no_python": ("def (", "invalid syntax"),
+            "no_hooks": ("", "no function marked rtm_sync.hookimpl"),
+            "newer": (
+                f"RTM_SYNC_HOOKS = {newer}\n" + STORE.format(scheme="mine"),
+                f"it wants version {newer} of the hooks, and rtm_sync .* has version",
+            ),
             "wrong_hook": (
                 """
                 from rtm_sync.plugins import hookimpl
@@ -171,52 +317,147 @@ class EntryPointTest(RtmTestCase):
         }
         for name, (source, _) in spoiled.items():
             self.install(name, source)
-        self.install("good", ENGINE_HOOK.format(answer="my engine", scheme="mine"))
+        self.install("good", STORE.format(scheme="mine"))
         plugins = PluginManager()
         with self.assertLogs("rtm_sync.plugins", "WARNING") as logged:
-            self.assertEqual(plugins.engine("mine://"), "my engine")
+            self.assertEqual(plugins.media_store("mine://").scheme, "mine")  # type: ignore[attr-defined]
         self.assertEqual(len(logged.records), len(spoiled))
         self.assertEqual(type(plugins.media_store("memory://")).__name__, "MemoryMediaStore")
 
+        described = {item.name: item for item in plugins.describe()}
         with self.assertRaises(PluginError) as caught:
             plugins.engine("unknown://")
         for name, (_, why) in spoiled.items():
             with self.subTest(name):
-                self.assertIn(name, {failure.name for failure in plugins.failures})
                 self.assertNotIn(name, plugins.names())
+                self.assertRegex(described[name].reason, why)
                 self.assertRegex(str(caught.exception), f"{name}: [^;]*{why}")
+        self.assertEqual(described["newer"].status, PluginStatus.INCOMPATIBLE)
+        self.assertEqual(described["wrong_hook"].status, PluginStatus.INCOMPATIBLE)
+        self.assertEqual(described["exits"].status, PluginStatus.FAILED)
 
     def test_plugins_are_loaded_once_however_often_they_are_asked(self) -> None:
         self.install("raises", "raise RuntimeError('out of tea')")
         plugins = PluginManager()
         with self.assertLogs("rtm_sync.plugins", "WARNING"):
             plugins.names()
-        plugins.names()
-        self.assertEqual(len(plugins.failures), 1)
+        with self.assertNoLogs("rtm_sync.plugins"):
+            plugins.names()
 
-    def test_nothing_is_loaded_before_the_first_question(self) -> None:
+    def test_what_a_built_in_serves_imports_no_installed_plugin(self) -> None:
         self.install("raises", "raise RuntimeError('out of tea')")
         with self.assertNoLogs("rtm_sync.plugins"):
-            PluginManager()
+            plugins = PluginManager()
+            plugins.media_store("memory://")
+            plugins.engine("local:")
+            self.entered(RtmClient("app", url="ws://127.0.0.1:1", plugins=[Store("tape")]))
+        self.assertNotIn("rtm_test_plugin_raises", sys.modules)
 
-    def test_a_disabled_plugin_is_not_even_imported(self) -> None:
+    def test_a_description_says_where_a_plugin_is_from_and_what_became_of_it(self) -> None:
+        self.install("good", STORE.format(scheme="mine"))
+        self.install("off", "raise RuntimeError('imported')")
+        plugins = PluginManager(disabled=["off"], extra=[Store("tape")])
+        described = {item.name: item for item in plugins.describe()}
+        good, off = described["good"], described["off"]
+        self.assertEqual(
+            (good.version, good.distribution, good.hooks, good.status, good.reason),
+            ("1.0", "rtm_test_plugin_good", ("media_store",), PluginStatus.LOADED, ""),
+        )
+        assert good.load_time is not None
+        self.assertGreater(good.load_time, 0)
+        self.assertEqual((off.status, off.hooks, off.load_time), (PluginStatus.DISABLED, (), None))
+        self.assertEqual(described["built-in"].distribution, "rtm-sync")
+        self.assertEqual(described["Store"].hooks, ("media_store",))
+        self.assertEqual(f"{good.status}", "loaded")
+
+    def test_a_disabled_plugin_is_not_even_imported_and_the_error_remembers_it(self) -> None:
         self.install("raises", "raise RuntimeError('out of tea')")
-        self.install("good", ENGINE_HOOK.format(answer="my engine", scheme="mine"))
+        self.install("good", STORE.format(scheme="mine"))
         plugins = PluginManager(disabled=["raises", "good"])
-        with self.assertRaises(PluginError):
-            plugins.engine("mine://")
-        self.assertEqual(plugins.failures, [])
+        with (
+            self.assertNoLogs("rtm_sync.plugins"),
+            self.assertRaisesRegex(PluginError, "good: RTM_SYNC_DISABLE_PLUGINS names it"),
+        ):
+            plugins.media_store("mine://")
         self.assertNotIn("rtm_test_plugin_good", sys.modules)
 
-    def test_the_environment_names_disabled_plugins(self) -> None:
-        for value, names in {
-            "": [],
-            "pillow": ["pillow"],
-            " pillow , ,video,": ["pillow", "video"],
-        }.items():
+    def test_the_environment_names_disabled_plugins_for_every_client(self) -> None:
+        self.install("good", STORE.format(scheme="mine"))
+        for value, served in {"": True, "pillow": True, " video , ,good,": False}.items():
             setting = mock.patch.dict("os.environ", {"RTM_SYNC_DISABLE_PLUGINS": value})
             with self.subTest(value), setting:
-                self.assertEqual(_disabled_by_environment(), names)
+                plugins = PluginManager().extended([Store("tape")])
+                self.assertEqual("good" in plugins.names(), served)
+
+    def test_nothing_is_locked_while_a_plugin_is_imported(self) -> None:
+        """While one thread imports a plugin, others ask; the plugin waits for them."""
+        self.install(
+            "waits",
+            """
+            import builtins
+            builtins.rtm_test_importing()
+            """
+            + textwrap.indent(STORE.format(scheme="mine"), " " * 12),
+        )
+        plugins = PluginManager()
+        answers: list[str] = []
+
+        def ask_meanwhile() -> None:
+            answers.append(type(plugins.media_store("memory://")).__name__)
+            with self.assertRaises(PluginError):  # on this thread it would wait for itself
+                plugins.extended([]).media_store("mine://")
+
+        def importing() -> None:
+            other = threading.Thread(
+                target=lambda: answers.append(type(plugins.media_store("memory://")).__name__)
+            )
+            other.start()
+            other.join(PATIENCE)
+            ask_meanwhile()
+
+        with mock.patch("builtins.rtm_test_importing", importing, create=True):
+            self.assertTrue(plugins.media_store("mine://"))
+        self.assertEqual(answers, ["MemoryMediaStore"] * 2)
+
+    def test_threads_that_ask_at_once_get_one_plugin(self) -> None:
+        self.install("good", STORE.format(scheme="mine"))
+        plugins = PluginManager()
+        start = threading.Barrier(8)
+        found: list[Any] = []
+
+        def ask() -> None:
+            start.wait(PATIENCE)
+            plugins.media_store("mine://")
+            found.extend(item for item in plugins.describe() if item.name == "good")
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        self.assertEqual(len(found), 8)
+        self.assertEqual(len({id(item) for item in found}), 1)
+
+    def test_a_process_starts_and_talks_without_importing_what_is_installed(self) -> None:
+        folder = self.install("raises", "raise RuntimeError('out of tea')")
+        code = """
+            import sys
+            from rtm_sync import RtmClient
+            with RtmClient("app") as client:
+                client.login("alice")
+                print(client.create_media_message_by_uploading(b"x").result(10).size)
+            assert "rtm_test_plugin_raises" not in sys.modules
+        """
+        path = os.pathsep.join([str(folder), *filter(None, sys.path)])
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual((done.stdout, done.returncode), ("1\n", 0), done.stderr)
 
 
 class ThumbnailChoiceTest(RtmTestCase):
@@ -246,6 +487,37 @@ class ThumbnailChoiceTest(RtmTestCase):
     def test_an_unknown_name_lists_what_is_installed(self) -> None:
         with self.assertRaisesRegex(PluginError, "'best'; installed: pictures, films, low"):
             choose_generator(self.plugins, "best", "image/png")
+
+    def test_two_of_one_name_are_told_apart_by_their_classes(self) -> None:
+        plugins = PluginManager(extra=[self.low, Generator("low", 5, "")])
+        with self.assertRaisesRegex(PluginError, "named 'low': .*Generator, .*Generator"):
+            choose_generator(plugins, "low", "image/png")
+
+    def test_one_whose_can_handle_breaks_is_passed_over_with_a_warning(self) -> None:
+        class Broken(Generator):
+            def can_handle(self, content_type: str) -> bool:
+                raise RuntimeError("out of tea")
+
+        plugins = PluginManager(extra=[Broken("broken", 500, ""), self.low])
+        with self.assertLogs("rtm_sync.thumbnails", "WARNING") as logged:
+            self.assertIs(choose_generator(plugins, "auto", "image/png"), self.low)
+        self.assertIn("broken: can_handle failed: out of tea", logged.output[0])
+
+    def test_a_plugin_that_gives_no_generator_is_left_out_with_one_warning(self) -> None:
+        nameless = Generator("", 1, "")
+        nameless.name = None  # type: ignore[assignment]
+        answers: tuple[Callable[[], Any], ...] = (
+            lambda: 1 / 0,
+            lambda: "generator",
+            lambda: nameless,
+        )
+        for answer in answers:
+            plugins = PluginManager(extra=[Answering(answer), self.low])
+            with self.assertLogs("rtm_sync.plugins", "WARNING") as logged:
+                self.assertEqual(plugins.thumbnail_generators(), [self.low])
+            self.assertIn("'Answering' gives no thumbnail generator", logged.output[0])
+            with self.assertNoLogs("rtm_sync.plugins"):
+                plugins.thumbnail_generators()
 
     def test_auto_without_a_capable_one_says_what_to_install(self) -> None:
         plugins = PluginManager(extra=[self.films])

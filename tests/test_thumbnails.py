@@ -20,7 +20,7 @@ from rtm_sync import (
 )
 from rtm_sync.media import ThumbnailSource
 from rtm_sync.messages import MESSAGE_LIMIT
-from tests.support import RtmTestCase
+from tests.support import RtmTestCase, wait_until
 
 PNG = (  # the header of a picture of 640 by 480, as far as its size needs
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
@@ -133,18 +133,24 @@ class GeneratorTest(ThumbnailTest):
             "auto",
         )
 
-    def test_a_generator_that_breaks_is_named(self) -> None:
-        for made in (lambda blob, room: 1 / 0, lambda blob, room: "nonsense"):
-            client = self.client(Shrinker(made=made))
-            self.refused("FAILURE", "thumbnail plugin shrinker failed", client, "auto")
+    def test_a_generator_that_breaks_or_makes_nonsense_is_named(self) -> None:
+        shrinker = Shrinker(made=lambda blob, room: 1 / 0)
+        client = self.client(shrinker)
+        self.refused("FAILURE", "generator shrinker failed: ZeroDivisionError", client, "auto")
+        textual: Any = "text"
+        for nonsense in ("text", None, b"bytes", Thumbnail(textual, 1, 1, "image/png")):
+            shrinker.made = lambda blob, room, answer=nonsense: answer
+            with self.subTest(type(nonsense).__name__):
+                self.refused("FAILURE", "shrinker failed: it returned a", client, "auto")
 
     def test_a_thumbnail_over_the_budget_is_not_sent(self) -> None:
         client = self.client(
             Shrinker(made=lambda blob, room: Thumbnail(b"t" * (room + 1), 1, 1, "image/png"))
         )
-        self.refused("FAILURE", "not a thumbnail of at most 32,761 bytes", client, "auto")
+        self.refused("FAILURE", "has 32,762 bytes; at most 32,761 fit", client, "auto")
 
-    def test_a_generator_that_hangs_does_not_keep_its_transfer_from_being_cancelled(self) -> None:
+    def hanging(self, *, time_limit: float) -> tuple[Shrinker, threading.Event, threading.Event]:
+        """A generator that hangs, the event of its being asked, and the one that lets it go."""
         asked, gate = threading.Event(), threading.Event()
         self.addCleanup(gate.set)
 
@@ -153,14 +159,62 @@ class GeneratorTest(ThumbnailTest):
             gate.wait(PATIENCE)
             return Thumbnail(b"late", 1, 1, "image/png")
 
+        shrinker = Shrinker(made=hang)
+        shrinker.time_limit = time_limit
+        return shrinker, asked, gate
+
+    def test_a_generator_that_hangs_does_not_keep_its_transfer_from_being_cancelled(self) -> None:
+        shrinker, asked, gate = self.hanging(time_limit=PATIENCE)
         blob = Blob.from_bytes(PNG, name="cat.png", content_type="image/png")
-        client = self.client(Shrinker(made=hang))
-        upload = client.create_media_message_by_uploading(blob, thumbnail="auto")
+        upload = self.client(shrinker).create_media_message_by_uploading(blob, thumbnail="auto")
         self.assertTrue(asked.wait(PATIENCE))
         upload.cancel()
         with self.assertRaises(UploadCancelled):
             upload.result(1)
         gate.set()
+
+    def test_a_generator_that_hangs_is_given_up_and_left_alone_until_it_is_back(self) -> None:
+        shrinker, _, gate = self.hanging(time_limit=0.05)
+        client = self.client(shrinker)
+        self.refused("FAILURE", "shrinker failed: .* not done within 0.05 s", client, "auto")
+        self.refused("FAILURE", "shrinker failed: it still hangs", client, "auto")
+        self.assertEqual(len(shrinker.asked), 1)
+        gate.set()
+        shrinker.time_limit = PATIENCE
+        wait_until(lambda: "rtm-sync-thumbnail" not in {t.name for t in threading.enumerate()})
+        self.assertEqual(self.upload(client, "auto").thumbnail, b"late")
+
+    def test_one_that_hangs_costs_an_automatic_thumbnail_and_not_the_upload(self) -> None:
+        shrinker, _, gate = self.hanging(time_limit=0.05)
+        client = self.client(shrinker, auto_thumbnails=True)
+        with self.assertLogs("rtm_sync.media", "WARNING") as logged:
+            self.assertEqual(self.upload(client, None).thumbnail, b"")
+        self.assertIn("shrinker", logged.output[0])
+        gate.set()
+
+    def test_one_that_breaks_costs_an_automatic_thumbnail_and_not_the_upload(self) -> None:
+        client = self.client(Shrinker(made=lambda blob, room: 1 / 0), auto_thumbnails=True)
+        with self.assertLogs("rtm_sync.media", "WARNING") as logged:
+            self.assertEqual(self.upload(client, None).thumbnail, b"")
+        self.assertIn("ZeroDivisionError", logged.output[0])
+
+    def test_generators_run_on_threads_of_their_own_and_under_no_lock_of_ours(self) -> None:
+        """Each makes its thumbnail by uploading with another client while it is being asked."""
+        threads: list[str] = []
+
+        def busy(blob: Blob, room: int) -> Thumbnail:
+            threads.append(threading.current_thread().name)
+            if blob.name == "cat.png":
+                inner = client.create_media_message_by_uploading(
+                    Blob.from_bytes(PNG, name="inner.png", content_type="image/png"),
+                    thumbnail="auto",
+                )
+                return Thumbnail(inner.result(PATIENCE).thumbnail, 1, 1, "image/png")
+            return Thumbnail(b"inner", 1, 1, "image/png")
+
+        client = self.client(Shrinker(made=busy))
+        self.assertEqual(self.upload(client, "auto").thumbnail, b"inner")
+        self.assertEqual(threads, ["rtm-sync-thumbnail"] * 2)
 
     def test_auto_thumbnails_are_made_where_a_generator_can_and_silently_not_elsewhere(
         self,
@@ -178,6 +232,12 @@ class GeneratorTest(ThumbnailTest):
 
 
 class GivenTest(ThumbnailTest):
+    def test_a_callable_that_breaks_is_named(self) -> None:
+        def preview(blob: Blob, room: int) -> bytes:
+            raise KeyError("colour")
+
+        self.refused("FAILURE", "preview failed: KeyError: 'colour'", self.client(), preview)
+
     def test_bytes_a_path_and_a_callable_are_thumbnails_as_well(self) -> None:
         path = self.folder() / "small.png"
         path.write_bytes(PNG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import io
 import itertools
 import socket
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tqdm import tqdm
 
 from rtm_sync.errors import (
     DownloadCancelled,
@@ -31,6 +33,7 @@ from rtm_sync.transfers import (
     TransferControl,
     TransferKind,
     TransferPool,
+    tqdm_progress,
 )
 from tests.support import RtmTestCase, wait_until
 
@@ -310,6 +313,16 @@ class ResultTest(TransferTestCase):
             transfer.result(PATIENCE)
         self.assertEqual(transfer.result(), "kept")
         self.assertFalse(transfer.cancelled())
+
+    def test_as_completed_gives_each_transfer_once_it_is_done(self) -> None:
+        pool = self.pool(workers=2)
+        gate = self.gate()
+        late = self.started(pool, self.waiting_for(gate))
+        early = [pool.submit(UPLOAD, lambda control: "early") for _ in range(5)]
+        in_order = concurrent.futures.as_completed([late, *early], PATIENCE)
+        self.assertEqual({next(in_order) for _ in early}, set(early))
+        gate.set()
+        self.assertEqual([transfer.result() for transfer in in_order], ["done"])
 
     def test_asyncio_awaits_a_transfer(self) -> None:
         pool = self.pool()
@@ -907,3 +920,46 @@ class TransferKindTest(RtmTestCase):
 
     def test_no_kind_makes_an_error_of_another_family(self) -> None:
         self.assertNotIsInstance(UPLOAD.error("TIMEOUT", "Late."), PeerMessageError)
+
+
+class Meter:
+    """A progress bar as `tqdm_progress` sees it."""
+
+    def __init__(self, total: float | None = None) -> None:
+        self.total = total
+        self.moves: list[float] = []
+
+    def update(self, n: float) -> None:
+        self.moves.append(n)
+
+
+class TqdmProgressTest(TransferTestCase):
+    def test_a_bar_without_a_total_gets_the_transfers_and_ends_at_it(self) -> None:
+        meter = Meter()
+
+        def work(control: TransferControl) -> None:
+            control.advance(300, 1000)
+            control.complete(1000)
+
+        self.pool().submit(UPLOAD, work, on_progress=tqdm_progress(meter)).result(PATIENCE)
+        self.assertEqual((meter.total, meter.moves), (1000, [300, 700]))
+
+    def test_a_shared_bar_keeps_its_total_and_counts_every_byte_once(self) -> None:
+        meter = Meter(total=9000)
+        pool = self.pool()
+
+        def work(control: TransferControl) -> None:
+            for size in range(0, 1000, 10):
+                control.advance(size, 1000)
+            control.complete(1000)
+
+        transfers = [pool.submit(UPLOAD, work, on_progress=tqdm_progress(meter)) for _ in range(9)]
+        concurrent.futures.wait(transfers, PATIENCE)
+        self.assertEqual((meter.total, sum(meter.moves)), (9000, 9000))
+
+    def test_a_real_tqdm_ends_full(self) -> None:
+        with tqdm(file=io.StringIO()) as bar:
+            show = tqdm_progress(bar)
+            for size in (10, 20, 64):
+                show(MediaOperationProgress(size, 64))
+            self.assertEqual((bar.n, bar.total), (64, 64))

@@ -1,4 +1,4 @@
-"""The command line: `rtm-sync serve`, `demo`, `token`."""
+"""The command line: `rtm-sync serve`, `send`, `listen` and the others."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a poor terminal shows "?", not a traceback
-    rtm_sync()
+    rtm_sync(prog_name="rtm-sync")

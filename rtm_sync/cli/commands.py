@@ -5,19 +5,53 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..errors import PluginError
+from ..errors import PluginError, RtmError
 from ..gateway.config import ConfigError, GatewayConfig, load_config
-from ..hub.tokens import make_token
-from ..protocol import app_id_problem, id_problem
+from ..messages import RtmMessage
+from ..plugins import plugin_manager
+from ..protocol import id_problem
 from ..version import __version__
+from .options import (
+    STREAM,
+    UploadOptions,
+    app_options,
+    client_options,
+    finish,
+    output_of,
+    output_options,
+    upload_options,
+)
+from .output import FAILED_PLUGINS, ExitCode, Output, plugin_record, printable
+from .profiles import Profile, logged_in
 
 
-@click.group()
+class _Commands(click.Group):
+    """The one place where what went wrong becomes a sentence and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            output_of(ctx).note("Cancelled.")
+            ctx.exit(ExitCode.INTERRUPTED)
+        except (ConfigError, PluginError, click.ClickException) as error:
+            shown = error
+            if not isinstance(shown, click.ClickException):
+                shown = click.UsageError(str(error))
+            if not output_of(ctx).as_json:
+                raise shown from error
+            ctx.exit(output_of(ctx).error(shown))
+        except (RtmError, OSError, ValueError) as error:
+            ctx.exit(output_of(ctx).error(error))
+
+
+@click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="rtm-sync")
 def rtm_sync() -> None:
     """Real-time messaging with image and file messages."""
@@ -38,8 +72,12 @@ def rtm_sync() -> None:
 @click.option("--app-id", help="The app that is served; needs --app-secret.")
 @click.option("--app-secret", help="Signs the app's tokens; 32 bytes or more.")
 @click.option("--limits", type=click.Choice(["linux", "web"]), help="The reference's two tiers.")
+@click.option("--origins", help="Web pages that may use it from a browser: https://app.example")
+@click.option("--metrics", help="Serve Prometheus metrics there: 127.0.0.1:9464")
+@click.option("--silence", type=float, help="Seconds until a silent client is gone. [default: 10]")
 @click.option("--drain", type=float, help="Seconds that running requests get. [default: 8]")
-def serve(config: Path | None, **options: object) -> None:
+@output_options
+def serve(config: Path | None, output: Output, **options: object) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
 
     Every option is also an environment variable, RTM_SYNC_PORT and so on, and a name in the TOML
@@ -57,34 +95,16 @@ def serve(config: Path | None, **options: object) -> None:
                 bold=True,
                 err=True,
             )
-        run(settings, lambda url: _announce(url, settings))
-    except (ConfigError, PluginError) as error:
-        raise click.UsageError(str(error)) from error
+        run(settings, lambda url: _announce(url, settings, output))
     except (OSError, sqlite3.Error) as error:
         raise click.ClickException(f"The gateway cannot start: {error}") from error
 
 
-def _announce(url: str, settings: GatewayConfig) -> None:
-    click.echo(f"Serving {url} with data in {settings.data}. Stop with Ctrl-C.")
-    sys.stdout.flush()
-
-
-@rtm_sync.command()
-@click.argument("uid")
-@click.option("--app-id", required=True, envvar="RTM_SYNC_APP_ID")
-@click.option("--app-secret", required=True, envvar="RTM_SYNC_APP_SECRET")
-@click.option("--ttl", default=3600.0, show_default=True, help="Seconds the token is valid.")
-def token(uid: str, app_id: str, app_secret: str, ttl: float) -> None:
-    """Print a token with which UID can log in."""
-    problem = app_id_problem(app_id) or id_problem("UID", uid)
-    if problem is None and not (math.isfinite(ttl) and ttl >= 1):
-        problem = f"--ttl is {ttl:g}; it must be at least 1 second, and finite."
-    if problem is not None:
-        raise click.UsageError(problem)
-    try:
-        click.echo(make_token(app_id, uid, app_secret, ttl=ttl))
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+def _announce(url: str, settings: GatewayConfig, output: Output) -> None:
+    output.result(
+        {"url": url, "data": settings.data},
+        f"Serving {url} with data in {settings.data}. Stop with Ctrl-C.",
+    )
 
 
 @rtm_sync.command()
@@ -96,7 +116,8 @@ def token(uid: str, app_id: str, app_secret: str, ttl: float) -> None:
     show_default=True,
     help="A real gateway on a free local port, or a hub in this process with no sockets.",
 )
-def demo(photo: Path | None, transport: str) -> None:
+@output_options
+def demo(photo: Path | None, transport: str, output: Output) -> None:
     """Show the whole story: two users, a photo, its thumbnail, messages, a download.
 
     Without PHOTO it makes a photograph-like JPEG of several megabytes.
@@ -106,6 +127,228 @@ def demo(photo: Path | None, transport: str) -> None:
     if photo is not None and not photo.is_file():
         raise click.ClickException(f"{photo} is no file; name a photo, or none to have one made.")
     try:
-        run_demo(photo, transport)
+        run_demo(photo, transport, output)
     except (DemoFailed, ImportError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+@rtm_sync.command()
+@click.option("--to", "peers", multiple=True, metavar="UID", help="A user who gets it.")
+@click.option("--channel", "channels", multiple=True, metavar="ID", help="A channel that gets it.")
+@click.option("--file", "source", metavar="PATH", help="Upload a file and send it; - is stdin.")
+@click.option("--media-id", help="Send a medium that was uploaded before.")
+@click.option("--lines", is_flag=True, help="With TEXT -: every line is a message.")
+@click.option("--raw", is_flag=True, help="Send TEXT as a raw message, as bytes.")
+@click.option("--offline", is_flag=True, help="Keep it for users who are offline.")
+@click.option("--history", is_flag=True, help="Keep it in the history.")
+@click.argument("text", required=False)
+@upload_options
+@client_options
+@output_options
+def send(
+    peers: tuple[str, ...],
+    channels: tuple[str, ...],
+    source: str | None,
+    media_id: str | None,
+    lines: bool,
+    raw: bool,
+    offline: bool,
+    history: bool,
+    text: str | None,
+    upload: UploadOptions,
+    profile: Profile,
+    output: Output,
+) -> None:
+    """Send TEXT, a file or a stored medium to users and channels.
+
+    TEXT - reads standard input. Prints what became of each; exit status 6 says that a user is
+    offline and the message was not kept.
+    """
+    from .transfer import Delivery, read_messages, send_messages, uploaded_message
+
+    if not (peers or channels):
+        raise click.UsageError("Nobody gets it: pass --to UID or --channel ID.")
+    if sum(what is not None for what in (text, source, media_id)) != 1:
+        raise click.UsageError("Pass one of TEXT, --file and --media-id.")
+    profile.require("app_id", "uid")
+    delivery = Delivery(peers, channels, offline, history)
+    with logged_in(profile.client(), profile) as client:
+        messages: Any
+        if source is not None:
+            messages = [uploaded_message(client, source, upload, output)]
+        elif media_id is not None:
+            messages = [_stored_message(media_id, upload)]
+        else:
+            messages = read_messages(text or "", lines=lines, raw=raw)
+        code = send_messages(client, messages, delivery, output)
+    finish([code])
+
+
+@rtm_sync.command()
+@click.option("--channel", "channels", multiple=True, metavar="ID", help="Hear this channel, too.")
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep media, raw messages and messages.jsonl in this folder.",
+)
+@click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="End after seconds.")
+@client_options
+@output_options
+def listen(
+    channels: tuple[str, ...],
+    save: Path | None,
+    count: int | None,
+    timeout: float | None,
+    profile: Profile,
+    output: Output,
+) -> None:
+    """Print messages as they arrive, one a line, until Ctrl-C.
+
+    With --count, exit status 3 says that not so many came within --timeout.
+    """
+    from .listen import Listening
+
+    profile.require("app_id", "uid")
+    listening = Listening(output, save, count)
+    client = profile.client(on_handler_error=listening.fail)
+    listening.begin(client)
+    with logged_in(client, profile):
+        try:
+            listening.join(channels)
+            output.note(f"Listening as {profile.uid}. Stop with Ctrl-C.")
+            code = listening.wait(timeout)
+        finally:
+            listening.stop()
+    finish([code])
+
+
+@rtm_sync.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@upload_options
+@client_options
+@output_options
+def upload(paths: tuple[str, ...], upload: UploadOptions, profile: Profile, output: Output) -> None:
+    """Upload files, up to nine at once; - is standard input.
+
+    Prints each medium's id, in the order of the paths.
+    """
+    from .transfer import upload_files
+
+    if upload.resume_from is not None and len(paths) > 1:
+        raise click.UsageError("--resume-from is the journal of one upload; pass one PATH.")
+    profile.require("app_id", "uid")
+    with logged_in(profile.client(), profile) as client:
+        codes = upload_files(client, paths, upload, output)
+    finish(codes)
+
+
+@rtm_sync.command()
+@click.argument("media_ids", nargs=-1, required=True, metavar="MEDIA_ID...")
+@click.option(
+    "--to",
+    default=".",
+    metavar="PATH",
+    help="A folder, a file, or - for standard output. [default: this folder]",
+)
+@client_options
+@output_options
+def download(media_ids: tuple[str, ...], to: str, profile: Profile, output: Output) -> None:
+    """Download media, up to nine at once.
+
+    Prints each path written; a file in a folder has the sender's name, made safe, and is never
+    written over another.
+    """
+    from .transfer import download_media
+
+    if len(media_ids) > 1 and to != STREAM and not Path(to).is_dir():
+        raise click.UsageError(f"--to {to} is no folder, and several media need one.")
+    profile.require("app_id", "uid")
+    with logged_in(profile.client(), profile) as client:
+        codes = download_media(client, media_ids, to, output)
+    finish(codes)
+
+
+@rtm_sync.command()
+@click.argument("for_uid", metavar="UID")
+@click.option("--ttl", default=3600.0, show_default=True, help="Seconds the token is valid.")
+@app_options
+@output_options
+def token(for_uid: str, ttl: float, profile: Profile, output: Output) -> None:
+    """Print a token with which UID can log in."""
+    from ..hub.tokens import make_token
+
+    profile.require("app_id", "app_secret")
+    problem = id_problem("UID", for_uid)
+    if problem is None and not (math.isfinite(ttl) and ttl >= 1):
+        problem = f"--ttl is {ttl:g}; it must be at least 1 second, and finite."
+    if problem is not None:
+        raise click.UsageError(problem)
+    try:
+        made = make_token(profile.app_id, for_uid, profile.app_secret, ttl=ttl)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    expires_at = int(time.time() + ttl)
+    output.result({"uid": for_uid, "token": made, "expires_at": expires_at}, made)
+
+
+@rtm_sync.command()
+@output_options
+def plugins(output: Output) -> None:
+    """List the plugins: name, distribution, status, hooks, load time.
+
+    Exit status 1 says that one could not be loaded.
+    """
+    codes = []
+    for plugin in plugin_manager.describe():
+        took = "" if plugin.load_time is None else f" in {1000 * plugin.load_time:.1f} ms"
+        output.result(
+            plugin_record(plugin),
+            "\t".join(
+                (
+                    plugin.name,
+                    f"{plugin.distribution} {plugin.version}".strip(),
+                    f"{plugin.status}{took}",
+                    printable(plugin.reason) or ", ".join(plugin.hooks),
+                )
+            ),
+        )
+        codes.append(ExitCode.FAILED if plugin.status in FAILED_PLUGINS else ExitCode.DONE)
+    finish(codes)
+
+
+@rtm_sync.command()
+@click.option("--login", "log_in", is_flag=True, help="Log in as the user, too.")
+@client_options
+@output_options
+def doctor(log_in: bool, profile: Profile, output: Output) -> None:
+    """Find out why it does not work; the output fits into a bug report.
+
+    Looks at versions, profile, proxy, certificates, the gateway, its clock, the token, plugins and
+    disk. Nothing secret is printed. Exit status 1 says that a check failed.
+    """
+    from .doctor import Verdict, diagnose
+
+    codes = []
+    profiles = click.get_current_context().params["profiles"]
+    for finding in diagnose(profile, log_in=log_in, profiles=profiles):
+        output.result(
+            {
+                "check": finding.check,
+                "verdict": finding.verdict.value,
+                "detail": finding.detail,
+                **finding.seen,
+            },
+            f"{finding.verdict.value:8} {finding.check}: {printable(finding.detail)}",
+        )
+        codes.append(ExitCode.FAILED if finding.verdict is Verdict.FAILED else ExitCode.DONE)
+    finish(codes)
+
+
+def _stored_message(media_id: str, upload: UploadOptions) -> RtmMessage:
+    from ..messages import RtmFileMessage, RtmImageMessage
+
+    kind = RtmImageMessage if upload.kind == "image" else RtmFileMessage
+    thumbnail = b"" if upload.thumbnail_file is None else upload.thumbnail_file.read_bytes()
+    return kind(media_id, upload.name or "", upload.description, thumbnail=thumbnail)

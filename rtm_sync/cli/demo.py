@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
 from ..blob import MEDIA_LIMIT, Blob
 from ..client import RtmClient
 from ..errors import PluginError, RtmError, TransferCancelled
 from ..messages import RtmImageMessage
-from ..transfers import MediaOperationProgress, ProgressCallback
+from ..transfers import MediaOperationProgress
+from .output import Output
 
 _SECONDS = 30.0
 
@@ -27,22 +25,21 @@ class DemoFailed(Exception):
     """A step did not do what it should."""
 
 
-def run_demo(photo: Path | None, transport: str) -> None:
-    """Tell the story on standard output.
+def run_demo(photo: Path | None, transport: str, output: Output) -> None:
+    """Tell the story: every step is a result.
 
     Raises:
         DemoFailed: a step did not do what it should; the message says which, and why.
         OSError: there is no room for temporary files.
         ImportError: a library for making the photo is missing.
     """
-    console = Console(highlight=False)
-    story = _Story(console)
+    story = _Story(output)
     with tempfile.TemporaryDirectory(prefix="rtm-sync-demo-") as name:
         folder = Path(name)
         photo = photo or _make_photo(folder, story)
         with _hub(transport, folder, story) as url:
             story.tell(url, photo, folder)
-    console.print("[green]All of it worked.[/green]")
+    output.result({"worked": True}, "All of it worked.")
 
 
 @contextlib.contextmanager
@@ -65,8 +62,8 @@ def _hub(transport: str, folder: Path, story: _Story) -> Iterator[str]:
 class _Story:
     """Runs the steps, and prints each with what came of it and how long it took."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, output: Output) -> None:
+        self._output = output
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[_Note]:
@@ -80,8 +77,9 @@ class _Story:
         except (DemoFailed, RtmError, OSError) as error:
             raise DemoFailed(f"Could not {what}: {error}") from error
         milliseconds = 1000 * (time.perf_counter() - start)
-        self._console.print(
-            f"{milliseconds:8.1f} ms  {what}: {note.text}", markup=False, soft_wrap=True
+        self._output.result(
+            {"step": what, "result": note.text, "milliseconds": round(milliseconds, 1)},
+            f"{milliseconds:8.1f} ms  {what}: {note.text}",
         )
 
     def tell(self, url: str, photo: Path, folder: Path) -> None:
@@ -99,7 +97,7 @@ class _Story:
 
     def _upload(self, alice: RtmClient, photo: Path) -> RtmImageMessage:
         thumbnail: str | None = "auto"
-        with self.step("upload the photo") as note, self._progress_bar() as on_progress:
+        with self.step("upload the photo") as note, self._output.bars() as bars:
             while True:
                 try:
                     message = alice.create_media_message_by_uploading(
@@ -107,14 +105,15 @@ class _Story:
                         message_type="IMAGE",
                         description="sent by the demo",
                         thumbnail=thumbnail,
-                        on_operation_progress=on_progress,
+                        on_operation_progress=bars.of(photo.name),
                     ).result(_SECONDS)
                     break
                 except RtmError as error:
                     if thumbnail is None or not isinstance(error.cause, PluginError):
                         raise
-                    self._console.print(
-                        f"             no thumbnail: {error.cause}", markup=False, soft_wrap=True
+                    self._output.result(
+                        {"step": "no thumbnail", "result": str(error.cause)},
+                        f"             no thumbnail: {error.cause}",
                     )
                     thumbnail = None
             note(f"{message.size:,} bytes, {message.width} × {message.height}, {message.media_id}")
@@ -152,9 +151,9 @@ class _Story:
     def _download(
         self, bob: RtmClient, message: RtmImageMessage, photo: Path, folder: Path
     ) -> None:
-        with self.step("download it") as note, self._progress_bar() as on_progress:
+        with self.step("download it") as note, self._output.bars() as bars:
             copy = bob.download_media(
-                message.media_id, to=folder / "copy", on_operation_progress=on_progress
+                message.media_id, to=folder / "copy", on_operation_progress=bars.of("copy")
             ).result(_SECONDS)
             note(f"{copy.stat().st_size:,} bytes")
         with self.step("compare checksums") as note:
@@ -179,20 +178,6 @@ class _Story:
                 note(f"{error.code.name} after {sent:,} bytes")
             else:
                 raise DemoFailed("the upload was not cancelled")
-
-    @contextlib.contextmanager
-    def _progress_bar(self) -> Iterator[ProgressCallback]:
-        """A bar on a terminal, nothing elsewhere."""
-        columns = (TextColumn("            "), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(
-            *columns, console=self._console, transient=True, disable=not self._console.is_terminal
-        ) as bar:
-            task = bar.add_task("transfer", total=None)
-
-            def show(progress: MediaOperationProgress) -> None:
-                bar.update(task, completed=progress.current_size, total=progress.total_size)
-
-            yield show
 
 
 class _Note:

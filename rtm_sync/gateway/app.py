@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -19,10 +19,14 @@ from aiohttp import web
 from ..hub.hub import Hub
 from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
+from ..hub.telemetry import Telemetry
 from ..plugins import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
 from .loiterers import Loiterers
 from .media import Media
+from .metrics import Metrics
+from .origins import Origins
+from .rest import EventLog, Rest
 from .signalling import Signalling
 
 SIGNALLING_PATH = "/v1/signalling"
@@ -30,19 +34,23 @@ MEDIA_PATH = "/v1/media"
 _CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
-HubFactory = Callable[[GatewayConfig], Hub]
+HubFactory = Callable[[GatewayConfig, EventLog, Telemetry], Hub]
 
 logger = logging.getLogger(__name__)
 
 
 def make_hub(
     config: GatewayConfig,
+    events: EventLog,
+    telemetry: Telemetry,
     plugins: PluginManager = plugin_manager,
     now: Callable[[], float] = time.time,
 ) -> Hub:
     """The hub that a configuration describes.
 
     Args:
+        events: takes note of what users do.
+        telemetry: is told of the hub's work.
         plugins: serve the URLs of engine and media store.
         now: the wall clock, seconds since the epoch.
 
@@ -60,6 +68,8 @@ def make_hub(
         limits=Limits.web() if config.limits == "web" else Limits(),
         verifiers=verifiers,
         now=now,
+        observe=events.add,
+        telemetry=telemetry,
     )
 
 
@@ -94,17 +104,52 @@ class RunningTransfers:
                 self._idle.set()
 
 
-def make_app(hub: Hub, transfers: RunningTransfers, loiterers: Loiterers) -> web.Application:
+def make_app(
+    hub: Hub,
+    transfers: RunningTransfers,
+    loiterers: Loiterers,
+    origins: Origins,
+    events: EventLog,
+    customers: Mapping[str, str] | None,
+    silence: float,
+    is_ready: Callable[[], bool],
+) -> web.Application:
     """The aiohttp application of a hub, which the caller starts and stops."""
-    app = web.Application(middlewares=[loiterers.note, transfers.count])
-    app.router.add_get(SIGNALLING_PATH, Signalling(hub).handle)
-    app.router.add_routes(Media(hub, MEDIA_PATH).routes())
+    app = web.Application(middlewares=[loiterers.note, origins.check, transfers.count])
+    app.on_response_prepare.append(origins.mark)
+    media = Media(hub, MEDIA_PATH)
+    app.router.add_get(SIGNALLING_PATH, Signalling(hub, silence).handle)
+    app.router.add_routes(media.routes())
+    app.router.add_routes(Rest(hub, media, events, customers).routes())
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
+    async def readyz(request: web.Request) -> web.Response:
+        if is_ready():
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text="draining\n")
+
     app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _metrics_site(metrics: Metrics, address: tuple[str, int] | None) -> AsyncIterator[None]:
+    """Serve the metrics on an address of their own: they are the operator's alone."""
+    if address is None:
+        yield
+        return
+    app = web.Application()
+    app.router.add_get("/metrics", metrics.handle)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, *address).start()
+        yield
+    finally:
+        await runner.cleanup()
 
 
 async def serve(
@@ -124,10 +169,24 @@ async def serve(
         OSError: the port or the data folder cannot be used.
     """
     with _data_folder(Path(config.data)):
-        hub = hub_of(config)
+        events = EventLog()
+        metrics = Metrics()
+        hub = hub_of(config, events, metrics)
+        metrics.watch(hub)
         transfers, loiterers = RunningTransfers(), Loiterers()
+        customers = None if config.is_open else {config.app_id: config.app_secret}
+        origins = Origins(config.origins.split())
         runner = web.AppRunner(
-            make_app(hub, transfers, loiterers),
+            make_app(
+                hub,
+                transfers,
+                loiterers,
+                origins,
+                events,
+                customers,
+                config.silence,
+                lambda: not stop.is_set(),
+            ),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_CLOSE_PATIENCE,
@@ -141,8 +200,9 @@ async def serve(
                 await site.start()
                 assert runner.server is not None
                 watch = asyncio.ensure_future(loiterers.watch(runner.server))
-                on_ready(_url(config.host, runner))
-                await stop.wait()
+                async with _metrics_site(metrics, config.metrics_address):
+                    on_ready(_url(config.host, runner))
+                    await stop.wait()
                 watch.cancel()
                 await site.stop()
                 hub.disconnect_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,7 +18,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}")
+
 ENVIRONMENT_PREFIX = "RTM_SYNC_"
+_SECRETS = ("app_secret", "token")
 _KIND_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
@@ -36,6 +40,11 @@ class GatewayConfig:
         app_id, app_secret: the app it serves, with token checks; both empty means trial: any app
             and uid, loopback only.
         limits: "linux" or "web", the reference's two tiers.
+        origins: web pages that may use it from a browser, besides its own: `https://app.example`,
+            several with spaces between, or `*`.
+        metrics: `host:port` where Prometheus may read `/metrics`; empty is nowhere.
+        silence: seconds without a frame or ping after which a client's connection counts as lost;
+            clients ping every two.
         drain: seconds that running requests get at SIGTERM.
     """
 
@@ -47,6 +56,9 @@ class GatewayConfig:
     app_id: str = ""
     app_secret: str = field(default="", repr=False)
     limits: str = "linux"
+    origins: str = ""
+    metrics: str = ""
+    silence: float = 10.0
     drain: float = 8.0
 
     def __post_init__(self) -> None:
@@ -59,6 +71,10 @@ class GatewayConfig:
             raise ConfigError(f'limits is {self.limits!r}; it must be "linux" or "web".')
         if not 0 <= self.drain <= 600:
             raise ConfigError(f"drain is {self.drain}; it must be 0 to 600 seconds.")
+        if not 1 <= self.silence <= 3600:
+            raise ConfigError(f"silence is {self.silence}; it must be 1 to 3,600 seconds.")
+        if self.metrics and not _ADDRESS.fullmatch(self.metrics):
+            raise ConfigError(f"metrics is {self.metrics!r}; it must be like 127.0.0.1:9464.")
         if bool(self.app_id) != bool(self.app_secret):
             raise ConfigError("app_id and app_secret belong together; set both, or neither.")
         if self.app_secret:
@@ -74,6 +90,14 @@ class GatewayConfig:
                 f"host is {self.host!r}, and without an app_secret anybody could log in as "
                 "anybody: set app_id and app_secret, or listen on 127.0.0.1."
             )
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where metrics are served."""
+        if not self.metrics:
+            return None
+        host, _, port = self.metrics.rpartition(":")
+        return host.strip("[]"), int(port)
 
     @property
     def is_open(self) -> bool:
@@ -92,16 +116,8 @@ def load_config(
     kinds: dict[str, type] = {item.name: type(item.default) for item in fields(GatewayConfig)}
     settings: dict[str, Any] = {}
     if file is not None:
-        settings |= _checked(_read(file), kinds, str(file))
-    settings |= _checked(
-        {
-            name: environment[ENVIRONMENT_PREFIX + name.upper()]
-            for name in kinds
-            if ENVIRONMENT_PREFIX + name.upper() in environment
-        },
-        kinds,
-        "the environment",
-    )
+        settings |= checked_settings(read_toml(file), kinds, str(file))
+    settings |= settings_in_environment(environment, kinds)
     settings |= {name: value for name, value in options.items() if value is not None}
     return replace(GatewayConfig(), **settings)
 
@@ -114,7 +130,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _read(file: Path) -> dict[str, object]:
+def read_toml(file: Path) -> dict[str, object]:
+    """What a TOML file says. Raises ConfigError when it cannot be read or is none."""
     try:
         return dict(tomllib.loads(file.read_text("utf-8")))
     except OSError as error:
@@ -123,8 +140,26 @@ def _read(file: Path) -> dict[str, object]:
         raise ConfigError(f"{file} is not TOML: {error}.") from error
 
 
-def _checked(given: Mapping[str, object], kinds: Mapping[str, type], where: str) -> dict[str, Any]:
-    """The values in the kinds that the settings have; numbers may also come as text."""
+def settings_in_environment(
+    environment: Mapping[str, str], kinds: Mapping[str, type]
+) -> dict[str, Any]:
+    """The settings that RTM_SYNC_* variables give; `kinds` has the names. Raises ConfigError."""
+    given = {
+        name: environment[ENVIRONMENT_PREFIX + name.upper()]
+        for name in kinds
+        if ENVIRONMENT_PREFIX + name.upper() in environment
+    }
+    return checked_settings(given, kinds, "the environment")
+
+
+def checked_settings(
+    given: Mapping[str, object], kinds: Mapping[str, type], where: str
+) -> dict[str, Any]:
+    """The values in the kinds that the settings have; numbers may also come as text.
+
+    Raises:
+        ConfigError: an unknown name, or a value of another kind; secrets are not repeated.
+    """
     checked: dict[str, Any] = {}
     for name, value in given.items():
         kind = kinds.get(name)
@@ -133,7 +168,7 @@ def _checked(given: Mapping[str, object], kinds: Mapping[str, type], where: str)
         try:
             checked[name] = _converted(value, kind)
         except ValueError:
-            shown = "not" if name == "app_secret" else f"{value!r}; it must be"
+            shown = "not" if name in _SECRETS else f"{value!r}; it must be"
             raise ConfigError(f"{name} in {where} is {shown} {_KIND_NAMES[kind]}.") from None
     return checked
 

@@ -85,6 +85,31 @@ class Media:
             web.get(one, self._get, allow_head=False),
         ]
 
+    async def take_whole(self, request: web.Request, session: Session) -> MediaInfo:
+        """Take a request's body as one medium, named by `file_name` in the query.
+
+        Raises:
+            RtmError: UploadMediaError.
+        """
+        size = request.content_length
+        if size is None:
+            raise UploadMediaError.named("INVALID_ARGUMENT", "Content-Length is needed.")
+        name = _CONTROL.sub("_", request.query.get("file_name", ""))[:_FILE_NAME_LIMIT]
+        kind = request.content_type
+        if not _CONTENT_TYPE.fullmatch(kind):
+            kind = "application/octet-stream"
+        upload = await self._hub.media.begin_upload(session, UploadSpec(size, name, kind))
+        try:
+            await self._append(request, session, upload)
+            if not upload.complete:
+                raise UploadMediaError.named("INVALID_ARGUMENT", "The body broke off.")
+            return await self._hub.media.complete_upload(upload)
+        except _TusError as error:
+            raise UploadMediaError.named("FAILURE", str(error), error) from error
+        finally:
+            if upload.info is None:
+                await self._hub.media.drop_upload(upload)
+
     # -- tus --
 
     def _tus(self, handler: Handler) -> Handler:
@@ -319,6 +344,7 @@ class Media:
             response.force_close()
             _hang_up(request)
         finally:
+            self._hub.telemetry.downloaded(stop - start - left)
             await self._hub.media.storage.run(file.close)  # a read that hangs would make it wait
         return response
 

@@ -23,9 +23,6 @@ from ..protocol import (
     encode_reply,
 )
 
-SILENCE_LIMIT = 15.0
-"""Seconds without a frame or ping after which a client counts as gone; ours pings every two."""
-
 _LOGIN_DEADLINE = 10.0
 _CLOSE_DEADLINE = 2.0
 _SLOW_CLIENT_PAUSE = 0.02
@@ -128,10 +125,15 @@ def _text_frame(payload: bytes) -> bytes:
 
 
 class Signalling:
-    """The handler of `GET /v1/signalling`."""
+    """The handler of `GET /v1/signalling`.
 
-    def __init__(self, hub: Hub) -> None:
+    Args:
+        silence: seconds without a frame or ping after which a client counts as gone.
+    """
+
+    def __init__(self, hub: Hub, silence: float) -> None:
         self._hub = hub
+        self._silence = silence
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(
@@ -199,7 +201,7 @@ class Signalling:
     async def _read(
         self, socket: web.WebSocketResponse, session: Session, connection: _WebSocketConnection
     ) -> None:
-        silence = _Silence(connection)
+        silence = _Silence(connection, self._silence)
         try:
             async for message in socket:
                 connection.heard()
@@ -225,17 +227,18 @@ class _Silence:
     One timer for many frames: it looks when the limit might have passed, not at every frame.
     """
 
-    def __init__(self, connection: _WebSocketConnection) -> None:
+    def __init__(self, connection: _WebSocketConnection, limit: float) -> None:
         self._connection = connection
+        self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(SILENCE_LIMIT, self._look)
+        self._timer = self._loop.call_later(limit, self._look)
 
     def end(self) -> None:
         self._timer.cancel()
 
     def _look(self) -> None:
-        left = SILENCE_LIMIT - self._connection.silence
+        left = self._limit - self._connection.silence
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:
-            self._connection.cut(4002, f"nothing was heard for {SILENCE_LIMIT:g} seconds")
+            self._connection.cut(4002, f"nothing was heard for {self._limit:g} seconds")

@@ -16,6 +16,7 @@ from ..protocol import (
     ChannelAttribute,
     ChannelMessage,
     ChannelPosition,
+    ConnectionChangeReason,
     HistoricalMessage,
     MediaInfo,
     MemberJoined,
@@ -86,8 +87,8 @@ class Node(Protocol):
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         """Hand an event to a channel's members connected here, its originator excepted."""
 
-    def evict(self, app_id: str, uid: str, session_id: str) -> None:
-        """Another session has claimed this user."""
+    def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
+        """Another session has claimed this user (REMOTE_LOGIN), or it was BANNED_BY_SERVER."""
 
     def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
         """A user came, went, or was or was not heard of for a while."""
@@ -121,6 +122,18 @@ class Engine(ABC):
 
         Whoever claims is ONLINE, whoever releases is OFFLINE.
         """
+
+    @abstractmethod
+    async def kick(self, app_id: str, uid: str) -> bool:
+        """End the user's session, wherever it is (BANNED_BY_SERVER); False when there is none."""
+
+    @abstractmethod
+    async def ban(self, app_id: str, uid: str, until: float) -> None:
+        """Note durably until when a user may not log in, seconds since the epoch; 0 ends a ban."""
+
+    @abstractmethod
+    async def banned_until(self, app_id: str, uid: str) -> float:
+        """Until when a user may not log in; 0 for who was never banned."""
 
     @abstractmethod
     async def set_reachable(

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -101,10 +101,12 @@ from .limits import KeyedWindows, Limits
 from .media import MediaStore
 from .once import OnceOnly
 from .presence import PresenceDesk
+from .senders import Senders
 from .session import Connection, Session
+from .telemetry import Telemetry
 from .tokens import Grant, TokenVerifier
 
-T = TypeVar("T")
+R = TypeVar("R")
 
 _ACKNOWLEDGE_EVERY = 32
 _SWEEP_INTERVAL = 60.0
@@ -127,6 +129,8 @@ class Hub:
         verifiers: app id → who checks its tokens; only these apps exist. None is for trial: every
             app id and uid is welcome, and tokens are not looked at.
         now: the wall clock, seconds since the epoch.
+        observe: told of what users do: the app's id, "user" or "channel", and the event.
+        telemetry: told of the hub's work.
     """
 
     def __init__(
@@ -137,17 +141,22 @@ class Hub:
         limits: Limits | None = None,
         verifiers: Mapping[str, TokenVerifier] | None = None,
         now: Callable[[], float] = time.time,
+        observe: Callable[[str, str, dict[str, Any]], object] = lambda *_: None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self.telemetry = telemetry or Telemetry()
         self.limits = limits or Limits()
-        self.media = MediaLibrary(engine, media_store, self.limits, now)
+        self.media = MediaLibrary(engine, media_store, self.limits, now, self.telemetry)
         self._engine = engine
         self._verifiers = verifiers
         self._now = now
+        self._observe = observe
         self._sessions: dict[str, Session] = {}
         self._users: dict[tuple[str, str], Session] = {}
         self._channels: dict[tuple[str, str], dict[Session, None]] = {}
         self._sends = OnceOnly(self.limits.duplicate_window, self.limits.remembered_sends)
         self._login_rate = KeyedWindows(self.limits.logins)
+        self._senders = Senders(self.limits)
         self._presence = PresenceDesk(engine, self.limits)
         self._counts: dict[tuple[str, str], CountNews] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -215,6 +224,21 @@ class Hub:
         """Sessions on this node, those whose connection is away included."""
         return len(self._sessions)
 
+    @property
+    def connection_count(self) -> int:
+        """Sessions with a connection."""
+        return sum(session.connection is not None for session in self._sessions.values())
+
+    @property
+    def channel_count(self) -> int:
+        """Channels with members on this node."""
+        return len(self._channels)
+
+    @property
+    def queued_frames(self) -> int:
+        """Frames that clients have not acknowledged yet."""
+        return sum(len(session.outbox) for session in self._sessions.values())
+
     # -- sessions --
 
     async def login(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
@@ -225,6 +249,15 @@ class Hub:
         Raises:
             LoginError: who may not, and why.
         """
+        try:
+            session, result = await self._log_in(login)
+        except LoginError as error:
+            self.telemetry.login(error.reason.lower())
+            raise
+        self.telemetry.login("resumed" if result.resumed else "new")
+        return session, result
+
+    async def _log_in(self, login: Login) -> tuple[Session, LoginResult]:
         grant = self._check_login(login)
         session = self._sessions.get(login.session or "")
         if (
@@ -239,6 +272,13 @@ class Hub:
             else:
                 session.take_grant(grant)
                 return session, self._login_result(session, resumed=True)
+        banned = await self._engine.banned_until(login.app_id, login.uid)
+        if banned > self._now():
+            left = banned - self._now()
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_REJECTED,
+                f"{login.uid!r} is banned for another {left:,.0f} seconds.",
+            )
         now = asyncio.get_running_loop().time()
         if not self._login_rate.allow((login.app_id, login.uid), now):
             raise LoginError(
@@ -255,6 +295,7 @@ class Hub:
         await self._engine.claim(login.app_id, login.uid, session.id)
         self._sessions[session.id] = session
         self._users[login.app_id, login.uid] = session
+        self._note_user(session, "Login")
         self._spawn(self._release_with_offline(session))
         return session, self._login_result(session, resumed=False)
 
@@ -277,7 +318,7 @@ class Hub:
             return
         session.connection = None
         if session.overflowed:
-            self._end(session)
+            self._end(session, why="slow_consumer")
             return
         loop = asyncio.get_running_loop()
         session.expiry = loop.call_later(self.limits.session_grace, self._end, session)
@@ -285,11 +326,70 @@ class Hub:
     def end(self, session: Session) -> None:
         """Log the session out."""
         self._drop_uploads(session)
-        self._end(session)
+        self._end(session, why="logout")
 
     def session(self, session_id: str) -> Session | None:
-        """The session with this secret id, or None."""
-        return self._sessions.get(session_id)
+        """The session, or sender, with this secret id, or None."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            session = self._senders.by_id(session_id, asyncio.get_running_loop().time())
+        return session
+
+    # -- server processes --
+
+    def verify(self, app_id: str, uid: str, token: str | None) -> Grant | None:
+        """Check a token as a login does; None where no tokens are asked for.
+
+        Raises:
+            LoginError: who may not, and why.
+        """
+        return self._check_login(Login(app_id, uid, token=token))
+
+    def sender(self, app_id: str, uid: str) -> Session:
+        """Somebody to `perform` requests as, who need not be logged in. Ends by itself."""
+        return self._senders.of(app_id, uid, asyncio.get_running_loop().time())
+
+    async def perform(self, session: Session, request: Request[R]) -> R:
+        """Do what a request asks, without a connection.
+
+        Raises:
+            RtmError: of the request's family. OSError: the engine or store could not.
+        """
+        result: R = await self._handlers[type(request)](session, request)
+        return result
+
+    async def send_to_channel(self, session: Session, request: SendChannelMessage) -> None:
+        """Send to a channel without being a member (the reference's REST API may).
+
+        Raises:
+            RtmError: ChannelMessageError. OSError: the engine could not.
+        """
+        problem = id_problem("channel_id", request.channel_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        await self._publish(session, request)
+
+    async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        """The state of each of these users."""
+        return await self._engine.presence(app_id, uids)
+
+    async def history(self, app_id: str, query: HistoryQuery) -> list[HistoricalMessage]:
+        """Messages of the history, anybody's."""
+        return [item for _, item in await self._engine.history(app_id, query, self._now())]
+
+    async def history_count(self, app_id: str, query: HistoryQuery) -> int:
+        """How many messages a query matches."""
+        return await self._engine.history_count(app_id, query, self._now())
+
+    async def kick(self, app_id: str, uid: str, ban_seconds: float) -> bool:
+        """End a user's session (BANNED_BY_SERVER) and refuse logins for a while.
+
+        Returns:
+            Whether the user was logged in.
+        """
+        until = self._now() + ban_seconds if ban_seconds > 0 else 0.0
+        await self._engine.ban(app_id, uid, until)
+        return await self._engine.kick(app_id, uid)
 
     def receive(self, session: Session, connection: Connection, text: str | bytes) -> None:
         """Take one frame from the session's client. Never blocks; answers go to the outbox.
@@ -369,20 +469,29 @@ class Hub:
                 with contextlib.suppress(OSError):  # it is delivered again; the client drops copies
                     await self._engine.discard_offline(session.app_id, session.uid, [item.key])
 
-    def _end(self, session: Session, reason: ConnectionChangeReason | None = None) -> None:
+    def _end(
+        self,
+        session: Session,
+        reason: ConnectionChangeReason | None = None,
+        *,
+        why: str = "lost",
+    ) -> None:
         """The session is over; with a reason, its client is told not to come back by itself."""
         if self._sessions.pop(session.id, None) is None:
             return
+        self.telemetry.session_ended(reason.name.lower() if reason is not None else why)
         connection, session.connection = session.connection, None
         if connection is not None and reason is not None:
             connection.send_now(encode_notice(SessionEnded(reason)))
             connection.close(4001, reason.name)
             self._drop_uploads(session)  # its client ends them; one that was killed may resume
         session.end()
+        self._note_user(session, "Logout")
         self._presence.forget(session)
         if self._users.get((session.app_id, session.uid)) is session:
             del self._users[session.app_id, session.uid]
         for channel_id in session.channels:
+            self._note_member(session, channel_id, "Leave")
             self._forget_member(session, channel_id)
         self._spawn(self._leave_engine(session))
 
@@ -421,10 +530,10 @@ class Hub:
             if session.uid != origin:
                 session.push_to_member(event.channel_id, frame)
 
-    def evict(self, app_id: str, uid: str, session_id: str) -> None:
+    def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
         session = self._sessions.get(session_id)
         if session is not None:
-            self._end(session, ConnectionChangeReason.REMOTE_LOGIN)
+            self._end(session, reason)
 
     def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
         self._presence.changed(app_id, uid, state)
@@ -497,12 +606,16 @@ class Hub:
         if problem is not None:
             raise PeerMessageError.named("INVALID_MESSAGE", problem)
         session.spend("sends", PeerMessageError)
-        return await self._sends.do(
-            (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
-            lambda: self._deliver_to_peer(session, request),
-            # A peer that was away may be there when the message is sent again.
-            lambda result: result.has_peer_received or result.cached_by_server,
-        )
+        with self._timed("peer") as timed:
+            result = await self._sends.do(
+                (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
+                lambda: self._deliver_to_peer(session, request),
+                # A peer that was away may be there when the message is sent again.
+                lambda result: result.has_peer_received or result.cached_by_server,
+            )
+            if not result.has_peer_received:
+                timed.outcome = "cached" if result.cached_by_server else "offline"
+            return result
 
     async def _deliver_to_peer(
         self, session: Session, request: SendMessageToPeer
@@ -537,18 +650,40 @@ class Hub:
         return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
 
     async def _send_channel_message(self, session: Session, request: SendChannelMessage) -> Done:
-        problem = message_id_problem(request.message_id)
-        if problem is not None:
-            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
         if request.channel_id not in session.channels:
             raise ChannelMessageError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before sending to it."
             )
+        return await self._publish(session, request)
+
+    async def _publish(self, session: Session, request: SendChannelMessage) -> Done:
+        problem = message_id_problem(request.message_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
         session.spend("sends", ChannelMessageError)
-        return await self._sends.do(
-            (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
-            lambda: self._deliver_to_channel(session, request),
-        )
+        with self._timed("channel") as timed:
+            timed.outcome = "sent"
+            return await self._sends.do(
+                (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
+                lambda: self._deliver_to_channel(session, request),
+            )
+
+    @contextlib.contextmanager
+    def _timed(self, kind: str) -> Iterator[_Timed]:
+        """Tell of a message: how it went, and how long it took."""
+        timed = _Timed()
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            yield timed
+        except RtmError as error:
+            timed.outcome = error.reason.lower()
+            raise
+        except BaseException:
+            timed.outcome = "failed"
+            raise
+        finally:
+            self.telemetry.message(kind, timed.outcome, clock() - began)
 
     async def _deliver_to_channel(self, session: Session, request: SendChannelMessage) -> Done:
         message = ChannelMessage(
@@ -594,6 +729,7 @@ class Hub:
             session.channels.pop(channel_id, None)
             self._forget_member(session, channel_id)
             raise
+        self._note_member(session, channel_id, "Join")
         if request.since is not None:  # in a task, for it comes after the answer
             others = [item for item in missed.messages if item.member_id != session.uid]
             self._spawn(session.catch_up(channel_id, map(encode_notice, others)))
@@ -605,9 +741,23 @@ class Hub:
                 "NOT_IN_CHANNEL", f"{request.channel_id[:64]!r} is not joined."
             )
         del session.channels[request.channel_id]
+        self._note_member(session, request.channel_id, "Leave")
         self._forget_member(session, request.channel_id)
         await self._engine.leave(session.app_id, request.channel_id, session.uid)
         return Done()
+
+    def _note_user(self, session: Session, kind: str) -> None:
+        event = {"user_id": session.uid, "type": kind, "ms": self._now_ms()}
+        self._observe(session.app_id, "user", event)
+
+    def _note_member(self, session: Session, channel_id: str, kind: str) -> None:
+        event = {
+            "group_id": channel_id,
+            "user_id": session.uid,
+            "type": kind,
+            "ms": self._now_ms(),
+        }
+        self._observe(session.app_id, "channel", event)
 
     def _forget_member(self, session: Session, channel_id: str) -> None:
         session.release_channel(channel_id)
@@ -754,13 +904,19 @@ class Hub:
 
     async def sweep(self) -> int:
         """Remove what has expired; returns how many media that were."""
+        self._sweep_senders()
         await self.media.sweep_uploads()
         return await self.media.sweep_media()
+
+    def _sweep_senders(self) -> None:
+        for sender in self._senders.sweep(asyncio.get_running_loop().time()):
+            self._drop_uploads(sender)
 
     async def _sweep_for_ever(self) -> None:
         rounds = 0
         while True:
             try:
+                self._sweep_senders()
                 await self.media.sweep_uploads()
                 if rounds % _MEDIA_SWEEP_ROUNDS == 0:
                     swept = await self.media.sweep_media()
@@ -778,6 +934,15 @@ class Hub:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+class _Timed:
+    """How a message went."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self) -> None:
+        self.outcome = "received"
 
 
 def _history_page(found: list[tuple[int, HistoricalMessage]], limit: int) -> HistoryPage:

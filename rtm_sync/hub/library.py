@@ -16,6 +16,7 @@ from .limits import Limits
 from .media import MEDIA_ID, Fragment, MediaStore
 from .session import Session
 from .storage import StorageThreads
+from .telemetry import Telemetry
 from .uploads import Upload, UploadSpec
 
 _SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
@@ -43,11 +44,18 @@ class MediaLibrary:
         store: keeps the blobs; the library closes it.
         limits: what is allowed.
         now: the wall clock, seconds since the epoch.
+        telemetry: told of what is stored.
     """
 
     def __init__(
-        self, engine: Engine, store: MediaStore, limits: Limits, now: Callable[[], float]
+        self,
+        engine: Engine,
+        store: MediaStore,
+        limits: Limits,
+        now: Callable[[], float],
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self.storage = StorageThreads()
         self._engine = engine
         self._store = store
@@ -74,6 +82,11 @@ class MediaLibrary:
         self._uploads.clear()
         await self.storage.run(self._store.close)
         self.storage.close()
+
+    @property
+    def unfinished_count(self) -> int:
+        """Uploads that are begun and not done."""
+        return sum(map(len, self._unfinished.values()))
 
     # -- uploads --
 
@@ -111,9 +124,7 @@ class MediaLibrary:
                 "as may be.",
             )
         note = _Note(*user, spec)
-        upload = Upload(
-            secrets.token_urlsafe(24), user, spec, self._store, self.storage, encode_json(note)
-        )
+        upload = Upload(new_media_id(), user, spec, self._store, self.storage, encode_json(note))
         self._add(upload)
         return upload
 
@@ -141,6 +152,7 @@ class MediaLibrary:
                 raise UploadMediaError.named("FAILURE", "The upload was given up.")
             upload.info = info
             self._count_out(upload)
+            self._telemetry.uploaded(info.size)
         # Kept a while under its key: if this answer is lost, the client asks again.
         loop = asyncio.get_running_loop()
         loop.call_later(self._limits.session_grace, self._forget_upload, upload)
@@ -290,3 +302,10 @@ class MediaLibrary:
     async def _remove_medium(self, media_id: str) -> None:
         await self.storage.run(self._store.delete, media_id)
         await self._engine.delete_media(media_id)
+
+
+def new_media_id() -> str:
+    """192 bits that nobody guesses; no hyphen first, or command lines take it for an option."""
+    while (media_id := secrets.token_urlsafe(24)).startswith("-"):
+        pass
+    return media_id

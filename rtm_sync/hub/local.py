@@ -15,6 +15,7 @@ from ..protocol import (
     ChannelAttribute,
     ChannelMessage,
     ChannelPosition,
+    ConnectionChangeReason,
     HistoricalMessage,
     MediaInfo,
     MemberJoined,
@@ -51,6 +52,9 @@ CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
 CREATE TABLE IF NOT EXISTS media (
     media_id TEXT PRIMARY KEY, app_id TEXT NOT NULL, uid TEXT NOT NULL,
     expires_at REAL NOT NULL, info TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS bans (
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, until REAL NOT NULL, PRIMARY KEY (app_id, uid)
 );
 CREATE INDEX IF NOT EXISTS media_by_end ON media (expires_at);
 """
@@ -118,13 +122,39 @@ class LocalEngine(Engine):
         before = self._claims.get((app_id, uid))
         self._claims[app_id, uid] = _Claim(session_id)
         if before is not None and before.session_id != session_id:
-            self._there.evict(app_id, uid, before.session_id)
+            reason = ConnectionChangeReason.REMOTE_LOGIN
+            self._there.evict(app_id, uid, before.session_id, reason)
         self._there.presence_changed(app_id, uid, PeerOnlineState.ONLINE)
 
     async def release(self, app_id: str, uid: str, session_id: str) -> None:
         if self._claim_of(app_id, uid, session_id) is not None:
             del self._claims[app_id, uid]
             self._there.presence_changed(app_id, uid, PeerOnlineState.OFFLINE)
+
+    async def kick(self, app_id: str, uid: str) -> bool:
+        claim = self._claims.get((app_id, uid))
+        if claim is not None:
+            reason = ConnectionChangeReason.BANNED_BY_SERVER
+            self._there.evict(app_id, uid, claim.session_id, reason)
+        return claim is not None
+
+    async def ban(self, app_id: str, uid: str, until: float) -> None:
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM bans WHERE app_id = ? AND uid = ?", (app_id, uid))
+            if until > 0:
+                connection.execute("INSERT INTO bans VALUES (?, ?, ?)", (app_id, uid, until))
+
+        await self._disk.run(store)
+
+    async def banned_until(self, app_id: str, uid: str) -> float:
+        def load(connection: sqlite3.Connection) -> tuple[float] | None:
+            row: tuple[float] | None = connection.execute(
+                "SELECT until FROM bans WHERE app_id = ? AND uid = ?", (app_id, uid)
+            ).fetchone()
+            return row
+
+        row = await self._disk.run(load)
+        return 0.0 if row is None else row[0]
 
     async def set_reachable(
         self, app_id: str, uid: str, session_id: str, *, reachable: bool
@@ -349,6 +379,7 @@ class LocalEngine(Engine):
         def load(connection: sqlite3.Connection) -> list[tuple[str]]:
             connection.execute("DELETE FROM offline WHERE expires_at <= ?", (now,))
             connection.execute("DELETE FROM history WHERE expires_at <= ?", (now,))
+            connection.execute("DELETE FROM bans WHERE until <= ?", (now,))
             return connection.execute(
                 "SELECT media_id FROM media WHERE expires_at <= ? LIMIT ?", (now, _BATCH)
             ).fetchall()

@@ -60,11 +60,12 @@ class JwtVerifier(TokenVerifier):
                 leeway=_CLOCK_SKEW,
                 options={"require": ["exp", "sub"], "verify_aud": False},
             )
+            expires_at = float(claims["exp"])
         except jwt.ExpiredSignatureError:
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED, "The token has expired; get a fresh one."
             ) from None
-        except (jwt.InvalidTokenError, UnicodeError) as error:
+        except (jwt.InvalidTokenError, UnicodeError, OverflowError, RecursionError) as error:
             raise _invalid(f"{error}") from None
         if claims.get("app") != self._app_id:
             raise LoginError(
@@ -72,7 +73,7 @@ class JwtVerifier(TokenVerifier):
             )
         if claims["sub"] != uid:
             raise _invalid("its sub is not the uid that logs in")
-        return Grant(float(claims["exp"]))
+        return Grant(expires_at)
 
 
 def make_token(app_id: str, uid: str, secret: str, *, ttl: float = 3600.0) -> str:

@@ -16,6 +16,7 @@ from ..protocol import (
     ChannelAttribute,
     ChannelMessage,
     ChannelPosition,
+    ConnectionChangeReason,
     HistoricalMessage,
     MediaInfo,
     MemberJoined,
@@ -59,8 +60,8 @@ class NotingNode:
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         self.told.append(("deliver_to_channel", app_id, event))
 
-    def evict(self, app_id: str, uid: str, session_id: str) -> None:
-        self.told.append(("evict", app_id, uid, session_id))
+    def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
+        self.told.append(("evict", app_id, uid, session_id, reason))
 
     def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
         self.told.append(("presence_changed", app_id, uid, state))
@@ -169,7 +170,10 @@ class EngineContract(_Base):
         await self.engine.claim(APP, "bob", "first")
         await self.engine.claim(OTHER_APP, "bob", "stranger")
         await self.engine.claim(APP, "bob", "second")
-        await self.soon([(APP, "bob", "first")], lambda: self.node.of("evict"))
+        await self.soon(
+            [(APP, "bob", "first", ConnectionChangeReason.REMOTE_LOGIN)],
+            lambda: self.node.of("evict"),
+        )
 
     async def test_only_the_holder_can_give_a_claim_up(self) -> None:
         await self.engine.claim(APP, "bob", "first")
@@ -202,6 +206,34 @@ class EngineContract(_Base):
         await self.engine.release(APP, "bob", holder)
         states = await self.engine.presence(APP, ["bob"])
         self.assertEqual(states, {"bob": PeerOnlineState.OFFLINE})
+
+    async def test_whoever_holds_a_user_can_be_kicked(self) -> None:
+        self.assertFalse(await self.engine.kick(APP, "bob"))
+        await self.engine.claim(APP, "bob", "session")
+        self.assertFalse(await self.engine.kick(OTHER_APP, "bob"))
+        self.assertTrue(await self.engine.kick(APP, "bob"))
+        await self.soon(
+            [(APP, "bob", "session", ConnectionChangeReason.BANNED_BY_SERVER)],
+            lambda: self.node.of("evict"),
+        )
+
+    async def test_a_ban_holds_for_its_user_until_it_is_ended(self) -> None:
+        self.assertEqual(await self.engine.banned_until(APP, "bob"), 0.0)
+        for until in (self.wall + 60, self.wall + 3600.5):
+            await self.engine.ban(APP, "bob", until)
+            self.assertEqual(await self.engine.banned_until(APP, "bob"), until)
+        self.assertEqual(await self.engine.banned_until(APP, "carol"), 0.0)
+        self.assertEqual(await self.engine.banned_until(OTHER_APP, "bob"), 0.0)
+        for _ in range(2):
+            await self.engine.ban(APP, "bob", 0.0)
+            self.assertEqual(await self.engine.banned_until(APP, "bob"), 0.0)
+
+    async def test_a_ban_outlives_a_restart(self) -> None:
+        until = self.wall + 60
+        await self.engine.ban(APP, "bob", until)
+        await self.restart()
+        kept = until if self.outlives_process else 0.0
+        self.assertEqual(await self.engine.banned_until(APP, "bob"), kept)
 
     # -- presence --
 

@@ -22,6 +22,7 @@ from .ports import free_port
 _CHUNK = 64 * 1024
 _BUFFER = 64 * 1024  # of the kernel; megabytes in it would hide from a sender that it is stalled
 _CONNECT_TIMEOUT = 5.0
+_BETWEEN_PIECES = 0.001  # seconds, in which the receiver may read the last one
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, no seconds
 
 
@@ -78,6 +79,7 @@ class _Pipe:
         self.passed = 0
         self._waiting = bytearray()
         self._departures: deque[tuple[float, int]] = deque()  # of _waiting: when, how many bytes
+        self._rests_until = 0.0  # between pieces
         self._ended = False  # the source will say no more
         self.finished = False  # and the target knows
 
@@ -100,12 +102,13 @@ class _Pipe:
         if self.finished or self.is_held:
             return None
         if self._departures:
-            return self._departures[0][0]
+            return max(self._departures[0][0], self._rests_until)
         return 0.0 if self._ended else None
 
     def hurry(self) -> None:
         """What waits for its time leaves now."""
         self._departures = deque([(0.0, len(self._waiting))] if self._waiting else [])
+        self._rests_until = 0.0
 
     def move(self, now: float, manner: _Manner) -> int:
         """Take what there is and give what fits; returns how much was given. Raises OSError."""
@@ -136,6 +139,8 @@ class _Pipe:
         with contextlib.suppress(BlockingIOError):
             given = self.target.send(data)
         self._forget(given)
+        if piece is not None:
+            self._rests_until = now + _BETWEEN_PIECES
         return given
 
     def _forget(self, given: int) -> None:
@@ -365,7 +370,7 @@ class FaultProxy:
             self._manner = replace(self._manner, delay=seconds)
 
     def split(self, size: int) -> None:
-        """Forward in pieces of at most `size` bytes, each in a packet of its own."""
+        """Forward in pieces of at most `size` bytes, each in a packet of its own, 1 ms apart."""
         with self._changing():
             self._manner = replace(self._manner, piece=size)
 

@@ -49,8 +49,16 @@ class TransportContract(_Base):
             def url(self) -> str:
                 return "mine://…"
 
-    All clients of one test must meet at one hub, and no other test's clients there.
+    All clients of one test must meet at one hub, and no other test's clients there. What a
+    transport cannot have, whatever it does, is switched off by a class attribute.
+
+
+    Attributes:
+        keeps_history: messages sent with `enable_historical_messaging` can be read back. Without,
+            sending and reading must be refused instead.
     """
+
+    keeps_history = True
 
     def url(self) -> str:
         """The URL for this test's clients; called once for each client."""
@@ -241,7 +249,30 @@ class TransportContract(_Base):
         self.client("carol").send_message_to_peer("two", "bob")
         self.assertEqual([self.next_of(arriving)[0].text for _ in range(2)], ["one", "two"])
 
+    def test_history_is_kept_or_refused_and_never_forgotten_in_silence(self) -> None:
+        alice = self.client("alice")
+        room = alice.create_channel("room")
+        room.join()
+        calls: list[Callable[[], object]] = [
+            lambda: alice.send_message_to_peer("hi", "bob", enable_historical_messaging=True),
+            lambda: room.send_message("hi", enable_historical_messaging=True),
+            lambda: alice.get_peer_history("bob"),
+            room.get_history,
+        ]
+        for call in calls:
+            if self.keeps_history:
+                call()
+            else:
+                with self.assertRaises(RtmError) as caught:
+                    call()
+                self.assertEqual(caught.exception.reason, "FAILURE")
+        if self.keeps_history:
+            self.assertEqual(len(alice.get_peer_history("bob")), 1)
+            self.assertEqual(len(room.get_history()), 1)
+
     def test_history_is_read_back_by_peer_by_channel_and_by_time(self) -> None:
+        if not self.keeps_history:
+            return
         alice, bob = self.client("alice"), self.client("bob")
         rooms = [client.create_channel("room") for client in (alice, bob)]
         for room in rooms:
@@ -269,6 +300,8 @@ class TransportContract(_Base):
         self.assertEqual(caught.exception.reason, "NOT_IN_CHANNEL")
 
     def test_a_long_history_comes_whole_and_in_order(self) -> None:
+        if not self.keeps_history:
+            return
         alice = self.client("alice")
         for number in range(250):
             alice.send_message_to_peer(f"{number}", "bob", enable_historical_messaging=True)
@@ -304,7 +337,8 @@ class TransportContract(_Base):
         answers = self.listen(alice, "MessageFromPeer")
 
         @bob.on("MessageFromPeer")
-        def answer(message: RtmTextMessage, peer_id: str, props: object) -> None:
+        def answer(message: RtmMessage, peer_id: str, props: object) -> None:
+            assert isinstance(message, RtmTextMessage)
             bob.send_message_to_peer(message.text.upper(), peer_id)
 
         alice.send_message_to_peer("echo", "bob")

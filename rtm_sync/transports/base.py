@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from ..blob import Blob
 from ..errors import DownloadMediaError
+from ..plugins import PluginManager, plugin_manager
 from ..protocol import (
     ConnectionChangeReason,
     ConnectionState,
@@ -60,7 +61,8 @@ class TransportOptions:
         retry_timeout: how long a transfer that gets no further is tried again.
         proxy: URL of an HTTP proxy, "" for none, None for what the environment says.
         ca_file: certificates to trust, a PEM file; None for what the environment says.
-        media: URL of the media store for an embedded hub; other transports ignore it.
+        media: URL of the media store for a transport without a gateway; others ignore it.
+        plugins: who makes that media store.
     """
 
     login_timeout: float = 12.0
@@ -72,6 +74,7 @@ class TransportOptions:
     proxy: str | None = None
     ca_file: str | None = None
     media: str | None = None
+    plugins: PluginManager = field(default=plugin_manager, repr=False, compare=False)
 
 
 class Listener(Protocol):
@@ -167,6 +170,16 @@ class Sink:
                 f"{error.strerror or error}." + (" Make room, or download elsewhere." * full),
                 error,
             ) from error
+
+
+class MediaCarrier(Protocol):
+    """What moves media; `Transport` says what each method promises."""
+
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo: ...
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo: ...
 
 
 class Transport(ABC):

@@ -23,7 +23,6 @@ from ..hub.loops import cancel_rest
 from ..hub.media import MediaStore
 from ..hub.session import Session
 from ..hub.uploads import UploadSpec
-from ..plugins import plugin_manager
 from ..protocol import (
     ConnectionChangeReason,
     Event,
@@ -119,7 +118,13 @@ class _Connection:
     def open(self, url: str, options: TransportOptions, credentials: Credentials) -> None:
         self._tell(self._lifecycle.login_started())
         login = Login(credentials.app_id, credentials.uid, token=credentials.current_token())
-        self._home = _EmbeddedHub.enter(url, options.media)
+        try:
+            self._home = _EmbeddedHub.enter(url, options)
+        except Exception as error:  # a media store's plugin may raise anything
+            self._tell(self._lifecycle.login_failed(timed_out=False))
+            raise LoginError.named(
+                "REJECTED", f"The embedded hub cannot start: {error}", error
+            ) from error
         try:
             self._home.run(self._log_in(login), options.login_timeout)
         except BaseException as error:
@@ -310,11 +315,11 @@ class _EmbeddedHub:
     _all: ClassVar[dict[str, _EmbeddedHub]] = {}
     _all_lock: ClassVar[threading.Lock] = threading.Lock()  # guards _all and every _users
 
-    def __init__(self, url: str, media: str | None) -> None:
+    def __init__(self, url: str, options: TransportOptions) -> None:
         self.loop = asyncio.new_event_loop()
         self._url = url
         self._users = 0
-        self._media = media
+        self._options = options
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rtm-sync-hub", daemon=True)
         self._started = threading.Event()
@@ -322,13 +327,13 @@ class _EmbeddedHub:
         self.hub: Hub
 
     @classmethod
-    def enter(cls, url: str, media: str | None) -> _EmbeddedHub:
+    def enter(cls, url: str, options: TransportOptions) -> _EmbeddedHub:
         """The hub of that URL, started when this is its first client."""
         with cls._all_lock:
             home = cls._all.get(url)
             fresh = home is None
             if home is None:
-                home = cls._all[url] = cls(url, media)
+                home = cls._all[url] = cls(url, options)
             home._users += 1
         if fresh:
             home._thread.start()
@@ -376,9 +381,9 @@ class _EmbeddedHub:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
+            plugins = self._options.plugins
             self.hub = Hub(
-                plugin_manager.engine("local:"),
-                plugin_manager.media_store(self._media or "memory://"),
+                plugins.engine("local:"), plugins.media_store(self._options.media or "memory://")
             )
             self.loop.run_until_complete(self.hub.start())
         except BaseException as error:

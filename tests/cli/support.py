@@ -23,7 +23,13 @@ def child_environment(**extra: str) -> dict[str, str]:
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("RTM_SYNC_")
     }
-    ours = {"PYTHONPATH": str(REPOSITORY), "TMPDIR": tempfile.gettempdir()}
+    ours = {
+        "PYTHONPATH": str(REPOSITORY),
+        "TMPDIR": tempfile.gettempdir(),
+        "XDG_CONFIG_HOME": str(
+            REPOSITORY / "tests" / "nobodys"
+        ),  # whoever runs us may have profiles
+    }
     return inherited | ours | extra
 
 

@@ -12,7 +12,10 @@ from tests.cli.support import PATIENCE, CommandTestCase, child_environment
 class MainTest(CommandTestCase):
     def test_help_names_every_command(self) -> None:
         text = self.printed("--help")
-        for command in ("serve", "demo", "token"):
+        for command in (
+            *("serve", "demo", "send", "listen", "upload", "download"),
+            *("token", "plugins", "doctor"),
+        ):
             self.assertRegex(text, rf"\n  {command} +\w")
 
     def test_the_help_of_serve_names_every_option_and_its_default(self) -> None:

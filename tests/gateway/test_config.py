@@ -22,6 +22,9 @@ SETTINGS = {
     "app_id": "my-app",
     "app_secret": SECRET,
     "limits": "web",
+    "origins": "https://app.example",
+    "metrics": "127.0.0.1:9464",
+    "silence": 7.5,
     "drain": 2.5,
 }
 EVERYTHING = GatewayConfig(**SETTINGS)  # type: ignore[arg-type]
@@ -112,6 +115,8 @@ class RefusalTest(ConfigCase):
             ({"port": -1}, "port is -1; it must be 0 to 65535."),
             ({"port": 65_536}, "port is 65536; it must be 0 to 65535."),
             ({"limits": "none"}, 'limits is \'none\'; it must be "linux" or "web".'),
+            ({"metrics": "9464"}, "metrics is '9464'; it must be like 127.0.0.1:9464."),
+            ({"silence": 0.5}, "silence is 0.5; it must be 1 to 3,600 seconds."),
             ({"drain": -0.1}, "drain is -0.1; it must be 0 to 600 seconds."),
             ({"drain": 601.0}, "drain is 601.0; it must be 0 to 600 seconds."),
             ({"drain": float("nan")}, "drain is nan; it must be 0 to 600 seconds."),

@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import websocket
+
 from rtm_sync import ConnectionState, RtmClient
 from rtm_sync.errors import LoginError, TransferCancelled
+from rtm_sync.gateway.app import BackgroundGateway
+from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.hub.tokens import make_token
-from rtm_sync.protocol import ConnectionChangeReason
+from rtm_sync.protocol import ConnectionChangeReason, Login, encode_call
 from rtm_sync.testing import FaultProxy, GatewayProcess
 from tests.support import RtmTestCase, local_gateway, wait_until
 from tests.transports.support import (
@@ -456,6 +460,33 @@ class RestartedGatewayTest(RtmTestCase):
         alice.logout()
         self.assertLess(time.monotonic() - began, 2 * BOUND)
         self.assertEqual(alice.connection_state, ConnectionState.DISCONNECTED)
+
+
+class HalfOpenTest(RtmTestCase):
+    """A connection that is dead without a word is noticed at both ends."""
+
+    def test_each_end_notices_within_its_time(self) -> None:
+        config = GatewayConfig(port=0, data=str(self.folder()), silence=1.0)
+        gateway = self.entered(BackgroundGateway(config)).url
+        proxy = self.entered(FaultProxy(gateway))
+        alice = RtmClient("app", url=proxy.url, ping_interval=0.2, ping_timeout=1.0, plugins=QUICK)
+        self.addCleanup(alice.close)
+        alice.login("alice")
+        back = alice.events("Reconnected")
+        before = proxy.accepted
+        proxy.stall()
+        wait_until(lambda: proxy.accepted > before, PATIENCE)  # the client tries another
+        proxy.restore()
+        self.assertEqual(next(back.until(PATIENCE)).args, (True,))
+        mute = websocket.create_connection(gateway + "/v1/signalling", timeout=PATIENCE)
+        self.addCleanup(mute.close)
+        mute.send(encode_call(0, Login("app", "mute")))
+        self.assertIn('"session"', mute.recv())
+        opcode, reason = mute.recv_data()
+        self.assertEqual(
+            (opcode, reason[:2]), (websocket.ABNF.OPCODE_CLOSE, (4002).to_bytes(2, "big"))
+        )
+        self.assertEqual(alice.connection_state, ConnectionState.CONNECTED)
 
 
 class FaultProxyTest(RtmTestCase):

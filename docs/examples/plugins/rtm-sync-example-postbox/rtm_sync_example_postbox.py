@@ -1,0 +1,305 @@
+"""A transport in an hour: clients of one process meet at a post office, `postbox:name`."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+import weakref
+from dataclasses import replace
+from typing import ClassVar, TypeVar, cast
+
+from rtm_sync import (
+    Blob,
+    ChannelMessageError,
+    ConnectionChangeReason,
+    JoinChannelError,
+    LoginError,
+    MediaInfo,
+    PeerMessageError,
+    PeerMessageSendResult,
+    ReceivedMessageProperties,
+    hookimpl,
+)
+from rtm_sync.hub.limits import KeyedWindows, Limits
+from rtm_sync.hub.media import MEDIA_ID
+from rtm_sync.protocol import (
+    ChannelMessage,
+    ChannelPosition,
+    Done,
+    Event,
+    JoinChannel,
+    JoinResult,
+    LeaveChannel,
+    Logout,
+    MemberJoined,
+    MemberLeft,
+    MessageFromPeer,
+    Request,
+    SendChannelMessage,
+    SendMessageToPeer,
+)
+from rtm_sync.transfers import TransferControl
+from rtm_sync.transports.base import Credentials, Listener, Sink, Transport, TransportOptions
+from rtm_sync.transports.lifecycle import Lifecycle, StateChange
+
+R = TypeVar("R")
+
+
+# begin: hook
+@hookimpl
+def transport(url: str, options: TransportOptions) -> Transport | None:
+    """Answer the hook: a transport for our scheme, None for all others."""
+    return PostboxTransport(url) if url.startswith("postbox:") else None
+
+
+# end: hook
+
+
+# begin: office
+class PostOffice:
+    """What a hub would be: who is here, and what waits. Its users hold `lock` while they look.
+
+    There is one for each URL and app, for as long as somebody is logged in.
+    """
+
+    _all: ClassVar = weakref.WeakValueDictionary[tuple[str, str], "PostOffice"]()
+    _all_lock: ClassVar = threading.Lock()
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.boxes: dict[str, PostboxTransport] = {}
+        self.waiting: dict[str, dict[tuple[str, str], MessageFromPeer]] = {}
+        self.delivered: dict[tuple[str, ...], None] = {}
+        self.media: dict[str, tuple[MediaInfo, bytes]] = {}
+
+    @classmethod
+    def at(cls, url: str, app_id: str) -> PostOffice:
+        with cls._all_lock:
+            return cls._all.setdefault((url, app_id), cls())
+
+    def is_new(self, *key: str) -> bool:
+        """Note a message's id; False when it has been here. Only the last 10,000 are known."""
+        if key in self.delivered:
+            return False
+        self.delivered[key] = None
+        if len(self.delivered) > 10_000:
+            del self.delivered[next(iter(self.delivered))]
+        return True
+
+    def members(self, channel_id: str, *, but: PostboxTransport) -> list[PostboxTransport]:
+        """The others in a channel."""
+        others = (box for box in self.boxes.values() if box is not but)
+        return [box for box in others if channel_id in box.channels]
+
+
+# end: office
+
+
+# begin: open
+class PostboxTransport(Transport):
+    """One client's box at a post office. Thread-safe; owns no thread."""
+
+    def __init__(self, url: str) -> None:  # no I/O: nobody is logged in yet
+        self._url = url
+        self._limits = Limits()
+        self._lifecycle = Lifecycle(reconnecting_after=0)
+        self._office: PostOffice | None = None
+        self.channels: set[str] = set()
+
+    def open(self, credentials: Credentials, listener: Listener) -> None:
+        if self._office is not None:
+            raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
+        self._uid, self._listener = credentials.uid, listener
+        self._joins = KeyedWindows(self._limits.same_channel_joins)
+        self._tell(self._lifecycle.login_started())
+        office = self._office = PostOffice.at(self._url, credentials.app_id)
+        with office.lock:
+            former = office.boxes.get(self._uid)
+        if former is not None:
+            former.end(ConnectionChangeReason.REMOTE_LOGIN)
+        with office.lock:
+            office.boxes[self._uid] = self
+            waiting = office.waiting.pop(self._uid, {})
+        self._tell(self._lifecycle.connected())
+        for message in waiting.values():
+            listener.on_event(message)
+
+    def close(self) -> None:
+        self.leave_office()
+        self._office = None
+        self._tell(self._lifecycle.logged_out())
+
+    def end(self, reason: ConnectionChangeReason) -> None:
+        """The session is over, and the client did not ask for it."""
+        self.leave_office()
+        self._tell(self._lifecycle.aborted(reason))
+
+    def leave_office(self) -> None:
+        office = self._office
+        if office is None:
+            return
+        for channel_id in sorted(self.channels):
+            self._leave(office, LeaveChannel(channel_id))
+        with office.lock:
+            if office.boxes.get(self._uid) is self:
+                del office.boxes[self._uid]
+
+    def _tell(self, change: StateChange | None) -> None:
+        if change is not None:
+            self._listener.on_state(change.state, change.reason)
+
+    # end: open
+
+    # begin: call
+    def call(self, request: Request[R], timeout: float) -> R:
+        office = self._office
+        if office is None or office.boxes.get(self._uid) is not self:
+            raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
+        result: object
+        match request:
+            case SendMessageToPeer():
+                result = self._send_to_peer(office, request)
+            case SendChannelMessage():
+                result = self._send_to_channel(office, request)
+            case JoinChannel():
+                result = self._join(office, request)
+            case LeaveChannel():
+                result = self._leave(office, request)
+            case Logout():
+                result = Done()
+            case _:
+                raise request.ERROR.named(
+                    "FAILURE", f"A post office does not know {request.METHOD}."
+                )
+        return cast(R, result)
+
+    # end: call
+
+    # begin: peer
+    def _send_to_peer(self, office: PostOffice, request: SendMessageToPeer) -> object:
+        if request.enable_historical_messaging:
+            raise PeerMessageError.named("FAILURE", "A post office keeps no history.")
+        now = ReceivedMessageProperties(int(time.time() * 1000))
+        message = MessageFromPeer(request.message, self._uid, request.message_id, now)
+        key = (self._uid, request.peer_id, request.message_id)
+        with office.lock:
+            peer = office.boxes.get(request.peer_id)
+            if peer is None:
+                if request.enable_offline_messaging:
+                    offline = replace(now, is_offline_message=True)
+                    box = office.waiting.setdefault(request.peer_id, {})
+                    box[key[0], key[2]] = replace(message, message_props=offline)
+                    while len(box) > self._limits.offline_messages:
+                        del box[next(iter(box))]
+                return PeerMessageSendResult(False, request.enable_offline_messaging)
+            is_new = office.is_new(*key)
+        if is_new and not peer._listener.on_event(message):  # with no lock held
+            with office.lock:
+                office.delivered.pop(key, None)
+            raise PeerMessageError.named("FAILURE", "The receiver's event queue is full.")
+        return PeerMessageSendResult(has_peer_received=True)
+
+    # end: peer
+
+    # begin: channel
+    def _send_to_channel(self, office: PostOffice, request: SendChannelMessage) -> object:
+        if request.channel_id not in self.channels:
+            raise ChannelMessageError.named(
+                "NOT_IN_CHANNEL", f"Join {request.channel_id!r} before sending to it."
+            )
+        if request.enable_historical_messaging:
+            raise ChannelMessageError.named("FAILURE", "A post office keeps no history.")
+        now = ReceivedMessageProperties(int(time.time() * 1000))
+        message = ChannelMessage(
+            request.channel_id, request.message, self._uid, request.message_id, now
+        )
+        with office.lock:
+            is_new = office.is_new(self._uid, "#", request.channel_id, request.message_id)
+        if is_new:
+            self._tell_members(office, request.channel_id, message)
+        return Done()
+
+    def _join(self, office: PostOffice, request: JoinChannel) -> object:
+        name = request.channel_id
+        with office.lock:
+            if name in self.channels:
+                raise JoinChannelError.named("ALREADY_JOINED", f"{name!r} is joined already.")
+            if len(self.channels) >= self._limits.joined_channels:
+                raise JoinChannelError.named(
+                    "EXCEED_LIMIT", f"{self._limits.joined_channels} channels are joined."
+                )
+            if not self._joins.allow(name, time.monotonic()):
+                raise JoinChannelError.named(
+                    "JOIN_SAME_CHANNEL_TOO_OFTEN", f"{name!r} is joined too often."
+                )
+            self.channels.add(name)
+        self._tell_members(office, name, MemberJoined(name, self._uid))
+        return JoinResult(ChannelPosition("", 0), recovered=False)
+
+    def _leave(self, office: PostOffice, request: LeaveChannel) -> object:
+        name = request.channel_id
+        if name not in self.channels:
+            raise request.ERROR.named("NOT_IN_CHANNEL", f"{name!r} is not joined.")
+        with office.lock:
+            self.channels.discard(name)
+        self._tell_members(office, name, MemberLeft(name, self._uid))
+        return Done()
+
+    def _tell_members(self, office: PostOffice, channel_id: str, event: Event) -> None:
+        with office.lock:
+            others = office.members(channel_id, but=self)
+        for box in others:
+            box._listener.on_event(event)
+
+    # end: channel
+
+    # begin: media
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo:
+        office = self._office
+        if office is None:
+            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
+        data = bytearray()
+        with blob.open() as file:
+            while chunk := file.read(65_536):
+                data += chunk
+                control.advance(len(data), blob.size)  # raises when the transfer is cancelled
+        info = MediaInfo(
+            secrets.token_urlsafe(24),
+            len(data),
+            hashlib.sha256(data).hexdigest(),
+            blob.name,
+            blob.content_type,
+            time.time() + self._limits.retention,
+        )
+        control.check()
+        with office.lock:
+            office.media[info.media_id] = info, bytes(data)
+        return info
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        office = self._office
+        if office is None:
+            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
+        if not MEDIA_ID.fullmatch(media_id):
+            raise control.kind.error("INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id.")
+        with office.lock:
+            found = office.media.get(media_id)
+        if found is None or found[0].expires_at < time.time():
+            raise control.kind.error("NOT_EXIST", f"There is no medium {media_id}.")
+        info, data = found
+        if sink.size and sink.whole != info.sha256:  # the beginning of something else
+            sink.restart()
+        sink.begin(info.sha256)
+        while sink.size < info.size:
+            sink.write(data[sink.size : sink.size + 65_536])
+            control.advance(sink.size, info.size)
+        if sink.sha256() != info.sha256:
+            sink.restart()
+            raise control.kind.error("FAILURE", "What was there already is damaged; try again.")
+        return info
+
+    # end: media

@@ -1,0 +1,19 @@
+"""The example passes the contract of all transports, found as an installed plugin."""
+
+from __future__ import annotations
+
+import itertools
+
+from rtm_sync.testing import RtmTestCase, TransportContract
+
+_numbers = itertools.count()
+
+
+class PostboxTransportTest(TransportContract, RtmTestCase):
+    keeps_history = False
+
+    def setUp(self) -> None:
+        self._url = f"postbox:test-{next(_numbers)}"
+
+    def url(self) -> str:
+        return self._url

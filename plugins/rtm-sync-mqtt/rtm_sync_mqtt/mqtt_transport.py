@@ -1,0 +1,102 @@
+"""MqttTransport: the five methods of a transport, over a broker and a media store."""
+
+from __future__ import annotations
+
+import threading
+from typing import TypeVar
+
+from rtm_sync import Blob, LoginError, MediaInfo
+from rtm_sync.protocol import Request
+from rtm_sync.transfers import TransferControl
+from rtm_sync.transports.base import Credentials, Listener, Sink, Transport, TransportOptions
+
+from .media import Media
+from .names import Address
+from .session import Session
+
+R = TypeVar("R")
+
+
+class MqttTransport(Transport):
+    """Meets other clients at an MQTT 5 broker. Thread-safe.
+
+    Args:
+        url: `mqtt://host:1883/prefix?media=disk:///folder`, or `mqtts://` for TLS.
+        options: of the client; `media` is used where the URL names no media store.
+
+    Raises:
+        ValueError: the URL is not like that.
+    """
+
+    def __init__(self, url: str, options: TransportOptions) -> None:
+        self._address = Address.of(url)
+        self._options = options
+        self._lock = threading.Lock()  # guards _session and _media
+        self._session: Session | None = None
+        self._media: Media | None = None
+
+    def open(self, credentials: Credentials, listener: Listener) -> None:
+        session = Session(self._address, self._options, credentials, listener)
+        with self._lock:
+            if self._session is not None:
+                raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
+            self._session = session
+        try:
+            media = self._make_media(session)
+            with self._lock:
+                self._media = media
+            session.connection.start(session)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def call(self, request: Request[R], timeout: float) -> R:
+        session = self._session
+        if session is None:
+            raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
+        return session.call(request, timeout)
+
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo:
+        return self._store(control).upload(blob, control)  # nothing to go on with is kept
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        return self._store(control).download(media_id, sink, control)
+
+    def close(self) -> None:
+        session = self._let_go()
+        if session is not None:
+            session.connection.stop()
+
+    def _let_go(self) -> Session | None:
+        with self._lock:
+            session, self._session = self._session, None
+            media, self._media = self._media, None
+        if media is not None:
+            media.close()
+        return session
+
+    def _make_media(self, session: Session) -> Media | None:
+        url = self._address.media or self._options.media
+        if url is None:
+            return None
+        try:
+            return Media(self._options.plugins.media_store(url), session)
+        except Exception as error:  # a media store's plugin may raise anything
+            raise LoginError.named(
+                "REJECTED", f"The media store cannot be made: {error}", error
+            ) from error
+
+    def _store(self, control: TransferControl) -> Media:
+        with self._lock:
+            media, session = self._media, self._session
+        if session is None:
+            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
+        if media is None:
+            raise control.kind.error(
+                "FAILURE",
+                "Without a media store there is nowhere to put media: add "
+                "?media=disk:///folder or another store's URL to the client's URL.",
+            )
+        return media

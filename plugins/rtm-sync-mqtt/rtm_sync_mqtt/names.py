@@ -1,0 +1,138 @@
+"""What a URL means, and what topics are called. No I/O.
+
+All topics of an app are under `<prefix>/<app id>`; what applications choose is percent-encoded:
+
+    u/<uid>/online/<session>            retained while the session lives; its will clears it
+    u/<uid>/s/<session>/message         what the session is sent
+    u/<uid>/s/<session>/receipt         receipts of what it sent
+    u/<uid>/s/<session>/fence           its own marks: all that was asked for before has come
+    u/<uid>/s/<session>/taken           another login of the user has begun
+    u/<uid>/mail/<sender>/<message id>  retained: an offline message
+    u/<uid>/seen                        retained: ids of messages delivered lately
+    c/<channel id>/message              channel messages
+    c/<channel id>/member/<uid>/<session>   retained while the session is a member
+    m/<media id>                        retained: a stored medium's name, size and digest
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+_PREFIX = "rtm"
+_LONGEST_GRACE = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the broker is, and how it is used.
+
+    Attributes:
+        host, port, is_secure: of the broker; 1883, or 8883 with TLS, unless the URL says otherwise.
+        prefix: what all topics begin with.
+        username, password: for the broker, unless a token is given at login.
+        media: URL of the media store; None when the URL names none.
+        grace: seconds that a session outlives its connection (reference 1.3: a member gone for
+            30 s has left).
+    """
+
+    host: str
+    port: int
+    is_secure: bool
+    prefix: str
+    username: str | None
+    password: str | None
+    media: str | None
+    grace: int = 30
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """Read `mqtt://user:password@host:1883/prefix?media=disk:///folder&grace=30`.
+
+        Raises:
+            ValueError: it is not like that.
+        """
+        parts = urlsplit(url)
+        shape = "The URL must be like mqtt://host:1883/prefix?media=disk:///folder"
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+            raise ValueError(f"{shape}; this one has no host.")
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{shape}: {error}.") from error
+        options = parse_qs(parts.query)
+        unknown = sorted(options.keys() - {"media", "grace"})
+        if unknown:
+            raise ValueError(f"{shape}; it has no option {', '.join(unknown)}.")
+        prefix = unquote(parts.path).strip("/") or _PREFIX
+        if set(prefix) & set("+#\0") or prefix.startswith("$"):
+            raise ValueError(f"{shape}; topics cannot begin with {prefix!r}.")
+        grace = options.get("grace", ["30"])[-1]
+        if not grace.isdecimal() or not 1 <= int(grace) <= _LONGEST_GRACE:
+            raise ValueError(
+                f"grace is {grace!r}; it must be a whole number of seconds, 1 to "
+                f"{_LONGEST_GRACE:,}."
+            )
+        is_secure = parts.scheme == "mqtts"
+        return cls(
+            parts.hostname,
+            port or (8883 if is_secure else 1883),
+            is_secure,
+            prefix,
+            None if parts.username is None else unquote(parts.username),
+            None if parts.password is None else unquote(parts.password),
+            options["media"][-1] if "media" in options else None,
+            int(grace),
+        )
+
+    def __str__(self) -> str:
+        return f"{'mqtts' if self.is_secure else 'mqtt'}://{self.host}:{self.port}"
+
+
+class Topics:
+    """The topics of one app, as one session of one user sees them."""
+
+    def __init__(self, prefix: str, app_id: str, uid: str, session: str) -> None:
+        self._root = f"{prefix}/{_encoded(app_id)}/"
+        self.uid = uid
+        self.session = session
+
+    def online(self, uid: str, session: str = "+") -> str:
+        return f"{self._root}u/{_encoded(uid)}/online/{session}"
+
+    def inbox(self, uid: str, session: str, kind: str) -> str:
+        return f"{self._root}u/{_encoded(uid)}/s/{session}/{kind}"
+
+    def own(self, kind: str) -> str:
+        return self.inbox(self.uid, self.session, kind)
+
+    def mail(self, uid: str, sender: str, message_id: str) -> str:
+        return f"{self._root}u/{_encoded(uid)}/mail/{_encoded(sender)}/{message_id}"
+
+    def own_mail(self) -> str:
+        return f"{self._root}u/{_encoded(self.uid)}/mail/+/+"
+
+    def own_seen(self) -> str:
+        return f"{self._root}u/{_encoded(self.uid)}/seen"
+
+    def channel(self, channel_id: str) -> str:
+        return f"{self._root}c/{_encoded(channel_id)}/message"
+
+    def member(self, channel_id: str, uid: str, session: str) -> str:
+        return f"{self._root}c/{_encoded(channel_id)}/member/{_encoded(uid)}/{session}"
+
+    def members(self, channel_id: str) -> str:
+        return f"{self._root}c/{_encoded(channel_id)}/member/+/+"
+
+    def medium(self, media_id: str) -> str:
+        return f"{self._root}m/{_encoded(media_id)}"
+
+    def parts(self, topic: str) -> list[str]:
+        """A topic's levels below the app's, decoded; empty for a topic of somebody else's."""
+        if not topic.startswith(self._root):
+            return []
+        return [unquote(level) for level in topic[len(self._root) :].split("/")]
+
+
+def _encoded(name: str) -> str:
+    return quote(name, safe="")

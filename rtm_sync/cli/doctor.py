@@ -1,0 +1,346 @@
+"""`doctor`: looks at everything between this machine and a gateway, one finding after the other.
+
+What it prints is fit for a bug report: no token, no secret, no password of a proxy, no home folder.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import email.utils
+import json
+import os
+import platform
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+
+from ..blob import MEDIA_LIMIT
+from ..errors import LoginError, RtmError
+from ..plugins import PluginManager, PluginStatus, plugin_manager
+from ..transfers import MAX_TRANSFERS
+from ..transports.network import find_route
+from ..version import __version__
+from .output import FAILED_PLUGINS, plugin_record
+from .profiles import Profile, default_file
+
+_TIMEOUT = 5.0
+_MAX_SKEW = 30.0  # what a token's verifier lets pass
+_LIBRARIES = ("requests", "websocket-client", "pluggy", "tenacity", "aiohttp", "PyJWT", "Pillow")
+
+
+class Verdict(str, Enum):
+    """What a check found."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check and what came of it.
+
+    Attributes:
+        check: what was looked at.
+        verdict: how it is.
+        detail: what was seen, and where something is wrong the way out.
+        seen: the same for programs.
+    """
+
+    check: str
+    verdict: Verdict
+    detail: str
+    seen: Mapping[str, object]
+
+
+def diagnose(
+    profile: Profile,
+    *,
+    log_in: bool = False,
+    profiles: Path | None = None,
+    plugins: PluginManager = plugin_manager,
+) -> Iterator[Finding]:
+    """Run all checks, and yield each finding, redacted, as soon as it is there.
+
+    Args:
+        log_in: log in as the profile's user, which ends that user's other session. Without it
+            only a user of the doctor's own is logged in, where the profile can make a token.
+    """
+    redact = _Redaction(profile)
+    for finding in _findings(profile, log_in, profiles, plugins):
+        yield replace(finding, detail=redact(finding.detail), seen=redact.record(finding.seen))
+
+
+def _findings(
+    profile: Profile, log_in: bool, profiles: Path | None, plugins: PluginManager
+) -> Iterator[Finding]:
+    yield _versions()
+    yield _profile(profile, profiles)
+    parts = urlsplit(profile.url)
+    if parts.scheme in ("ws", "wss", "http", "https"):
+        yield from _network(profile)
+    else:
+        yield _skipped("reachability", f"{parts.scheme or profile.url}:// is no gateway's URL")
+    token = _token(profile)
+    yield token
+    yield _login(profile, log_in, token.verdict is Verdict.FAILED)
+    yield _plugins(plugins)
+    yield from _disk()
+
+
+def _skipped(check: str, why: str) -> Finding:
+    return Finding(check, Verdict.SKIPPED, why, {})
+
+
+def _versions() -> Finding:
+    found = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    seen = {"rtm_sync": __version__, "python": platform.python_version()}
+    listed = ", ".join(f"{name} {version}" for name, version in found.items())
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return Finding(
+        "versions",
+        Verdict.OK,
+        f"rtm_sync {__version__}, Python {seen['python']} ({sys.implementation.name}), {system}; "
+        f"{listed}",
+        {**seen, "system": system, "libraries": found},
+    )
+
+
+def _profile(profile: Profile, profiles: Path | None) -> Finding:
+    seen = {
+        "url": profile.url,
+        "app_id": profile.app_id,
+        "uid": profile.uid,
+        "token": "given" if profile.token else "none",
+        "app_secret": "given" if profile.app_secret else "none",
+    }
+    detail = ", ".join(f"{name} {value or 'none'}" for name, value in seen.items())
+    file = profiles or default_file()
+    if file.exists() and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return Finding(
+            "profile",
+            Verdict.WARNING,
+            f"{detail}; others can read {file}: chmod 600 {file}",
+            {**seen, "file": str(file)},
+        )
+    return Finding("profile", Verdict.OK, detail, seen)
+
+
+def _network(profile: Profile) -> Iterator[Finding]:
+    """The way to the gateway, whether it is there, and whether its clock agrees."""
+    parts = urlsplit(profile.url)
+    scheme = "https" if parts.scheme in ("wss", "https") else "http"
+    path = f"{parts.path.rstrip('/')}/healthz"
+    url = urlunsplit((scheme, parts.netloc, path, "", ""))
+    try:
+        route = find_route(url, profile.client_proxy, profile.ca_file or None)
+    except ValueError as error:
+        yield Finding("network", Verdict.FAILED, str(error), {})
+        return
+    proxy = _without_password(route.proxy) if route.proxy else "none"
+    yield Finding(
+        "network",
+        Verdict.OK,
+        f"proxy {proxy}, certificates {route.ca_file if scheme == 'https' else 'not needed'}",
+        {"proxy": proxy, "ca_file": route.ca_file},
+    )
+    with requests.Session() as session:
+        route.for_requests(session)
+        started = time.time()
+        try:
+            response = session.get(url, timeout=_TIMEOUT, allow_redirects=False)
+        except (requests.RequestException, ValueError) as error:
+            yield Finding("reachability", Verdict.FAILED, f"{profile.url}: {error}", {})
+            return
+        took = time.time() - started
+    seen = {"status": response.status_code, "milliseconds": round(1000 * took, 1)}
+    if response.status_code != requests.codes.ok:
+        yield Finding(
+            "reachability",
+            Verdict.FAILED,
+            f"{url} answers {response.status_code} {response.reason}; a gateway says 200 OK",
+            seen,
+        )
+        return
+    yield Finding(
+        "reachability",
+        Verdict.OK,
+        f"{profile.url} answers in {seen['milliseconds']} ms",
+        seen,
+    )
+    yield _clock(response.headers.get("Date", ""), started + took / 2)
+
+
+def _clock(date: str, at: float) -> Finding:
+    try:
+        theirs = email.utils.parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return _skipped("clock", "the answer bears no date")
+    # A date has whole seconds, so half of one is the best guess for the rest.
+    skew = at - (theirs + 0.5)
+    seen = {"skew_seconds": round(skew, 1)}
+    if abs(skew) > _MAX_SKEW:
+        way = "ahead of" if skew > 0 else "behind"
+        return Finding(
+            "clock",
+            Verdict.WARNING,
+            f"this machine is {abs(skew):.0f} s {way} the gateway; over {_MAX_SKEW:.0f} s tokens "
+            "are taken for expired or not yet valid: set the clock",
+            seen,
+        )
+    return Finding("clock", Verdict.OK, f"within {abs(skew) + 0.5:.0f} s of the gateway's", seen)
+
+
+def _token(profile: Profile) -> Finding:
+    if not profile.token:
+        if profile.app_secret:
+            return Finding("token", Verdict.OK, "made from the app secret", {"source": "secret"})
+        return _skipped("token", "none is given")
+    claims = _claims(profile.token)
+    if claims is None:
+        size = len(profile.token)
+        return _skipped("token", f"{size:,} characters that are no JWT; only --login can tell more")
+    problems = []
+    expires = claims.get("exp")
+    left = expires - time.time() if isinstance(expires, (int, float)) else None
+    if left is None:
+        problems.append("it has no exp")
+    elif left <= 0:
+        problems.append(f"it expired {-left:,.0f} s ago")
+    for claim, name in (("sub", "uid"), ("app", "app_id")):
+        mine = getattr(profile, name)
+        if mine and claims.get(claim) != mine:
+            problems.append(f"its {claim} is {claims.get(claim)!r}, and the {name} is {mine!r}")
+    seen = {
+        "source": "given",
+        "expires_in": None if left is None else round(left),
+        "problems": problems,
+    }
+    if problems:
+        return Finding("token", Verdict.FAILED, f"{'; '.join(problems)}: get a fresh one", seen)
+    return Finding("token", Verdict.OK, f"valid for {left:,.0f} s more", seen)
+
+
+def _claims(token: str) -> dict[str, Any] | None:
+    """A JWT's claims, unverified; None when it is none."""
+    parts = token.split(".")
+    try:
+        body = parts[1] if len(parts) == 3 else ""
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    except ValueError:
+        return None
+    return claims if isinstance(claims, dict) else None
+
+
+def _login(profile: Profile, log_in: bool, token_failed: bool) -> Finding:
+    if not profile.app_id:
+        return _skipped("login", "no app_id is given")
+    if not log_in:
+        if profile.token:
+            return _skipped("login", f"it would end {profile.uid}'s other session; --login does it")
+        profile = replace(profile, uid=f"doctor-{secrets.token_hex(4)}")
+    elif not profile.uid:
+        return _skipped("login", "no uid is given")
+    started = time.monotonic()
+    try:
+        with profile.client(login_timeout=_TIMEOUT) as client:
+            client.login(profile.uid)
+            took = time.monotonic() - started
+    except (RtmError, ValueError) as error:
+        code = error.code.name if isinstance(error, RtmError) else type(error).__name__
+        needs_token = isinstance(error, LoginError) and error.reason == "INVALID_TOKEN"
+        hint = " Give a token or the app secret." if needs_token and not profile.token else ""
+        return Finding("login", Verdict.FAILED, f"{error}{hint}", {"error": code})
+    seen = {"uid": profile.uid, "milliseconds": round(1000 * took, 1)}
+    return Finding("login", Verdict.OK, f"as {profile.uid} in {seen['milliseconds']} ms", seen)
+
+
+def _plugins(plugins: PluginManager) -> Finding:
+    found = plugins.describe()
+    listed = ", ".join(
+        f"{plugin.name} {plugin.version}".strip()
+        + (f" ({plugin.status})" if plugin.status is not PluginStatus.LOADED else "")
+        for plugin in found
+    )
+    failed = [
+        f"{plugin.name}: {plugin.reason}" for plugin in found if plugin.status in FAILED_PLUGINS
+    ]
+    seen = {"plugins": [plugin_record(plugin) for plugin in found]}
+    if failed:
+        return Finding("plugins", Verdict.WARNING, f"{listed}; {'; '.join(failed)}", seen)
+    return Finding("plugins", Verdict.OK, listed, seen)
+
+
+def _disk() -> Iterator[Finding]:
+    """Where downloads go by default, and where what is not seekable waits."""
+    wanted = MAX_TRANSFERS * MEDIA_LIMIT
+    for check, folder in (("disk", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
+        free = shutil.disk_usage(folder).free
+        seen = {"folder": str(folder), "free": free}
+        detail = f"{free / 1e9:,.1f} GB free in {folder}"
+        if not os.access(folder, os.W_OK):
+            yield Finding(check, Verdict.WARNING, f"{folder} cannot be written to", seen)
+        elif free < wanted:
+            yield Finding(
+                check,
+                Verdict.WARNING,
+                f"{detail}; {MAX_TRANSFERS} transfers may need {wanted / 1e9:.1f} GB",
+                seen,
+            )
+        else:
+            yield Finding(check, Verdict.OK, detail, seen)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+class _Redaction:
+    """Takes out what nobody else may read."""
+
+    def __init__(self, profile: Profile) -> None:
+        passwords = [urlsplit(url).password for url in (profile.url, profile.proxy)]
+        passwords += [
+            urlsplit(value).password
+            for name, value in os.environ.items()
+            if name.lower().endswith("_proxy") and "@" in value
+        ]
+        self._secrets = [text for text in (profile.token, profile.app_secret, *passwords) if text]
+        home = str(Path.home())
+        self._home = home if len(home) > 1 else ""
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text.replace(self._home, "~") if self._home else text
+
+    def record(self, seen: Mapping[str, object]) -> dict[str, object]:
+        """The same for all texts in a record."""
+        return {name: self._value(value) for name, value in seen.items()}
+
+    def _value(self, value: object) -> object:
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, Mapping):
+            return self.record(value)
+        if isinstance(value, list):
+            return [self._value(item) for item in value]
+        return value

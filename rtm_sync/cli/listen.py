@@ -1,0 +1,189 @@
+"""`listen`: prints what arrives and, with a folder, keeps it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from ..client import RtmClient
+from ..errors import RtmError
+from ..messages import RtmFileMessage, RtmMessage, RtmRawMessage
+from ..protocol import ConnectionChangeReason, ConnectionState, ReceivedMessageProperties
+from ..transfers import Transfer
+from .output import ExitCode, Output, message_line, message_record, printable
+
+JOURNAL = "messages.jsonl"
+_WAITING = 100  # downloads under way; then handlers wait, and with them the hub
+
+
+class Listening:
+    """Handlers of one `listen`. They run on the client's dispatcher thread, one at a time.
+
+    Args:
+        save: folder for media, raw messages and a journal of all messages; None keeps nothing.
+        count: messages after which it is done; None goes on.
+    """
+
+    def __init__(self, output: Output, save: Path | None, count: int | None) -> None:
+        self._output = output
+        self._save = save
+        self._left = count
+        self._slots = threading.BoundedSemaphore(_WAITING)
+        self._changed = threading.Condition()  # guards _saving, and writing to the journal
+        self._saving = 0
+        self._over = threading.Event()
+        self._stopped = False
+        self._client: RtmClient | None = None
+        self.code = ExitCode.DONE
+        if save is not None:
+            save.mkdir(parents=True, exist_ok=True)
+            (save / JOURNAL).touch()  # before anybody sends a file of that name
+
+    def begin(self, client: RtmClient) -> None:
+        """Hear what comes to a client, from its login on."""
+        self._client = client
+        client.on("MessageFromPeer", self._from_peer)
+        client.on("ConnectionStateChanged", self._state_changed)
+        client.on("Reconnected", self._reconnected)
+
+    def join(self, channels: Sequence[str]) -> None:
+        """Hear these channels, too. Raises JoinChannelError."""
+        assert self._client is not None
+        for channel_id in channels:
+            channel = self._client.create_channel(channel_id)
+
+            def heard(
+                message: RtmMessage,
+                member: str,
+                props: ReceivedMessageProperties,
+                channel_id: str = channel_id,
+            ) -> None:
+                self._arrived(message, member, props, channel_id)
+
+            channel.on("ChannelMessage", heard)
+            channel.join()
+
+    def wait(self, timeout: float | None) -> ExitCode:
+        """Listen until it is over; downloads that have begun are waited for."""
+        if not self._over.wait(timeout) and self._left is not None:
+            self._output.note(f"{self._left} more did not come within {timeout} seconds.")
+            self.code = ExitCode.UNREACHABLE
+        with self._changed:  # a download ends by itself, at the latest as a stalled one
+            self._changed.wait_for(lambda: not self._saving)
+        return self.code
+
+    def stop(self) -> None:
+        """Take no notice of what comes from now on: the client is about to be closed."""
+        self._stopped = True
+
+    def fail(self, error: BaseException) -> None:
+        """A handler raised: say so and end. For `on_handler_error`."""
+        if self._stopped:
+            return
+        if isinstance(error, Exception):
+            self.code = self._output.error(error)
+        self._over.set()
+
+    def _from_peer(self, message: RtmMessage, peer: str, props: ReceivedMessageProperties) -> None:
+        self._arrived(message, peer, props, None)
+
+    def _arrived(
+        self,
+        message: RtmMessage,
+        sender: str,
+        props: ReceivedMessageProperties,
+        channel: str | None,
+    ) -> None:
+        if self._left == 0 or self._stopped:
+            return
+        record = {
+            "event": "message",
+            "from": sender,
+            "channel": channel,
+            **message_record(message),
+            "server_received_ts": props.server_received_ts,
+            "is_offline_message": props.is_offline_message,
+        }
+        when = datetime.fromtimestamp(props.server_received_ts / 1000)
+        place = f" in {printable(channel)}" if channel is not None else ""
+        self._output.result(
+            record, f"{when:%H:%M:%S} {printable(sender)}{place}: {message_line(message)}"
+        )
+        if self._save is not None:
+            self._write_down(record)
+            if isinstance(message, RtmRawMessage):
+                self._keep(self._save, message.raw_message, props.server_received_ts)
+            elif isinstance(message, RtmFileMessage):
+                self._download(self._save, message.media_id)
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                self._over.set()
+
+    def _write_down(self, record: dict[str, object]) -> None:
+        assert self._save is not None
+        with self._changed, (self._save / JOURNAL).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(record) + "\n")
+
+    def _keep(self, folder: Path, data: bytes, milliseconds: int) -> None:
+        for number in itertools.count():
+            path = folder / f"message-{milliseconds}-{number}.bin"
+            try:
+                with path.open("xb") as file:
+                    file.write(data)
+            except FileExistsError:
+                continue
+            self._tell_saved(path, None)
+            return
+
+    def _download(self, folder: Path, media_id: str) -> None:
+        assert self._client is not None
+        self._slots.acquire()
+        try:
+            transfer = self._client.download_media(media_id, to=folder)
+        except RtmError:
+            self._slots.release()
+            raise
+        with self._changed:
+            self._saving += 1
+        transfer.add_done_callback(lambda done: self._saved(media_id, transfer))
+
+    def _saved(self, media_id: str, transfer: Transfer[Path]) -> None:
+        self._slots.release()
+        try:
+            if not transfer.cancelled():
+                self._tell_saved(transfer.result(), media_id)
+        except RtmError as error:
+            self.code = self._output.error(error, media_id)
+        finally:
+            with self._changed:
+                self._saving -= 1
+                self._changed.notify_all()
+
+    def _tell_saved(self, path: Path, media_id: str | None) -> None:
+        record: dict[str, object] = {"event": "saved", "path": str(path), "media_id": media_id}
+        self._write_down(record)
+        if self._output.as_json:
+            self._output.result(record, "")
+        else:
+            self._output.note(f"saved {path}")
+
+    def _state_changed(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
+        if state is ConnectionState.ABORTED:
+            self._output.note(f"The session was ended: {reason.name}.")
+            self.code = ExitCode.FAILED
+            self._over.set()
+        self._tell({"event": "connection", "state": state.value, "reason": reason.name})
+
+    def _reconnected(self, recovered: bool) -> None:
+        lost = "" if recovered else "; messages may be lost"
+        self._output.note(f"The connection is back{lost}.")
+        self._tell({"event": "reconnected", "recovered": recovered})
+
+    def _tell(self, record: dict[str, object]) -> None:
+        if self._output.as_json:
+            self._output.result(record, "")

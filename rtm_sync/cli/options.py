@@ -1,0 +1,205 @@
+"""What commands have in common: options for output, for logging in, for what is uploaded."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..blob import Blob
+from ..client import RtmClient
+from ..gateway.config import ConfigError
+from ..messages import MessageType, RtmFileMessage
+from ..transfers import ProgressCallback, Transfer
+from .output import ExitCode, Output
+from .profiles import KINDS, load_profile, load_profiles
+
+_OUTPUT = "rtm_sync.output"
+STREAM = "-"
+
+Command = Callable[..., Any]
+
+
+def output_of(context: click.Context) -> Output:
+    """The output of the command that runs, or a plain one before it does."""
+    found = context.meta.get(_OUTPUT)
+    return found if isinstance(found, Output) else Output()
+
+
+def output_options(command: Command) -> Command:
+    """Add `--json` and `--quiet`; the command gets an `output`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+    @click.option("-q", "--quiet", is_flag=True, help="Results and errors only.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
+        output = Output(as_json=as_json, quiet=quiet)
+        click.get_current_context().meta[_OUTPUT] = output
+        return command(*args, output=output, **options)
+
+    return wrapped
+
+
+def _complete_profile(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    try:
+        names = load_profiles(context.params.get("profiles"))
+    except ConfigError:
+        return []
+    return [name for name in sorted(names) if name.startswith(incomplete)]
+
+
+_PROFILE_OPTIONS = (
+    click.option(
+        "--profile",
+        "profile_name",
+        envvar="RTM_SYNC_PROFILE",
+        shell_complete=_complete_profile,
+        help="A table of the profiles file. [default: default]",
+    ),
+    click.option(
+        "--profiles",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar="RTM_SYNC_PROFILES",
+        help="The profiles file.",
+    ),
+)
+_APP_OPTIONS = (
+    click.option("--app-id", help="The app."),
+    click.option("--app-secret", help="The app's secret, which makes tokens."),
+)
+_CLIENT_OPTIONS = (
+    click.option("--url", help="Where the hub is. [default: ws://127.0.0.1:8765]"),
+    click.option("--uid", help="The user to log in as."),
+    click.option("--token", help="The user's token."),
+    click.option("--proxy", help="An HTTP proxy's URL, or \"none\". [default: the environment's]"),
+    click.option("--ca-file", help="Certificates to trust. [default: the environment's]"),
+)
+
+
+def client_options(command: Command) -> Command:
+    """Add what says as whom to log in, and where; the command gets a `profile`."""
+    return _with_profile(command, (*_PROFILE_OPTIONS, *_APP_OPTIONS, *_CLIENT_OPTIONS))
+
+
+def app_options(command: Command) -> Command:
+    """Add what says which app; the command gets a `profile`."""
+    return _with_profile(command, (*_PROFILE_OPTIONS, *_APP_OPTIONS))
+
+
+def _with_profile(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    @functools.wraps(command)
+    def wrapped(*args: Any, profile_name: str | None, profiles: Path | None, **given: Any) -> Any:
+        chosen = {name: given.pop(name) for name in KINDS if name in given}
+        profile = load_profile(profiles, profile_name, os.environ, chosen)
+        return command(*args, profile=profile, **given)
+
+    return _with_options(wrapped, options)
+
+
+def _with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """How a file is uploaded, as the options say.
+
+    Attributes:
+        kind: "file", "image", or "auto": image where the file's header is one.
+        name: the file name shown to receivers; None is the source's own.
+        description: free text beside it.
+        thumbnail: "auto", or the name of an installed generator.
+        thumbnail_file: the thumbnail itself.
+        resume_from: the journal of an upload that outlives its process.
+    """
+
+    kind: str
+    name: str | None
+    description: str
+    thumbnail: str | None
+    thumbnail_file: Path | None
+    resume_from: Path | None
+
+    def start(
+        self, client: RtmClient, source: str, on_progress: ProgressCallback | None
+    ) -> Transfer[RtmFileMessage]:
+        """Begin the upload of a path, or of standard input.
+
+        Raises:
+            UploadMediaError: as `create_media_message_by_uploading`.
+        """
+        payload: Blob | str = source
+        if source == STREAM:
+            payload = Blob.from_file(sys.stdin.buffer, name=self.name or "")
+        return client.create_media_message_by_uploading(
+            payload,
+            message_type=self._message_type(payload),
+            file_name=self.name,
+            description=self.description,
+            thumbnail=self.thumbnail_file or self.thumbnail,
+            resume_from=self.resume_from,
+            on_operation_progress=on_progress,
+        )
+
+    def _message_type(self, payload: Blob | str) -> MessageType:
+        if self.kind != "auto":
+            return MessageType(self.kind.upper())
+        try:
+            is_picture = Blob.of(payload).dimensions() is not None
+        except OSError:
+            is_picture = False  # the upload says what is wrong with it
+        return MessageType.IMAGE if is_picture else MessageType.FILE
+
+
+_UPLOAD_OPTIONS = (
+    click.option(
+        "--type",
+        "kind",
+        type=click.Choice(["auto", "file", "image"]),
+        default="auto",
+        show_default=True,
+        help="What message it makes; auto looks at the file.",
+    ),
+    click.option("--name", help="The file name that receivers see."),
+    click.option("--description", default="", help="Text beside it."),
+    click.option("--thumbnail", help='"auto", or the name of an installed generator.'),
+    click.option(
+        "--thumbnail-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A picture of your own as the thumbnail.",
+    ),
+    click.option(
+        "--resume-from",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A journal: the same command goes on where this one was killed.",
+    ),
+)
+
+
+def upload_options(command: Command) -> Command:
+    """Add how files are uploaded; the command gets an `upload`."""
+    names = UploadOptions.__slots__
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        upload = UploadOptions(**{name: options.pop(name) for name in names})
+        return command(*args, upload=upload, **options)
+
+    return _with_options(wrapped, _UPLOAD_OPTIONS)
+
+
+def finish(codes: list[ExitCode]) -> None:
+    """End the command with the first status that is not DONE."""
+    failed = next((code for code in codes if code is not ExitCode.DONE), None)
+    if failed is not None:
+        click.get_current_context().exit(failed)

@@ -1,0 +1,157 @@
+"""As whom, and how, a command reaches its hub: options, RTM_SYNC_* variables and TOML profiles."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import tenacity
+
+from ..client import RtmClient
+from ..errors import LoginError
+from ..gateway.config import ConfigError, checked_settings, read_toml, settings_in_environment
+from ..hub.tokens import make_token
+from ..protocol import app_id_problem, id_problem
+
+DEFAULT_PROFILE = "default"
+NO_PROXY = "none"
+SIGTERM_STATUS = 143
+
+_LOGIN_AGAIN = tenacity.Retrying(
+    # A script runs one command after the other, and the hub allows two logins a second.
+    retry=tenacity.retry_if_exception(
+        lambda error: isinstance(error, LoginError) and error.reason == "TOO_OFTEN"
+    ),
+    wait=tenacity.wait_random(0.2, 0.8),
+    stop=tenacity.stop_after_delay(12),
+    reraise=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a command needs to log in.
+
+    Attributes:
+        url: where the hub is, as for `RtmClient`.
+        app_id, uid: the app and the user; a command that logs in needs both.
+        token: what the app's server issued; not needed where the hub runs without a secret.
+        app_secret: makes a fresh token for each login, where no token is given.
+        proxy: URL of an HTTP proxy; "none" for none, empty for what the environment says.
+        ca_file: certificates to trust, a PEM file; empty for what the environment says.
+    """
+
+    url: str = "ws://127.0.0.1:8765"
+    app_id: str = ""
+    uid: str = ""
+    token: str = field(default="", repr=False)
+    app_secret: str = field(default="", repr=False)
+    proxy: str = ""
+    ca_file: str = ""
+
+    @property
+    def client_proxy(self) -> str | None:
+        """The proxy as `RtmClient` takes it."""
+        return "" if self.proxy == NO_PROXY else self.proxy or None
+
+    def require(self, *names: str) -> None:
+        """Raise ConfigError when one of these settings is missing or cannot be."""
+        for name in names:
+            if not getattr(self, name):
+                raise ConfigError(
+                    f"{name} is missing: pass --{name.replace('_', '-')}, set "
+                    f"RTM_SYNC_{name.upper()}, or write {name} into a profile."
+                )
+        problem = ("app_id" in names and app_id_problem(self.app_id)) or (
+            "uid" in names and id_problem("uid", self.uid)
+        )
+        if problem:
+            raise ConfigError(problem)
+
+    def token_for(self, uid: str) -> Callable[[], str] | None:
+        """What makes this profile's tokens: the given one, fresh ones, or nothing."""
+        if self.token:
+            return lambda: self.token
+        if self.app_secret:
+            return lambda: make_token(self.app_id, uid, self.app_secret)
+        return None
+
+    def client(self, **options: Any) -> RtmClient:
+        """A client of this profile, not logged in."""
+        return RtmClient(
+            self.app_id,
+            url=self.url,
+            token_provider=self.token_for(self.uid),
+            proxy=self.client_proxy,
+            ca_file=self.ca_file or None,
+            **options,
+        )
+
+
+KINDS: Mapping[str, type] = {item.name: str for item in fields(Profile)}
+"""The settings of a profile, all of them text."""
+
+
+def default_file() -> Path:
+    """Where profiles are when nobody says otherwise."""
+    return Path(click.get_app_dir("rtm-sync")) / "profiles.toml"
+
+
+def load_profiles(file: Path | None) -> dict[str, dict[str, Any]]:
+    """The profiles of a file, by name; without a file, those of the default one if it exists.
+
+    Raises:
+        ConfigError: the file cannot be read, or something in it is no profile.
+    """
+    if file is None:
+        file = default_file()
+        if not file.exists():
+            return {}
+    found = {}
+    for name, table in read_toml(file).items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name!r} in {file} is no profile; write it below a [{name}] line.")
+        found[name] = checked_settings(table, KINDS, f"profile {name!r} of {file}")
+    return found
+
+
+def load_profile(
+    file: Path | None,
+    name: str | None,
+    environment: Mapping[str, str],
+    options: Mapping[str, object],
+) -> Profile:
+    """Merge the sources; options win over the environment, that over the profile.
+
+    Raises:
+        ConfigError: no such profile, an unknown name, or a value that is no text.
+    """
+    profiles = load_profiles(file)
+    if name is not None and name not in profiles:
+        there = f"there are {', '.join(sorted(profiles))}" if profiles else "there are none"
+        raise ConfigError(f"There is no profile {name!r} in {file or default_file()}; {there}.")
+    settings = dict(profiles.get(name or DEFAULT_PROFILE, {}))
+    settings |= settings_in_environment(environment, KINDS)
+    settings |= {key: value for key, value in options.items() if value is not None}
+    return replace(Profile(), **settings)
+
+
+@contextlib.contextmanager
+def logged_in(client: RtmClient, profile: Profile) -> Iterator[RtmClient]:
+    """Log in for the block. SIGTERM ends the block as Ctrl-C does, cleanly."""
+
+    def terminate(*_: object) -> NoReturn:
+        raise SystemExit(SIGTERM_STATUS)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with client:
+            _LOGIN_AGAIN(client.login, profile.uid)
+            yield client
+    finally:
+        signal.signal(signal.SIGTERM, before)

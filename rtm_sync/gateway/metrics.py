@@ -1,0 +1,100 @@
+"""Prometheus metrics of one gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from ..hub.hub import Hub
+from ..hub.telemetry import Telemetry
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Metrics(Telemetry):
+    """Counts a hub's work. Names are in `docs/operations.md`; none carries a user's name."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._messages = Counter(
+            "rtm_messages",
+            "Messages by kind and outcome",
+            ["kind", "outcome"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "rtm_message_seconds",
+            "From the hub having a message to its answer, receipts included",
+            ["kind"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._logins = Counter(
+            "rtm_logins", "Logins by outcome", ["outcome"], registry=self.registry
+        )
+        self._ended = Counter(
+            "rtm_sessions_ended",
+            "Sessions that are over, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._media = Counter("rtm_media_uploads", "Media stored", registry=self.registry)
+        self._bytes = Counter(
+            "rtm_media_bytes", "Bytes of media", ["direction"], registry=self.registry
+        )
+
+    def watch(self, hub: Hub) -> None:
+        """Ask this hub for its present numbers at every reading."""
+        self.registry.register(_Present(hub))
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer a scrape."""
+        return web.Response(
+            body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    # -- Telemetry --
+
+    def message(self, kind: str, outcome: str, seconds: float) -> None:
+        self._messages.labels(kind, outcome).inc()
+        self._seconds.labels(kind).observe(seconds)
+
+    def login(self, outcome: str) -> None:
+        self._logins.labels(outcome).inc()
+
+    def session_ended(self, reason: str) -> None:
+        self._ended.labels(reason).inc()
+
+    def uploaded(self, size: int) -> None:
+        self._media.inc()
+        self._bytes.labels("up").inc(size)
+
+    def downloaded(self, size: int) -> None:
+        self._bytes.labels("down").inc(size)
+
+
+class _Present(Collector):
+    """What is counted when it is asked for."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        hub = self._hub
+        for name, text, value in (
+            (
+                "rtm_sessions",
+                "Sessions, those whose connection is away included",
+                hub.session_count,
+            ),
+            ("rtm_connections", "Sessions with a connection", hub.connection_count),
+            ("rtm_queued_frames", "Frames that clients have not acknowledged", hub.queued_frames),
+            ("rtm_channels", "Channels with members on this node", hub.channel_count),
+            ("rtm_unfinished_uploads", "Uploads that are not done", hub.media.unfinished_count),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)

@@ -1,0 +1,67 @@
+"""Which web pages may use a gateway from a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+_EXPOSED = (
+    "Content-Disposition, Content-Range, ETag, Location, Repr-Digest, Retry-After, Tus-Extension, "
+    "Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Expires, Upload-Length, Upload-Offset"
+)
+_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST"
+_MAX_AGE = "600"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Origins:
+    """A middleware: requests that a browser makes for another site's page are refused.
+
+    Browsers name the page's origin; other programs do not, and are not looked at. A page of the
+    gateway's own host may always (a proxy in front must hand the Host header on).
+
+    Args:
+        allowed: origins such as `https://app.example`; `*` is all of them.
+    """
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        self._allowed = frozenset(origin.rstrip("/").lower() for origin in allowed)
+
+    def may(self, origin: str, host: str) -> bool:
+        """Whether a page of that origin may use the gateway, which is asked as `host`."""
+        origin = origin.lower()
+        if "*" in self._allowed or origin in self._allowed:
+            return True
+        return urlsplit(origin).netloc == host.lower() != ""
+
+    @web.middleware
+    async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is None:
+            return await handler(request)
+        if not self.may(origin, request.headers.get(hdrs.HOST, "")):
+            return web.Response(
+                status=403,
+                text=f"Pages of {origin[:200]!r} may not use this gateway; see `origins`.\n",
+            )
+        if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in (
+            request.headers
+        ):
+            response = web.Response(status=204)
+            asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = asked
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = _METHODS
+            response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = _MAX_AGE
+            return response
+        return await handler(request)
+
+    async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Let a browser hand an answer to a page that may have it: an `on_response_prepare`."""
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and self.may(origin, request.headers.get(hdrs.HOST, "")):
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
+            response.headers.add(hdrs.VARY, hdrs.ORIGIN)

@@ -1,0 +1,451 @@
+"""The HTTP API for processes that only send: the reference's REST paths, widened to media.
+
+Paths, bodies and result codes are the reference's (RTM 1.x, `/dev/v2/project/<app_id>`), so that
+back-end code works by changing the base URL. What is ours is said in `openapi.py`, which describes
+every operation.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hmac
+import json
+import re
+import secrets
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from ..errors import ChannelMessageError, LoginError, PeerMessageError, RtmError
+from ..hub.engine import HistoryQuery
+from ..hub.hub import Hub
+from ..hub.session import Session
+from ..messages import RtmMessage, RtmTextMessage
+from ..protocol import (
+    HistoricalMessage,
+    ProtocolError,
+    SendChannelMessage,
+    SendMessageToPeer,
+    decode_json,
+    encode_json,
+    id_problem,
+)
+from .media import Media
+from .openapi import document
+
+BASE = "/dev/v2/project/{app_id}"
+BODY_LIMIT = 256 * 1024
+"""Bytes of a JSON body: the largest message, and room for what is around it."""
+
+_LIMITS = (20, 50, 100)
+_MAX_PRESENCE = 256
+_STATUS = {
+    "TOO_OFTEN": 429,
+    "CONCURRENCY_LIMIT_EXCEEDED": 429,
+    "TIMEOUT": 408,
+    "SIZE_OVERFLOW": 413,
+    "FAILURE": 500,
+}
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+K = TypeVar("K")
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMessageBody:
+    destination: str
+    payload: str | None = None
+    message: RtmMessage | None = None
+    message_id: str | None = None
+    enable_offline_messaging: bool = False
+    enable_historical_messaging: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMessageBody:
+    channel_name: str
+    payload: str | None = None
+    message: RtmMessage | None = None
+    message_id: str | None = None
+    enable_historical_messaging: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryFilter:
+    start_time: str
+    end_time: str
+    source: str | None = None
+    destination: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryBody:
+    filter: HistoryFilter
+    offset: int = 0
+    limit: int = 20
+    order: str = "asc"
+
+
+@dataclass(frozen=True, slots=True)
+class KickBody:
+    ban_seconds: float = 0.0
+
+
+class _Refused(Exception):
+    """A request that is answered with this status and sentence."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class EventLog:
+    """What happened in each app, for `user_events` and `channel_events`: the newest 2,000 of each
+    kind, and reading removes them (both reference, REST)."""
+
+    KEPT = 2000
+    GIVEN = 1000
+
+    def __init__(self) -> None:
+        self._events: dict[tuple[str, str], deque[dict[str, Any]]] = {}
+
+    def add(self, app_id: str, kind: str, event: dict[str, Any]) -> None:
+        """Note an event; `kind` is "user" or "channel"."""
+        self._events.setdefault((app_id, kind), deque(maxlen=self.KEPT)).append(event)
+
+    def take(self, app_id: str, kind: str) -> list[dict[str, Any]]:
+        """The oldest events, which are forgotten."""
+        waiting = self._events.get((app_id, kind), deque())
+        return [waiting.popleft() for _ in range(min(self.GIVEN, len(waiting)))]
+
+
+class Rest:
+    """The handlers under `/dev/v2/project/<app_id>`.
+
+    Args:
+        hub: what it serves.
+        media: whose uploads it can take.
+        events: what happened.
+        customers: app id → the secret that may act as any of the app's users; None is for trial:
+            everybody may.
+    """
+
+    def __init__(
+        self, hub: Hub, media: Media, events: EventLog, customers: Mapping[str, str] | None
+    ) -> None:
+        self._hub = hub
+        self._media = media
+        self._events = events
+        self._customers = customers
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        user, vendor = BASE + "/rtm/users/{uid}", BASE + "/rtm/vendor"
+        history = BASE + "/rtm/message/history"
+        return [
+            web.post(user + "/peer_messages", self._answered(self._peer_message)),
+            web.post(user + "/channel_messages", self._answered(self._channel_message)),
+            web.post(user + "/media", self._answered(self._upload)),
+            web.post(user + "/media_session", self._answered(self._media_session)),
+            web.post(user + "/kick", self._answered(self._kick)),
+            web.get(BASE + "/rtm/presence", self._answered(self._presence)),
+            web.get(vendor + "/user_events", self._answered(self._user_events)),
+            web.get(vendor + "/channel_events", self._answered(self._channel_events)),
+            web.post(history + "/query", self._answered(self._ask_history)),
+            web.get(history + "/query/{handle}", self._answered(self._history)),
+            web.get(history + "/count", self._answered(self._count_history)),
+            web.get("/openapi.json", self._openapi),
+        ]
+
+    def _answered(self, handler: Callable[[web.Request], Awaitable[dict[str, Any]]]) -> Handler:
+        """Answer in the reference's form, errors included."""
+
+        async def handle(request: web.Request) -> web.Response:
+            request_id = uuid.uuid4().hex
+            try:
+                body = await handler(request)
+            except _Refused as error:
+                return _failed(request_id, error.status, error.code, str(error))
+            except RtmError as error:
+                status = _STATUS.get(error.reason, 400)
+                return _failed(request_id, status, error.code.name, error.message)
+            except OSError as error:
+                return _failed(request_id, 500, "FAILURE", str(error))
+            return web.json_response({"result": "success", "request_id": request_id, **body})
+
+        return handle
+
+    # -- who may --
+
+    def _sender(self, request: web.Request) -> Session:
+        """The user a request acts as, once it has shown that it may."""
+        app_id, uid = request.match_info["app_id"], request.match_info["uid"]
+        problem = id_problem("uid", uid)
+        if problem is not None:
+            raise _Refused(400, "INVALID_ARGUMENT", problem)
+        token = request.headers.get("x-agora-token")
+        if token is not None:
+            if request.headers.get("x-agora-uid") != uid:
+                raise _Refused(401, "UNAUTHORIZED", "x-agora-uid is not the user in the path.")
+            try:
+                self._hub.verify(app_id, uid, token)
+            except LoginError as error:
+                raise _Refused(401, error.code.name, error.message) from error
+        else:
+            self._check_customer(request)
+        return self._hub.sender(app_id, uid)
+
+    def _check_customer(self, request: web.Request) -> str:
+        """The app whose secret a request has shown."""
+        app_id = request.match_info["app_id"]
+        if self._customers is None:
+            return app_id
+        expected = self._customers.get(app_id)
+        user, password = _basic(request.headers.get("Authorization", ""))
+        known = expected is not None and user == app_id
+        # Compared in any case, so that time does not tell which apps there are.
+        same = hmac.compare_digest(password.encode(), (expected or secrets.token_hex()).encode())
+        if not (known and same):
+            raise _Refused(
+                401, "UNAUTHORIZED", "Authorization must be Basic with the app's id and secret."
+            )
+        return app_id
+
+    # -- messages --
+
+    async def _peer_message(self, request: web.Request) -> dict[str, Any]:
+        sender = self._sender(request)
+        body = await _body(request, PeerMessageBody)
+        wait = _flag(request, "wait_for_ack")
+        message_id = body.message_id or uuid.uuid4().hex
+        try:
+            result = await self._hub.perform(
+                sender,
+                SendMessageToPeer(
+                    body.destination,
+                    _message(body),
+                    message_id,
+                    body.enable_offline_messaging,
+                    body.enable_historical_messaging,
+                ),
+            )
+        except PeerMessageError as error:
+            if error.reason == "TIMEOUT" and not wait:
+                return {"code": "message_sent", "message_id": message_id}
+            raise
+        code = "message_delivered" if result.has_peer_received else "message_offline"
+        return {
+            "code": code if wait else "message_sent",
+            "message_id": message_id,
+            "cached_by_server": result.cached_by_server,
+        }
+
+    async def _channel_message(self, request: web.Request) -> dict[str, Any]:
+        sender = self._sender(request)
+        body = await _body(request, ChannelMessageBody)
+        message_id = body.message_id or uuid.uuid4().hex
+        await self._hub.send_to_channel(
+            sender,
+            SendChannelMessage(
+                body.channel_name, _message(body), message_id, body.enable_historical_messaging
+            ),
+        )
+        return {"code": "message_sent", "message_id": message_id}
+
+    # -- media --
+
+    async def _upload(self, request: web.Request) -> dict[str, Any]:
+        sender = self._sender(request)
+        info = await self._media.take_whole(request, sender)
+        return asdict(info)
+
+    async def _media_session(self, request: web.Request) -> dict[str, Any]:
+        return {"token": self._sender(request).id}
+
+    # -- users --
+
+    async def _presence(self, request: web.Request) -> dict[str, Any]:
+        app_id = self._check_customer(request)
+        uids = request.query.getall("user_id", [])
+        problem = next(filter(None, (id_problem("user_id", uid) for uid in uids)), None)
+        if not 1 <= len(uids) <= _MAX_PRESENCE:
+            problem = f"{len(uids)} user_id parameters; there must be 1 to {_MAX_PRESENCE}."
+        if problem is not None:
+            raise _Refused(400, "INVALID_ARGUMENT", problem)
+        states = await self._hub.presence(app_id, uids)
+        return {"states": {uid: state.value for uid, state in states.items()}}
+
+    async def _kick(self, request: web.Request) -> dict[str, Any]:
+        app_id, uid = self._check_customer(request), request.match_info["uid"]
+        body = await _body(request, KickBody)
+        problem = id_problem("uid", uid)
+        if problem is None and body.ban_seconds < 0:
+            problem = f"ban_seconds is {body.ban_seconds:g}; it must be 0 or more."
+        if problem is not None:
+            raise _Refused(400, "INVALID_ARGUMENT", problem)
+        return {"was_online": await self._hub.kick(app_id, uid, body.ban_seconds)}
+
+    async def _user_events(self, request: web.Request) -> dict[str, Any]:
+        return {"events": self._events.take(self._check_customer(request), "user")}
+
+    async def _channel_events(self, request: web.Request) -> dict[str, Any]:
+        return {"events": self._events.take(self._check_customer(request), "channel")}
+
+    # -- history --
+
+    async def _ask_history(self, request: web.Request) -> dict[str, Any]:
+        self._check_customer(request)
+        body = await _body(request, HistoryBody)
+        _history_query(body)
+        # The handle is the question itself: any gateway can answer it, and nothing is kept.
+        handle = base64.urlsafe_b64encode(encode_json(body).encode()).decode().rstrip("=")
+        return {
+            "offset": body.offset,
+            "limit": body.limit,
+            "order": body.order,
+            "location": f"~/rtm/message/history/query/{handle}",
+        }
+
+    async def _history(self, request: web.Request) -> dict[str, Any]:
+        app_id = self._check_customer(request)
+        handle = request.match_info["handle"]
+        try:
+            text = base64.urlsafe_b64decode(handle + "=" * (-len(handle) % 4))
+            body = decode_json(HistoryBody, text)
+        except (ValueError, ProtocolError) as error:
+            raise _Refused(400, "INVALID_ARGUMENT", "This handle is none of ours.") from error
+        found = await self._hub.history(app_id, _history_query(body))
+        return {"code": "ok", "messages": [_shown(message) for message in found]}
+
+    async def _count_history(self, request: web.Request) -> dict[str, Any]:
+        app_id = self._check_customer(request)
+        names = ("source", "destination", "start_time", "end_time")
+        given = {name: request.query[name] for name in names if request.query.get(name)}
+        body = _decoded(HistoryBody, json.dumps({"filter": given}))
+        count = await self._hub.history_count(app_id, _history_query(body))
+        return {"code": "ok", "count": count}
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return web.json_response(document())
+
+
+def _failed(request_id: str, status: int, code: str, message: str) -> web.Response:
+    response = web.json_response(
+        {"result": "failed", "request_id": request_id, "code": code, "message": message},
+        status=status,
+    )
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Basic realm="rtm_sync"'
+    if status == 429:
+        response.headers["Retry-After"] = "1"
+    return response
+
+
+def _basic(header: str) -> tuple[str, str]:
+    """User and password of a Basic authorization; empty ones when it is none."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    with contextlib.suppress(binascii.Error, ValueError):
+        user, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+        return user, password
+    return "", ""
+
+
+async def _body(request: web.Request, kind: type[K]) -> K:
+    if request.content_type != "application/json":
+        # A browser sends other types to other sites without asking them first.
+        raise _Refused(400, "INVALID_ARGUMENT", "Content-Type must be application/json.")
+    if (request.content_length or 0) > BODY_LIMIT:
+        raise _Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
+    text = bytearray()
+    async for chunk in request.content.iter_any():
+        text += chunk
+        if len(text) > BODY_LIMIT:
+            raise _Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
+    return _decoded(kind, bytes(text))
+
+
+def _decoded(kind: type[K], text: str | bytes) -> K:
+    try:
+        return decode_json(kind, text)
+    except ProtocolError as error:
+        raise _Refused(400, "INVALID_ARGUMENT", error.message) from error
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    value = request.query.get(name, "false")
+    if value not in ("true", "false"):
+        raise _Refused(400, "INVALID_ARGUMENT", f"{name} is {value[:20]!r}; it is true or false.")
+    return value == "true"
+
+
+def _message(body: PeerMessageBody | ChannelMessageBody) -> RtmMessage:
+    family: type[RtmError] = (
+        PeerMessageError if isinstance(body, PeerMessageBody) else ChannelMessageError
+    )
+    if (body.payload is None) == (body.message is None):
+        raise family.named("INVALID_MESSAGE", "Give a payload (text) or a message, not both.")
+    if body.message is not None:
+        return body.message
+    try:
+        return RtmTextMessage(body.payload or "")
+    except ValueError as error:
+        raise family.named("INVALID_MESSAGE", str(error), error) from error
+
+
+def _history_query(body: HistoryBody) -> HistoryQuery:
+    asked = body.filter
+    problem = None
+    if body.limit not in _LIMITS:
+        problem = f"limit is {body.limit}; it must be 20, 50 or 100."
+    elif body.offset < 0 or body.offset > 10**9:
+        problem = f"offset is {body.offset}; it must be 0 or more."
+    elif body.order not in ("asc", "desc"):
+        problem = f"order is {body.order[:20]!r}; it must be asc or desc."
+    elif asked.source is None and asked.destination is None:
+        problem = "filter needs a source or a destination."
+    if problem is not None:
+        raise _Refused(400, "INVALID_ARGUMENT", problem)
+    return HistoryQuery(
+        source=asked.source,
+        destination=asked.destination,
+        start=_moment("start_time", asked.start_time),
+        end=_moment("end_time", asked.end_time),
+        newest_first=body.order == "desc",
+        offset=body.offset,
+        limit=body.limit,
+    )
+
+
+def _moment(name: str, text: str) -> int:
+    """Milliseconds of a `yyyy-mm-ddThh:mm:ssZ`, the only form the reference has."""
+    with contextlib.suppress(ValueError):
+        if _UTC.fullmatch(text):
+            moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+            return int(moment.timestamp() * 1000)
+    raise _Refused(400, "INVALID_ARGUMENT", f"{name} must be like 2026-01-31T12:00:00Z (UTC).")
+
+
+def _shown(message: HistoricalMessage) -> dict[str, Any]:
+    sent = message.message
+    return {
+        "src": message.source,
+        "dst": message.destination,
+        "message_type": "channel_message" if message.is_channel else "peer_message",
+        "ms": message.message_props.server_received_ts,
+        "message_id": message.message_id,
+        "payload": sent.text if isinstance(sent, RtmTextMessage) else "",
+        "message": json.loads(encode_json(message))["message"],
+    }
+
+
+__all__ = ["BASE", "EventLog", "Rest"]

@@ -1,0 +1,523 @@
+"""RtmSender: for server processes that send, and need no session of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from types import TracebackType
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+
+import requests
+import tenacity
+
+from .blob import Blob, Payload
+from .channel import chosen_message_id
+from .errors import (
+    ChannelMessageError,
+    CreateInstanceError,
+    HistoryError,
+    PeerMessageError,
+    QueryPeersOnlineStatusError,
+    RtmError,
+    SenderError,
+    UploadMediaError,
+)
+from .history import PAGE, Moment
+from .media import Dimensions, ThumbnailSource, UploadWork
+from .messages import MessageType, RtmFileMessage, RtmImageMessage, RtmMessage, as_message
+from .plugins import plugin_manager
+from .protocol import (
+    HistoricalMessage,
+    MediaInfo,
+    PeerMessageSendResult,
+    PeerOnlineState,
+    ProtocolError,
+    app_id_problem,
+    decode_result,
+    encode_json,
+    id_problem,
+)
+from .transfers import (
+    STALL_TIMEOUT,
+    ProgressCallback,
+    Transfer,
+    TransferControl,
+    TransferKind,
+    TransferPool,
+)
+from .transports.base import Sink
+from .transports.media_http import MediaHttp
+from .transports.network import find_route
+from .transports.retries import RetryPolicy
+
+SEND_TIMEOUT = 10.0
+"""Seconds for one call, tries again included (reference 1.3: 10 s)."""
+
+_CONNECT_TIMEOUT = 5.0
+_BACKOFF = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
+_TRIED_AGAIN = frozenset({429, 502, 503, 504})
+
+
+class _Busy(Exception):
+    """The gateway is not there, or has no time now; the same may be asked again."""
+
+
+class RtmSender:
+    """Sends messages and media as any user of an app, over HTTP. Thread-safe.
+
+    It holds no connection and receives nothing, so any number of processes may have one each: web
+    workers, cron jobs. Messages carry ids, so that a call that is tried again after a lost answer
+    delivers once.
+
+    Args:
+        app_id: the app.
+        secret: the app's secret; whoever has it may act as any user. None where the gateway runs
+            without one.
+        url: the gateway, `ws://host:8765` or `http://host:8765` (or `wss`, `https`).
+        uid: who sends, unless a call says otherwise.
+        timeout: seconds for one call, tries again included.
+        proxy, ca_file: as for `RtmClient`.
+
+    Raises:
+        CreateInstanceError: an argument is not valid.
+    """
+
+    def __init__(
+        self,
+        app_id: str,
+        secret: str | None = None,
+        *,
+        url: str = "ws://127.0.0.1:8765",
+        uid: str = "server",
+        timeout: float = SEND_TIMEOUT,
+        proxy: str | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        problem = app_id_problem(app_id) or id_problem("uid", uid)
+        if problem is None and (
+            parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname
+        ):
+            problem = f"url must be like ws://host:8765, not {url!r}."
+        if problem is None and not 0 < timeout <= threading.TIMEOUT_MAX:
+            problem = f"timeout is {timeout!r}; it must be a number of seconds over 0."
+        if problem is not None:
+            raise CreateInstanceError.named("INVALID_ARGUMENT", problem)
+        secure = parts.scheme in ("wss", "https")
+        base = f"{'https' if secure else 'http'}://{parts.netloc}{parts.path.rstrip('/')}"
+        self.app_id = app_id
+        self.uid = uid
+        self._timeout = timeout
+        self._project = f"{base}/dev/v2/project/{quote(app_id, safe='')}/rtm"
+        self._media_url = f"{base}/v1/media"
+        self._route = find_route(base, proxy, None if ca_file is None else os.fspath(ca_file))
+        self._auth = None if secret is None else (app_id, secret)
+        self._of_thread = threading.local()  # a requests.Session is one thread's
+        self._sessions: list[requests.Session] = []
+        self._lock = threading.Lock()  # guards _sessions, _media and _closed
+        self._media: dict[str, MediaHttp] = {}
+        self._closed = False
+        self._transfers = TransferPool()
+
+    def __repr__(self) -> str:
+        return f"<RtmSender {self.app_id!r} as {self.uid!r}>"
+
+    def __enter__(self) -> RtmSender:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End transfers and connections. Idempotent."""
+        self._transfers.close()
+        with self._lock:
+            self._closed = True
+            sessions, self._sessions = self._sessions, []
+            media, self._media = list(self._media.values()), {}
+        for session in sessions:
+            session.close()
+        for http in media:
+            http.close()
+
+    # -- messages --
+
+    def send_message_to_peer(
+        self,
+        message: RtmMessage | str | bytes,
+        peer_id: str,
+        *,
+        uid: str | None = None,
+        enable_offline_messaging: bool = False,
+        enable_historical_messaging: bool = False,
+        message_id: str | None = None,
+    ) -> PeerMessageSendResult:
+        """Send a message to one user; returns when the user's client has it, or is offline.
+
+        Args:
+            uid: who sends; the sender's own uid when not given.
+            message, peer_id, enable_offline_messaging, enable_historical_messaging, message_id: as
+                for `RtmClient.send_message_to_peer`.
+
+        Raises:
+            PeerMessageError: refused, or timed out; USER_NOT_LOGGED_IN when the gateway does not
+                accept the secret.
+        """
+        problem = id_problem("peer_id", peer_id)
+        if problem is not None:
+            raise PeerMessageError.named("INVALID_USERID", problem)
+        body = {
+            "destination": peer_id,
+            "message": _encoded(message, PeerMessageError),
+            "message_id": _message_id(message_id, PeerMessageError),
+            "enable_offline_messaging": enable_offline_messaging,
+            "enable_historical_messaging": enable_historical_messaging,
+        }
+        path = self._user(uid, PeerMessageError) + "/peer_messages?wait_for_ack=true"
+        answer = self._post(path, body, PeerMessageError)
+        return PeerMessageSendResult(
+            answer.get("code") == "message_delivered", bool(answer.get("cached_by_server"))
+        )
+
+    def send_message_to_channel(
+        self,
+        message: RtmMessage | str | bytes,
+        channel_id: str,
+        *,
+        uid: str | None = None,
+        enable_historical_messaging: bool = False,
+        message_id: str | None = None,
+    ) -> None:
+        """Send a message to a channel's members; the sender need not be one.
+
+        Raises:
+            ChannelMessageError: refused, or timed out.
+        """
+        problem = id_problem("channel_id", channel_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        body = {
+            "channel_name": channel_id,
+            "message": _encoded(message, ChannelMessageError),
+            "message_id": _message_id(message_id, ChannelMessageError),
+            "enable_historical_messaging": enable_historical_messaging,
+        }
+        path = self._user(uid, ChannelMessageError) + "/channel_messages"
+        self._post(path, body, ChannelMessageError)
+
+    # -- media --
+
+    def create_media_message_by_uploading(
+        self,
+        payload: Payload,
+        *,
+        message_type: MessageType | str = MessageType.FILE,
+        uid: str | None = None,
+        file_name: str | None = None,
+        description: str = "",
+        thumbnail: ThumbnailSource | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        thumbnail_width: int | None = None,
+        thumbnail_height: int | None = None,
+        cancel_signal: threading.Event | None = None,
+        on_operation_progress: ProgressCallback | None = None,
+    ) -> Transfer[RtmFileMessage] | Transfer[RtmImageMessage]:
+        """Upload a file or picture and make the message that points to it.
+
+        As `RtmClient.create_media_message_by_uploading`; nine at once, and the rest wait.
+        """
+        user = self._user(uid, UploadMediaError)
+        work = UploadWork(
+            payload,
+            message_type,
+            file_name,
+            description,
+            thumbnail,
+            Dimensions(width, height, thumbnail_width, thumbnail_height),
+            plugin_manager,
+            auto=False,
+        )
+        carrier = _Carrier(lambda: self._media_of(user))
+        return self._transfers.submit(
+            TransferKind.UPLOAD,
+            lambda control: work.run(carrier, control),
+            cancel_signal=cancel_signal,
+            on_progress=on_operation_progress,
+        )
+
+    # -- users and history --
+
+    def query_peers_presence(self, peer_ids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        """The state of each of these users, in the order given.
+
+        Args:
+            peer_ids: 1 to 256 uids.
+
+        Raises:
+            QueryPeersOnlineStatusError: refused, or timed out.
+        """
+        family = QueryPeersOnlineStatusError
+        for peer_id in peer_ids:
+            problem = id_problem("peer_id", peer_id)
+            if problem is not None:
+                raise family.named("INVALID_ARGUMENT", problem)
+        query = "&".join(f"user_id={quote(uid, safe='')}" for uid in peer_ids)
+        answer = self._ask("GET", f"/presence?{query}", None, family)
+        states = answer.get("states", {})
+        return {uid: PeerOnlineState(states[uid]) for uid in peer_ids}
+
+    def get_history(
+        self,
+        *,
+        source: str | None = None,
+        destination: str | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        limit: int = 100,
+        newest_first: bool = False,
+    ) -> list[HistoricalMessage]:
+        """Messages that were sent with `enable_historical_messaging`, anybody's.
+
+        Args:
+            source: who sent them.
+            destination: the user or channel they were sent to; one of the two is needed.
+            start, end: from when to when, to the second; None is as far as it goes, seven days at
+                most. A `datetime`, or seconds since the epoch.
+            limit: messages, at least 1.
+            newest_first: the order, and which end a `limit` cuts off.
+
+        Raises:
+            HistoryError: refused, or timed out.
+        """
+        named = {"source": source, "destination": destination}
+        now = datetime.now(timezone.utc)
+        asked = {
+            "filter": {
+                **{name: value for name, value in named.items() if value is not None},
+                "start_time": _utc("start", start, now - timedelta(days=8)),
+                "end_time": _utc("end", end, now + timedelta(days=1)),
+            },
+            "limit": PAGE,
+            "order": "desc" if newest_first else "asc",
+        }
+        messages: list[HistoricalMessage] = []
+        while len(messages) < limit:
+            question = {**asked, "offset": len(messages)}
+            told = self._post("/message/history/query", question, HistoryError)
+            handle = str(told["location"]).rpartition("/")[2]
+            page = self._ask("GET", f"/message/history/query/{handle}", None, HistoryError)
+            messages += [_historical(item) for item in page["messages"]]
+            if len(page["messages"]) < PAGE:
+                break
+        return messages[:limit]
+
+    def kick(self, uid: str, *, ban_seconds: float = 0.0) -> bool:
+        """End a user's session (the client is ABORTED, BANNED_BY_SERVER).
+
+        Args:
+            uid: whose.
+            ban_seconds: for how long logins are refused; 0 ends a ban.
+
+        Returns:
+            Whether the user was logged in.
+
+        Raises:
+            SenderError: refused, or timed out.
+        """
+        body = {"ban_seconds": ban_seconds}
+        answer = self._post(self._user(uid, SenderError) + "/kick", body, SenderError)
+        return bool(answer.get("was_online"))
+
+    # -- inside --
+
+    def _user(self, uid: str | None, family: type[RtmError]) -> str:
+        chosen = self.uid if uid is None else uid
+        problem = id_problem("uid", chosen)
+        if problem is not None:
+            raise family.named("INVALID_ARGUMENT", problem)
+        return f"/users/{quote(chosen, safe='')}"
+
+    def _post(self, path: str, body: dict[str, Any], family: type[RtmError]) -> dict[str, Any]:
+        return self._ask("POST", path, body, family)
+
+    def _ask(
+        self, method: str, path: str, body: dict[str, Any] | None, family: type[RtmError]
+    ) -> dict[str, Any]:
+        """One call, tried again while the gateway is not there or has no time."""
+        deadline = time.monotonic() + self._timeout
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._ask_once(method, path, body, family, deadline)
+            except _Busy as error:
+                state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+                state.attempt_number = attempt
+                pause = _BACKOFF(state)
+                if time.monotonic() + pause >= deadline:
+                    raise family.named(
+                        "TIMEOUT",
+                        f"{self._project} did not do it within {self._timeout:g} seconds: {error}",
+                        error,
+                    ) from error
+                time.sleep(pause)
+
+    def _ask_once(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        family: type[RtmError],
+        deadline: float,
+    ) -> dict[str, Any]:
+        left = max(0.1, deadline - time.monotonic())
+        try:
+            response = self._http().request(
+                method,
+                self._project + path,
+                json=body,
+                auth=self._auth,
+                timeout=(min(_CONNECT_TIMEOUT, left), left),
+                allow_redirects=False,
+            )
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise _Busy(f"{error}") from error
+        except requests.RequestException as error:
+            raise family.named("FAILURE", f"The request failed: {error}", error) from error
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            answer = {"message": f"{response.status_code} {response.reason}, and no JSON"}
+        if response.status_code in _TRIED_AGAIN:
+            raise _Busy(str(answer.get("message")))
+        if response.status_code != 200:
+            raise _refusal(response.status_code, answer, family)
+        return answer
+
+    def _http(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._of_thread, "session", None)
+        if session is None:
+            session = requests.Session()
+            self._route.for_requests(session)
+            with self._lock:
+                if self._closed:
+                    raise SenderError.named("FAILURE", "The sender is closed; make a new one.")
+                self._sessions.append(session)
+            self._of_thread.session = session
+        return session
+
+    def _media_of(self, user: str) -> MediaHttp:
+        """The way media of this user go, made at first use."""
+        with self._lock:
+            http = self._media.get(user)
+        if http is None:
+            bearer = _Bearer(lambda: self._post(f"{user}/media_session", {}, UploadMediaError))
+            http = MediaHttp(
+                self._media_url, self._route, bearer, _CONNECT_TIMEOUT, STALL_TIMEOUT, RetryPolicy()
+            )
+            with self._lock:
+                http = self._media.setdefault(user, http)
+        return http
+
+
+class _Bearer:
+    """A media session's token, asked for again before it can have ended."""
+
+    _GOOD_FOR = 5.0  # after a restart of the gateway the old one is worth nothing
+
+    def __init__(self, ask: Callable[[], dict[str, Any]]) -> None:
+        self._ask = ask
+        self._token = ""
+        self._asked_at = float("-inf")
+
+    def __call__(self) -> str:
+        now = time.monotonic()
+        if now - self._asked_at > self._GOOD_FOR:
+            self._token = str(self._ask()["token"])
+            self._asked_at = now
+        return self._token
+
+
+class _Carrier:
+    """Carries an upload's bytes over a sender's HTTP."""
+
+    def __init__(self, http: Callable[[], MediaHttp]) -> None:
+        self._http = http
+
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo:
+        return self._http().upload(blob, control, resume_key or secrets.token_urlsafe(24))
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        return self._http().download(media_id, sink, control)
+
+
+def _historical(item: dict[str, Any]) -> HistoricalMessage:
+    try:
+        return decode_result(
+            HistoricalMessage,
+            {
+                "message": item.get("message"),
+                "source": item.get("src"),
+                "destination": item.get("dst"),
+                "is_channel": item.get("message_type") == "channel_message",
+                "message_id": item.get("message_id"),
+                "message_props": {
+                    "server_received_ts": item.get("ms"),
+                    "is_historical_message": True,
+                },
+            },
+        )
+    except ProtocolError as error:
+        raise HistoryError.named("FAILURE", f"The answer is damaged: {error}", error) from error
+
+
+def _utc(name: str, moment: Moment | None, otherwise: datetime) -> str:
+    try:
+        if moment is None:
+            moment = otherwise
+        elif not isinstance(moment, datetime):
+            moment = datetime.fromtimestamp(moment, timezone.utc)
+        return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise HistoryError.named(
+            "INVALID_ARGUMENT",
+            f"{name} is {moment!r}; it must be a datetime or seconds since the epoch.",
+            error,
+        ) from error
+
+
+def _message_id(given: str | None, family: type[RtmError]) -> str:
+    return chosen_message_id(given, lambda problem: family.named("INVALID_MESSAGE", problem))
+
+
+def _encoded(message: RtmMessage | str | bytes, family: type[RtmError]) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", json.loads(encode_json(as_message(message))))
+    except (TypeError, ValueError) as error:
+        raise family.named("INVALID_MESSAGE", str(error), error) from error
+
+
+def _refusal(status: int, answer: dict[str, Any], family: type[RtmError]) -> RtmError:
+    name, message = str(answer.get("code")), str(answer.get("message"))
+    member = family.Code.__members__.get(name)
+    if member is not None:
+        return family(member, message)
+    if status == 401:
+        return family.named("USER_NOT_LOGGED_IN", message)
+    return family.named("INVALID_ARGUMENT" if status == 400 else "FAILURE", message)

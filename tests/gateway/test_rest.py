@@ -1,0 +1,329 @@
+"""The HTTP API: the reference's paths and codes, who may, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import requests
+from openapi_spec_validator import validate
+
+from rtm_sync import RtmClient
+from rtm_sync.gateway.rest import BODY_LIMIT
+from rtm_sync.hub.tokens import make_token
+from rtm_sync.protocol import ConnectionChangeReason, ConnectionState
+from tests.support import RtmTestCase, local_gateway, wait_until
+
+SECRET = "a secret of tests, 32 bytes or more"
+PATIENCE = 10.0
+
+
+class RestCase(RtmTestCase):
+    def setUp(self) -> None:
+        self.url = self.entered(local_gateway(self.folder(), app_id="my app", app_secret=SECRET))
+        self.base = self.url.replace("ws:", "http:") + "/dev/v2/project/my%20app/rtm"
+        self.http = self.entered(requests.Session())
+        self.http.auth = ("my app", SECRET)
+
+    def client(self, uid: str) -> RtmClient:
+        client = RtmClient("my app", url=self.url)
+        self.addCleanup(client.close)
+        client.login(uid, make_token("my app", uid, SECRET))
+        return client
+
+    def ask(self, method: str, path: str, *, status: int = 200, **options: Any) -> dict[str, Any]:
+        response = self.http.request(method, self.base + path, timeout=PATIENCE, **options)
+        self.assertEqual(response.status_code, status, response.text)
+        answer: dict[str, Any] = response.json()
+        self.assertEqual(answer["result"], "success" if status == 200 else "failed")
+        self.assertRegex(answer["request_id"], r"^\w+$")
+        return answer
+
+    def post(self, path: str, body: Any, *, status: int = 200, **options: Any) -> dict[str, Any]:
+        return self.ask("POST", path, json=body, status=status, **options)
+
+
+class MessageTest(RestCase):
+    def test_a_text_reaches_the_peer_and_the_code_says_so(self) -> None:
+        bob = self.client("bob")
+        arriving = bob.events("MessageFromPeer")
+        path = "/users/server/peer_messages"
+        told = self.post(path + "?wait_for_ack=true", {"destination": "bob", "payload": "hi"})
+        self.assertEqual(told["code"], "message_delivered")
+        message, peer_id, _ = next(arriving.until(PATIENCE)).args
+        self.assertEqual((message.text, peer_id), ("hi", "server"))
+        told = self.post(path, {"destination": "bob", "payload": "hi"})
+        self.assertEqual(told["code"], "message_sent")
+        told = self.post(path + "?wait_for_ack=true", {"destination": "carol", "payload": "hi"})
+        self.assertEqual((told["code"], told["cached_by_server"]), ("message_offline", False))
+
+    def test_any_type_of_message_waits_for_one_who_is_offline(self) -> None:
+        body = {
+            "destination": "bob",
+            "message": {"type": "RAW", "raw_message": "AAE=", "description": "two bytes"},
+            "enable_offline_messaging": True,
+        }
+        told = self.post("/users/server/peer_messages?wait_for_ack=true", body)
+        self.assertTrue(told["cached_by_server"])
+        bob = RtmClient("my app", url=self.url)
+        self.addCleanup(bob.close)
+        arriving = bob.events("MessageFromPeer")
+        bob.login("bob", make_token("my app", "bob", SECRET))
+        message, _, props = next(arriving.until(PATIENCE)).args
+        self.assertEqual((message.raw_message, message.description), (b"\x00\x01", "two bytes"))
+        self.assertTrue(props.is_offline_message)
+
+    def test_a_message_sent_again_under_its_id_arrives_once(self) -> None:
+        bob = self.client("bob")
+        arriving = bob.events("MessageFromPeer")
+        for text, message_id in (("one", "order-7"), ("one", "order-7"), ("two", "order-8")):
+            body = {"destination": "bob", "payload": text, "message_id": message_id}
+            self.post("/users/server/peer_messages?wait_for_ack=true", body)
+        texts = [next(arriving.until(PATIENCE)).args[0].text for _ in range(2)]
+        self.assertEqual(texts, ["one", "two"])
+
+    def test_a_channel_message_needs_no_membership(self) -> None:
+        room = self.client("bob").create_channel("room")
+        room.join()
+        arriving = room.events("ChannelMessage")
+        body = {"channel_name": "room", "payload": "to all"}
+        self.assertEqual(self.post("/users/server/channel_messages", body)["code"], "message_sent")
+        message, member_id, _ = next(arriving.until(PATIENCE)).args
+        self.assertEqual((message.text, member_id), ("to all", "server"))
+
+    def test_a_token_acts_as_its_own_user_only(self) -> None:
+        self.http.auth = None
+        self.http.headers["x-agora-token"] = make_token("my app", "alice", SECRET)
+        self.http.headers["x-agora-uid"] = "alice"
+        body = {"destination": "bob", "payload": "hi"}
+        self.post("/users/alice/peer_messages", body)
+        self.post("/users/carol/peer_messages", body, status=401)
+        self.http.headers["x-agora-uid"] = "carol"
+        refused = self.post("/users/carol/peer_messages", body, status=401)
+        self.assertEqual(refused["code"], "LOGIN_ERR_INVALID_TOKEN")
+        self.ask("GET", "/vendor/user_events", status=401)
+
+    def test_who_shows_no_secret_may_nothing(self) -> None:
+        for auth in (None, ("my app", "wrong"), ("other", SECRET), ("my app", "")):
+            self.http.auth = auth
+            with self.subTest(auth):
+                body = {"destination": "bob", "payload": "hi"}
+                self.post("/users/server/peer_messages", body, status=401)
+                self.ask("GET", "/presence?user_id=bob", status=401)
+                self.post("/users/bob/kick", {}, status=401)
+                self.ask("POST", "/users/server/media", data=b"x", status=401)
+
+    def test_bad_requests_say_what_is_wrong(self) -> None:
+        path = "/users/server/peer_messages"
+        for body, words in (
+            ({"payload": "x"}, "destination"),
+            ({"destination": "bob"}, "payload"),
+            (
+                {"destination": "bob", "payload": "x", "message": {"type": "TEXT", "text": "y"}},
+                "not both",
+            ),
+            ({"destination": "bob", "payload": ""}, "empty"),
+            ({"destination": "bob", "payload": "x" * 32769}, "32,768"),
+            ({"destination": "a/b", "payload": "x"}, "'/'"),
+            ({"destination": "bob", "payload": "x", "message_id": "a b"}, "message_id"),
+            ({"destination": "bob", "message": {"type": "VIDEO"}}, "IMAGE"),
+            ([], "object"),
+        ):
+            with self.subTest(str(body)[:60]):
+                self.assertIn(words, self.post(path, body, status=400)["message"])
+        self.assertIn(
+            "wait_for_ack",
+            self.post(path + "?wait_for_ack=1", {"destination": "b", "payload": "x"}, status=400)[
+                "message"
+            ],
+        )
+        self.assertIn(
+            "JSON",
+            self.ask(
+                "POST", path, data=b"{", headers={"Content-Type": "application/json"}, status=400
+            )["message"],
+        )
+        self.assertIn("application/json", self.ask("POST", path, data=b"{}", status=400)["message"])
+        large = b" " * (BODY_LIMIT + 1)
+        for data in (large, iter([large])):
+            kind = {"Content-Type": "application/json"}
+            self.ask("POST", path, data=data, headers=kind, status=413)
+        self.post("/users/a%2Fb/peer_messages", {"destination": "b", "payload": "x"}, status=400)
+
+
+class MediaTest(RestCase):
+    def test_a_medium_is_uploaded_in_one_request_and_sent(self) -> None:
+        data = bytes(range(256)) * 1000
+        info = self.ask(
+            "POST",
+            "/users/server/media?file_name=cat.jpg",
+            data=data,
+            headers={"Content-Type": "image/jpeg"},
+        )
+        self.assertEqual(info["sha256"], hashlib.sha256(data).hexdigest())
+        bob = self.client("bob")
+        blob = bob.download_media(info["media_id"]).result(PATIENCE)
+        self.assertEqual(
+            (blob.to_bytes(), blob.name, blob.content_type), (data, "cat.jpg", "image/jpeg")
+        )
+
+    def test_media_that_cannot_be_are_refused(self) -> None:
+        path = "/users/server/media"
+        refused = self.ask("POST", path, data=b"", status=400)
+        self.assertEqual(refused["code"], "UPLOAD_MEDIA_ERR_INVALID_ARGUMENT")
+        refused = self.ask("POST", path, data=iter([b"no length"]), status=400)
+        self.assertIn("Content-Length", refused["message"])
+
+    def test_a_media_session_is_a_bearer_for_tus_and_downloads(self) -> None:
+        token = self.post("/users/server/media_session", {})["token"]
+        media = self.url.replace("ws:", "http:") + "/v1/media"
+        bearer = {"Authorization": f"Bearer {token}", "Tus-Resumable": "1.0.0"}
+        made = requests.post(
+            media,
+            data=b"hello",
+            timeout=PATIENCE,
+            headers={
+                **bearer,
+                "Upload-Length": "5",
+                "Content-Type": "application/offset+octet-stream",
+            },
+        )
+        self.assertEqual(made.status_code, 201)
+        got = requests.get(made.headers["Location"], headers=bearer, timeout=PATIENCE)
+        self.assertEqual(got.content, b"hello")
+
+
+class UserTest(RestCase):
+    def test_presence_and_events_tell_who_came_and_went(self) -> None:
+        bob = self.client("bob")
+        room = bob.create_channel("room")
+        room.join()
+        states = self.ask("GET", "/presence?user_id=carol&user_id=bob")["states"]
+        self.assertEqual(states, {"carol": "OFFLINE", "bob": "ONLINE"})
+        room.leave()
+        bob.logout()
+        events = self.ask("GET", "/vendor/user_events")["events"]
+        self.assertEqual(
+            [(item["user_id"], item["type"]) for item in events],
+            [("bob", "Login"), ("bob", "Logout")],
+        )
+        events = self.ask("GET", "/vendor/channel_events")["events"]
+        self.assertEqual(
+            [(item["group_id"], item["user_id"], item["type"]) for item in events],
+            [("room", "bob", "Join"), ("room", "bob", "Leave")],
+        )
+        self.assertEqual(self.ask("GET", "/vendor/user_events")["events"], [], "reading removes")
+        self.ask("GET", "/presence", status=400)
+        self.ask("GET", "/presence?" + "&".join(["user_id=u"] * 257), status=400)
+
+    def test_a_kicked_user_is_aborted_and_stays_out_for_as_long_as_was_said(self) -> None:
+        bob = self.client("bob")
+        changes = bob.events("ConnectionStateChanged")
+        self.assertTrue(self.post("/users/bob/kick", {"ban_seconds": 60})["was_online"])
+        for change in changes.until(PATIENCE):
+            if change.args[0] is ConnectionState.ABORTED:
+                self.assertIs(change.args[1], ConnectionChangeReason.BANNED_BY_SERVER)
+                break
+        with self.assertRaisesRegex(Exception, "banned for another"):
+            self.client("bob")
+        self.assertFalse(self.post("/users/bob/kick", {})["was_online"])
+        wait_until(lambda: bob.connection_state is ConnectionState.ABORTED)
+        self.client("bob")
+        self.post("/users/bob/kick", {"ban_seconds": -1}, status=400)
+
+
+class HistoryTest(RestCase):
+    TIMES = "&start_time=2020-01-01T00:00:00Z&end_time=2100-01-01T00:00:00Z"
+
+    def query(self, **changes: Any) -> dict[str, Any]:
+        times = {"start_time": "2020-01-01T00:00:00Z", "end_time": "2100-01-01T00:00:00Z"}
+        return {"filter": {**times, "source": "alice"}, "limit": 20, **changes}
+
+    def test_what_was_kept_is_read_and_counted(self) -> None:
+        for number in range(25):
+            body = {
+                "destination": "bob",
+                "payload": f"{number}",
+                "enable_historical_messaging": True,
+            }
+            self.post("/users/alice/peer_messages", body)
+        told = self.post("/message/history/query", self.query(offset=10))
+        self.assertEqual((told["offset"], told["limit"], told["order"]), (10, 20, "asc"))
+        found = self.ask("GET", told["location"].removeprefix("~/rtm"))
+        self.assertEqual(found["code"], "ok")
+        self.assertEqual(
+            [item["payload"] for item in found["messages"]], [str(n) for n in range(10, 25)]
+        )
+        first = found["messages"][0]
+        self.assertEqual(
+            (first["src"], first["dst"], first["message_type"]), ("alice", "bob", "peer_message")
+        )
+        count = self.ask("GET", "/message/history/count?destination=bob" + self.TIMES)
+        self.assertEqual(count["count"], 25)
+
+    def test_bad_questions_are_refused(self) -> None:
+        times = {"start_time": "2020-01-01T00:00:00Z", "end_time": "2020-13-01T00:00:00Z"}
+        for changes, words in (
+            ({"limit": 7}, "20, 50 or 100"),
+            ({"order": "up"}, "asc or desc"),
+            ({"offset": -1}, "offset"),
+            ({"filter": {**times, "source": "alice"}}, "end_time"),
+            ({"filter": {"start_time": "x", "end_time": "y"}}, "source or a destination"),
+        ):
+            with self.subTest(words):
+                refused = self.post("/message/history/query", self.query(**changes), status=400)
+                self.assertIn(words, refused["message"])
+        for handle in ("x", "e30", "%00", "é"):
+            self.ask("GET", f"/message/history/query/{handle}", status=400)
+
+
+class DescriptionTest(RestCase):
+    def test_it_is_valid_openapi_and_names_every_path(self) -> None:
+        described = requests.get(
+            self.url.replace("ws:", "http:") + "/openapi.json", timeout=PATIENCE
+        ).json()
+        validate(described)
+        self.assertEqual(described["openapi"], "3.1.0")
+        from rtm_sync.gateway.rest import Rest
+
+        served = {
+            (route.method, route.path)
+            for route in Rest(None, None, None, None).routes()  # type: ignore[arg-type]
+            if route.path.startswith("/dev/")
+        }
+        named = {
+            (method.upper(), path)
+            for path, item in described["paths"].items()
+            for method in item
+            if method != "parameters"
+        }
+        self.assertEqual(served, named)
+
+
+class OriginTest(RestCase):
+    """A browser says whose page asks; other sites' pages must not act for their visitors."""
+
+    def test_other_sites_pages_may_nothing_and_its_own_may(self) -> None:
+        host = self.url.removeprefix("ws://")
+        body = {"destination": "bob", "payload": "hi"}
+        for origin, status in (
+            (f"http://{host}", 200),
+            ("https://evil.example", 403),
+            ("null", 403),
+        ):
+            response = self.http.post(
+                self.base + "/users/server/peer_messages",
+                json=body,
+                headers={"Origin": origin},
+                timeout=PATIENCE,
+            )
+            self.assertEqual(response.status_code, status, origin)
+        upgrade = {
+            "Origin": "https://evil.example",
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        }
+        address = f"http://{host}/v1/signalling"
+        self.assertEqual(requests.get(address, headers=upgrade, timeout=PATIENCE).status_code, 403)

@@ -1,0 +1,85 @@
+"""The plugins of the documents: built, installed, discovered, tested as strangers, uninstalled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from tests.cli.support import REPOSITORY
+from tests.support import RtmTestCase
+
+EXAMPLES = REPOSITORY / "docs" / "examples" / "plugins"
+PATIENCE = 120.0
+
+DESCRIBE = """
+import json
+from rtm_sync.plugins import plugin_manager
+print(json.dumps([
+    [item.name, item.distribution, item.version, item.hooks, str(item.status)]
+    for item in plugin_manager.describe()
+]))
+"""
+
+
+class ExamplePluginTest(RtmTestCase):
+    """Each installs into an environment of its own, which sees rtm_sync but nothing else new."""
+
+    def setUp(self) -> None:
+        self.work = self.folder()
+        environment = self.work / "environment"
+        venv.create(environment, with_pip=False)
+        self.python = environment / "bin" / "python"
+        (packages,) = environment.glob("lib/python*/site-packages")
+        # What this process sees, with no network; "system site packages" would be another Python's.
+        seen = [str(REPOSITORY), *filter(os.path.isdir, sys.path)]
+        (packages / "parent.pth").write_text("\n".join(seen) + "\n")
+
+    def run_in(self, folder: Path, *command: object) -> str:
+        """The command's output; it must succeed."""
+        clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd=folder,
+            env={**clean, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout)
+        return done.stdout
+
+    def pip(self, *arguments: object) -> None:
+        self.run_in(self.work, sys.executable, "-m", "pip", "--python", self.python, *arguments)
+
+    def described(self) -> dict[str, list[object]]:
+        """What the environment's `describe` says of each plugin."""
+        found = json.loads(self.run_in(self.work, self.python, "-c", DESCRIBE))
+        return {item[0]: item[1:] for item in found}
+
+    def lives_and_dies(self, name: str, hook: str, tests: int) -> None:
+        """Install an example, see it found, run its tests, uninstall it, see it gone."""
+        distribution = f"rtm-sync-example-{name}"
+        source = shutil.copytree(EXAMPLES / distribution, self.work / distribution)
+        self.assertNotIn(name, self.described())
+        self.pip("install", "-q", "--no-index", "--no-deps", "--no-build-isolation", source)
+        self.assertEqual(self.described()[name], [distribution, "1.0", [hook], "loaded"])
+        only_tests = shutil.copytree(source / "tests", self.work / "apart" / "tests")
+        out = self.run_in(only_tests.parent, self.python, "-W", "ignore", "-m", "unittest")
+        self.assertRegex(out, r"\nOK\n")
+        ran = int(out.partition("Ran ")[2].partition(" ")[0])
+        self.assertGreaterEqual(ran, tests)
+        self.pip("uninstall", "-q", "-y", distribution)
+        self.assertNotIn(name, self.described())
+
+    def test_the_transport_is_a_plugin_like_any_and_passes_the_contract(self) -> None:
+        self.lives_and_dies("postbox", "transport", 30)
+
+    def test_the_thumbnail_generator_is_a_plugin_like_any(self) -> None:
+        self.lives_and_dies("netpbm", "thumbnail", 3)

@@ -1,0 +1,152 @@
+"""What a type checker says about user code: right code passes, mistakes with events are errors."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from rtm_sync import LocalInvitation, RemoteInvitation, RtmChannel, RtmClient
+from rtm_sync.events import EventEmitter
+from tests.support import RtmTestCase
+
+REPOSITORY = Path(__file__).parents[1]
+PATIENCE = 180.0
+
+PREAMBLE = """
+from __future__ import annotations
+import asyncio, concurrent.futures
+from pathlib import Path
+from rtm_sync import *
+from rtm_sync.events import EventEmitter
+client = RtmClient("app")
+channel = client.create_channel("room")
+call = client.create_local_invitation("bob")
+invitation: RemoteInvitation
+"""
+
+RIGHT = (
+    PREAMBLE
+    + """
+@client.on("MessageFromPeer")
+def received(message: RtmMessage, peer_id: str, props: ReceivedMessageProperties) -> None:
+    if isinstance(message, RtmImageMessage):
+        print(message.width * message.height, props.server_received_ts + 1)
+
+@client.on("connection_state_changed")
+def changed(state: ConnectionState, reason: ConnectionChangeReason) -> int:
+    return reason.value
+
+@channel.on("MemberLeft")
+def left(member_id: str) -> None: ...
+
+@channel.on("Reconnected")
+def back(recovered: object) -> None: ...
+
+client.on("Reconnected", back)
+client.once("MessageFromPeer", lambda message, peer_id, props: print(peer_id.upper()))
+channel.on("ChannelMessage", lambda message, member_id, props: print(message.description))
+channel.on("member_joined", lambda member_id: print(member_id.upper()))
+left(member_id="the decorated function keeps its signature")
+
+@client.on("RemoteInvitationReceived")
+def invited(invitation: RemoteInvitation) -> None:
+    invitation.on("RemoteInvitationCanceled", lambda content: print(content.upper()))
+
+client.on("TokenExpired", lambda: client.renew_token("fresh"))
+client.on("PeersOnlineStatusChanged", lambda states: print(sorted(states)))
+channel.on("MemberCountUpdated", lambda count: print(count + 1))
+channel.on("AttributesUpdated", lambda attributes: print(attributes["topic"].value))
+call.once("LocalInvitationAccepted", lambda response: print(response.upper()))
+call.on("LocalInvitationFailure", lambda reason: print(reason.name))
+EventEmitter.on(client, str(channel), print)
+
+image = client.create_media_message_by_uploading("cat.jpg", message_type="IMAGE")
+print(image.result().thumbnail_width)
+with client.download_media("id", to=Path("copy")) as download:
+    print(download.result(timeout=1.5).stem)
+for done in concurrent.futures.as_completed([image]):
+    print(done.result().height)
+
+async def story() -> int:
+    return (await asyncio.wrap_future(image)).width
+
+class Meter:
+    total: float | None = None
+    def update(self, n: float = 1) -> bool: return True
+
+client.download_media("id", on_operation_progress=tqdm_progress(Meter()))
+"""
+)
+
+WRONG = {
+    'client.on("MessageFromPeers", print)': "No overload variant",
+    'client.on("ChannelMessage", print)': "No overload variant",
+    'channel.on("MessageFromPeer", print)': "No overload variant",
+    'client.on("MessageFromPeer", lambda message: None)': "No overload variant",
+    'client.on("MessageFromPeer", lambda m, p, q: p.nope)': "No overload variant",
+    'client.on("Reconnected")(len)': "type variable",
+    'client.once("ConnectionStateChanged", lambda s, r: s.nope)': "No overload variant",
+    'client.download_media("id").result().nope': '"Blob" has no attribute "nope"',
+    'client.download_media("id", to="copy").result().nope': '"Path" has no attribute "nope"',
+    "tqdm_progress(object())": "incompatible type",
+}
+
+
+RECEIVERS: dict[str, type[EventEmitter]] = {
+    "client": RtmClient,
+    "channel": RtmChannel,
+    "call": LocalInvitation,
+    "invitation": RemoteInvitation,
+}
+FOUR_ARGUMENTS = [  # no event has so many
+    f'{name}.on("{event}", lambda a, b, c, d: None)'
+    for name, kind in RECEIVERS.items()
+    for event in sorted(kind.EVENTS)
+]
+
+
+@unittest.skipUnless(importlib.util.find_spec("mypy"), "mypy is not installed")
+class TypingTest(RtmTestCase):
+    def checked(self, *sources: str) -> list[list[str]]:
+        """What `mypy --strict` says of each source, in one run: it is slow to start."""
+        paths = []
+        for number, source in enumerate(sources):
+            path = self.folder() / f"sample_{number}.py"
+            path.write_text(source)
+            paths.append(path)
+        command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *paths]
+        done = subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        self.assertEqual(done.stderr, "")
+        said = [
+            line for line in done.stdout.splitlines() if not re.search(r": (note|\w+): +def ", line)
+        ]
+        return [[line for line in said if path.name in line] for path in paths]
+
+    def test_right_code_passes_and_every_mistake_is_an_error_on_its_line(self) -> None:
+        wrong = [*WRONG, *FOUR_ARGUMENTS]
+        right, mistakes = self.checked(RIGHT, PREAMBLE + "\n".join(wrong))
+        self.assertEqual(right, [])
+        first = PREAMBLE.count("\n") + 1
+        for number, code in enumerate(wrong, start=first):
+            with self.subTest(code):
+                errors = "\n".join(line for line in mistakes if f".py:{number}: error" in line)
+                self.assertIn(WRONG.get(code, "No overload variant"), errors)
+
+    def test_every_event_has_overloads_of_its_own(self) -> None:
+        known = frozenset().union(*(kind.EVENTS for kind in RECEIVERS.values()))
+        text = (REPOSITORY / "rtm_sync" / "handlers.py").read_text()
+        named = {
+            name
+            for line in re.findall(r"Literal\[(.+?)\]", text, re.DOTALL)
+            for name in line.split('"')
+        }
+        for event in known:
+            snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", event).lower()
+            with self.subTest(event):
+                self.assertLessEqual({event, snake}, named)
