@@ -152,6 +152,7 @@ class Connection:
         self._opened: Future[None] = Future()
         self._online = threading.Event()
         self._over: str | None = None
+        self._renewed: str | None = None
         self._lock = threading.Lock()  # guards _work and _reading
         self._work: deque[tuple[Future[int], Callable[[mqtt.Client], int | None]]] = deque()
         self._reading = False
@@ -197,6 +198,10 @@ class Connection:
             )
         self._halt("The client logged out.")
         self._tell(self._lifecycle.logged_out())
+
+    def use_token(self, token: str) -> None:
+        """Present this token from the next connection on."""
+        self._renewed = token
 
     def take_over(self, reason: ConnectionChangeReason) -> None:
         """The session is another's now: end it, and do not come back. On the reader."""
@@ -277,6 +282,21 @@ class Connection:
             raise SessionOver(self._over)
         if not online or not deadline.left():
             raise TimeoutError
+
+    def persist(self, attempt: Callable[[], T], deadline: Deadline) -> T:
+        """What `attempt` returns, made again when the connection is lost in the middle of it.
+
+        So every attempt may be made twice: ids and topics must stay the same.
+
+        Raises:
+            SessionOver, TimeoutError, and what the attempt raises but ConnectionLost.
+        """
+        while True:
+            self.wait_online(deadline)
+            try:
+                return attempt()
+            except ConnectionLost:
+                continue
 
     # -- inside --
 
@@ -466,7 +486,7 @@ class Connection:
             reconnect_on_failure=False,
         )
         username, password = self._address.username, self._address.password
-        token = self._token_now()
+        token = self._renewed or self._token_now()
         if token is not None:
             username, password = username or self._credentials.uid, token
         if username is not None:

@@ -16,7 +16,7 @@ from rtm_sync.protocol import RETENTION_SECONDS, ProtocolError, decode_json, enc
 from rtm_sync.transfers import TransferControl
 from rtm_sync.transports.base import Sink
 
-from .connection import ConnectionLost, Deadline, Refused, SessionOver
+from .connection import Deadline, Refused, SessionOver
 from .session import Session
 
 _CHUNK = 256 * 1024
@@ -110,27 +110,26 @@ class Media:
     def _asked(self, ask: Callable[[], Future[T]], control: TransferControl) -> T:
         """The broker's answer, asked for again after a lost connection."""
         deadline = Deadline(_RECORD_TIMEOUT)
-        while True:
-            try:
-                self._session.connection.wait_online(deadline)
-                future = ask()
-                with control.interruptible(future.cancel):
-                    return self._session.connection.wait(future, deadline)
-            except ConnectionLost:
-                control.check()
-            except TimeoutError:
-                raise control.kind.error(
-                    "TIMEOUT", f"The broker did not answer within {_RECORD_TIMEOUT:g} seconds."
-                ) from None
-            except SessionOver as error:
-                raise control.kind.error("NOT_LOGGED_IN", str(error), error) from error
-            except Refused as error:
-                raise control.kind.error(
-                    "FAILURE", f"The broker refused: {error}.", error
-                ) from error
-            except CancelledError:
-                control.check()
-                raise
+
+        def attempt() -> T:
+            control.check()
+            future = ask()
+            with control.interruptible(future.cancel):
+                return self._session.connection.wait(future, deadline)
+
+        try:
+            return self._session.connection.persist(attempt, deadline)
+        except TimeoutError:
+            raise control.kind.error(
+                "TIMEOUT", f"The broker did not answer within {_RECORD_TIMEOUT:g} seconds."
+            ) from None
+        except SessionOver as error:
+            raise control.kind.error("NOT_LOGGED_IN", str(error), error) from error
+        except Refused as error:
+            raise control.kind.error("FAILURE", f"The broker refused: {error}.", error) from error
+        except CancelledError:
+            control.check()
+            raise
 
 
 def _info(record: bytes, media_id: str, control: TransferControl) -> MediaInfo:

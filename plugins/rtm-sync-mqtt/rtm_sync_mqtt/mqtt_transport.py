@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TypeVar
 
-from rtm_sync import Blob, LoginError, MediaInfo
+from rtm_sync import Blob, LoginError, MediaInfo, RenewTokenError
 from rtm_sync.protocol import Request
 from rtm_sync.transfers import TransferControl
 from rtm_sync.transports.base import Credentials, Listener, Sink, Transport, TransportOptions
@@ -55,6 +55,12 @@ class MqttTransport(Transport):
         if session is None:
             raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
         return session.call(request, timeout)
+
+    def renew_token(self, token: str, timeout: float) -> None:
+        session = self._session
+        if session is None:
+            raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
+        session.connection.use_token(token)  # a broker asks for it when we connect, not before
 
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None

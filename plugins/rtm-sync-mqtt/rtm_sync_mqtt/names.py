@@ -4,6 +4,7 @@ All topics of an app are under `<prefix>/<app id>`; what applications choose is 
 
     u/<uid>/online/<session>            retained while the session lives; its will clears it
     u/<uid>/s/<session>/message         what the session is sent
+    u/<uid>/s/<session>/invitation      steps of invitations
     u/<uid>/s/<session>/receipt         receipts of what it sent
     u/<uid>/s/<session>/fence           its own marks: all that was asked for before has come
     u/<uid>/s/<session>/taken           another login of the user has begun

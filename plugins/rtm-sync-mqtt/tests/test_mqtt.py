@@ -23,6 +23,7 @@ from rtm_sync import (
     CreateInstanceError,
     DownloadMediaError,
     LoginError,
+    PeerMessageError,
     RtmClient,
     UploadMediaError,
 )
@@ -151,7 +152,7 @@ class LostConnectionTest(BrokerCase):
         self.assertEqual(self.next_of(arriving)[0].text, "one")
         cut(proxy)
         began = time.monotonic()
-        with self.assertRaisesRegex(Exception, "PEER_MESSAGE_ERR_TIMEOUT"):
+        with self.assertRaisesRegex(PeerMessageError, "PEER_MESSAGE_ERR_TIMEOUT"):
             alice.send_message_to_peer("two", "bob", timeout=0.3)
         self.assertLess(time.monotonic() - began, PATIENCE)
         proxy.restore()
@@ -206,7 +207,7 @@ class LoginTest(BrokerCase):
     def test_a_token_is_the_brokers_password_and_wins_over_the_urls(self) -> None:
         folder = self.folder()
         passwords = folder / "passwords"
-        passwords.write_text(f"{_hashed('alice', 'secret')}\n{_hashed('service', 'other')}\n")
+        passwords.write_text(f"{hashed('alice', 'secret')}\n{hashed('service', 'other')}\n")
         rules = folder / "rules"
         rules.write_text("user alice\ntopic readwrite #\n")
         passwords.chmod(0o600)
@@ -376,7 +377,7 @@ def cut(proxy: FaultProxy) -> None:
     proxy.drop()
 
 
-def _hashed(user: str, password: str) -> str:
+def hashed(user: str, password: str) -> str:
     """A line of Mosquitto's password file."""
     salt = b"twelve bytes"
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, 101, 64)

@@ -1,0 +1,240 @@
+"""Channels: who is a member follows from retained messages, and from who is online."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from rtm_sync.errors import GetMembersError, JoinChannelError
+from rtm_sync.hub.limits import KeyedWindows, Limits
+from rtm_sync.protocol import (
+    ChannelPosition,
+    Done,
+    GetMembers,
+    JoinChannel,
+    JoinResult,
+    LeaveChannel,
+    MemberJoined,
+    MemberLeft,
+    UserIds,
+)
+from rtm_sync.transports.base import Listener
+
+from .connection import Connection, Deadline
+from .memory import Budget
+from .names import Topics
+from .presence import Presence
+
+
+class _Channel:
+    """A channel that we are in, or on our way into.
+
+    Attributes:
+        members: the sessions of each other member.
+        is_open: we are a member; what happens is told from now on.
+    """
+
+    def __init__(self) -> None:
+        self.members: dict[str, set[str]] = {}
+        self.is_open = False
+
+
+class Channels:
+    """The channels of one session. Thread-safe.
+
+    Args:
+        fence: makes a future that is done when all that was asked for before has come.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Topics,
+        listener: Listener,
+        limits: Limits,
+        budget: Budget,
+        fence: Callable[[], Future[None]],
+    ) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._listener = listener
+        self._limits = limits
+        self._budget = budget
+        self._fence = fence
+        self._presence: Presence
+        self._lock = threading.Lock()  # guards all below; never held while waiting or telling
+        self._channels: dict[str, _Channel] = {}
+        self._same_joins = KeyedWindows(limits.same_channel_joins)
+
+    def follow(self, presence: Presence) -> None:
+        """Learn of members' ends from here; each needs the other."""
+        self._presence = presence
+
+    def names(self) -> list[str]:
+        """Channels that we are in, or on our way into."""
+        with self._lock:
+            return list(self._channels)
+
+    def is_member(self, name: str) -> bool:
+        with self._lock:
+            channel = self._channels.get(name)
+            return channel is not None and channel.is_open
+
+    def users(self) -> set[str]:
+        """Who shares a channel with us."""
+        with self._lock:
+            return {uid for channel in self._channels.values() for uid in channel.members}
+
+    # -- the client's calls --
+
+    def join(self, request: JoinChannel, deadline: Deadline) -> JoinResult:
+        name = request.channel_id
+        self._budget.spend("joins", JoinChannelError)
+        with self._lock:
+            if name in self._channels:
+                raise JoinChannelError.named("ALREADY_JOINED", f"{name!r} is joined already.")
+            if len(self._channels) >= self._limits.joined_channels:
+                raise JoinChannelError.named(
+                    "EXCEED_LIMIT",
+                    f"{self._limits.joined_channels} channels are joined, as many as may be; "
+                    "leave one first.",
+                )
+            if not self._same_joins.allow(name, time.monotonic()):
+                raise JoinChannelError.named(
+                    "JOIN_SAME_CHANNEL_TOO_OFTEN",
+                    f"{name!r} is joined more than {self._limits.same_channel_joins}.",
+                )
+            self._channels[name] = _Channel()
+        try:
+            self._connection.persist(lambda: self.enter(name, deadline), deadline)
+        except BaseException:
+            self._withdraw(name)
+            with self._lock:
+                self._channels.pop(name, None)
+            raise
+        return JoinResult(ChannelPosition("", 0), recovered=False)
+
+    def leave(self, request: LeaveChannel, deadline: Deadline) -> Done:
+        name = request.channel_id
+        if name not in self.names():
+            raise request.ERROR.named("NOT_IN_CHANNEL", f"{name!r} is not joined.")
+
+        def attempt() -> None:
+            for told in self._withdraw(name):
+                self._connection.wait(told, deadline)
+
+        self._connection.persist(attempt, deadline)
+        with self._lock:
+            self._channels.pop(name, None)
+        return Done()
+
+    def list_members(self, request: GetMembers, deadline: Deadline) -> UserIds:
+        with self._lock:
+            channel = self._channels.get(request.channel_id)
+            others = None if channel is None or not channel.is_open else sorted(channel.members)
+        if others is None:
+            raise GetMembersError.named(
+                "NOT_IN_CHANNEL", f"Join {request.channel_id!r} to see its members."
+            )
+        self._budget.spend("member_lists", GetMembersError)
+        return UserIds((self._topics.uid, *others)[: self._limits.announced_members])
+
+    # -- the session's --
+
+    def enter(self, name: str, deadline: Deadline) -> None:
+        """Become a member; learn who else is one."""
+        wait = self._connection.wait
+        # No Local: the sender of a message does not receive it.
+        messages = self._connection.subscribe([self._topics.channel(name)], own_too=False)
+        members = self._connection.subscribe([self._topics.members(name)])
+        wait(messages, deadline)
+        wait(members, deadline)
+        wait(self._fence(), deadline)
+        with self._lock:
+            channel = self._channels.get(name)
+            claimed = [] if channel is None else list(channel.members)
+        self._presence.known(claimed, deadline)
+        for uid in claimed:
+            self._check(name, uid)
+        wait(self._connection.publish(self._own(name), b"1", retain=True), deadline)
+        with self._lock:
+            if channel is not None:
+                channel.is_open = True
+
+    def retract(self) -> list[Future[int]]:
+        """Logging out: tell all members what our will would only tell later."""
+        publish = self._connection.publish
+        return [publish(self._own(name), retain=True) for name in self.names()]
+
+    def forget(self) -> None:
+        """The broker has forgotten our subscriptions; `enter` makes each again."""
+        with self._lock:
+            for channel in self._channels.values():
+                channel.is_open = False
+                channel.members.clear()
+
+    def user_changed(self, uid: str) -> None:
+        """A session of a user has ended."""
+        with self._lock:
+            shared = [name for name, one in self._channels.items() if uid in one.members]
+        for name in shared:
+            self._check(name, uid)
+
+    def take(self, name: str, uid: str, session: str, *, is_there: bool) -> None:
+        """The broker tells of a member's session, or of its leaving."""
+        if uid == self._topics.uid:
+            return
+        if not is_there:
+            self._gone(name, uid, session)
+            return
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None:
+                return
+            is_new = uid not in channel.members
+            channel.members.setdefault(uid, set()).add(session)
+            is_open = channel.is_open
+        if is_open:
+            if is_new:
+                self._listener.on_event(MemberJoined(name, uid))
+            watch = self._presence.watch(uid)  # its will is the only sign of a sudden end
+            watch.known.add_done_callback(lambda _: self._check(name, uid))
+
+    # -- inside --
+
+    def _own(self, name: str) -> str:
+        return self._topics.member(name, self._topics.uid, self._topics.session)
+
+    def _withdraw(self, name: str) -> list[Future[int]]:
+        filters = [self._topics.channel(name), self._topics.members(name)]
+        return [
+            self._connection.publish(self._own(name), retain=True),
+            self._connection.unsubscribe(filters),
+        ]
+
+    def _check(self, name: str, uid: str) -> None:
+        """Strike sessions of a member that are dead; their wills could not do it."""
+        watch = self._presence.watched(uid)
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or watch is None:
+                return
+            dead = channel.members.get(uid, set()) - watch.sessions.keys()
+        for session in dead:
+            self._connection.publish(self._topics.member(name, uid, session), retain=True)
+            self._gone(name, uid, session)
+
+    def _gone(self, name: str, uid: str, session: str) -> None:
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None or session not in channel.members.get(uid, ()):
+                return
+            channel.members[uid].discard(session)
+            has_left = not channel.members[uid]
+            if has_left:
+                del channel.members[uid]
+            is_open = channel.is_open
+        if has_left and is_open:
+            self._listener.on_event(MemberLeft(name, uid))

@@ -1,0 +1,233 @@
+"""Who is online: retained messages that live as long as their sessions, and who wants to know."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from rtm_sync.errors import (
+    PeerSubscriptionStatusError,
+    QueryPeersBySubscriptionOptionError,
+    QueryPeersOnlineStatusError,
+    RtmError,
+)
+from rtm_sync.hub.limits import Limits
+from rtm_sync.protocol import (
+    Done,
+    OnlineStatuses,
+    PeerOnlineState,
+    PeersOnlineStatusChanged,
+    PeerStates,
+    QueryPeersBySubscriptionOption,
+    QueryPeersOnlineStatus,
+    SubscribePeersOnlineStatus,
+    UnsubscribePeersOnlineStatus,
+    UserIds,
+    id_problem,
+)
+from rtm_sync.transports.base import Listener
+
+from .connection import Connection, Deadline, fail, settle
+from .memory import Budget
+from .names import Topics
+
+_WATCHES = 1024  # users who are followed; whoever was not asked for longest goes
+
+
+class Watch:
+    """What is known of one user.
+
+    Attributes:
+        sessions: the user's sessions and when each began; the last one to begin counts.
+        known: done when the broker has told all there is.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, float] = {}
+        self.known: Future[None] = Future()
+
+    def newest(self) -> str | None:
+        """The session that messages go to; None when the user is offline."""
+        return max(
+            self.sessions.copy(), key=lambda name: self.sessions.get(name, 0.0), default=None
+        )
+
+    @property
+    def state(self) -> PeerOnlineState:
+        return PeerOnlineState.ONLINE if self.sessions else PeerOnlineState.OFFLINE
+
+
+class Presence:
+    """Follows users from when they are first asked for. Thread-safe.
+
+    Args:
+        fence: makes a future that is done when all that was asked for before has come.
+        needed: users that must be followed on, whoever else is asked for.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Topics,
+        listener: Listener,
+        limits: Limits,
+        budget: Budget,
+        fence: Callable[[], Future[None]],
+        needed: Callable[[], set[str]],
+    ) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._listener = listener
+        self._limits = limits
+        self._budget = budget
+        self._fence = fence
+        self._needed = needed
+        self._lock = threading.Lock()  # guards all below; never held while waiting or telling
+        self._watches: OrderedDict[str, Watch] = OrderedDict()
+        self._subscribed: dict[str, PeerOnlineState] = {}  # what was told last
+
+    def watch(self, uid: str) -> Watch:
+        """Follow a user from now on."""
+        with self._lock:
+            known = self._watches.get(uid)
+            if known is not None:
+                self._watches.move_to_end(uid)
+                return known
+            watch = self._watches[uid] = Watch()
+            is_full = len(self._watches) > _WATCHES
+        if is_full:
+            self._drop_one()
+
+        def fenced(fence: Future[None]) -> None:
+            error = fence.exception()
+            if isinstance(error, Exception):
+                with self._lock:
+                    if self._watches.get(uid) is watch:
+                        del self._watches[uid]
+                fail(watch.known, error)
+            else:
+                settle(watch.known, None)
+
+        self._connection.subscribe([self._topics.online(uid)])
+        self._fence().add_done_callback(fenced)
+        return watch
+
+    def watched(self, uid: str) -> Watch | None:
+        """What is known of a user who is followed already."""
+        with self._lock:
+            return self._watches.get(uid)
+
+    def known(self, uids: Sequence[str], deadline: Deadline) -> list[Watch]:
+        """Follow users, and wait until it is known who of them is online."""
+        watches = [self.watch(uid) for uid in uids]
+        for watch in watches:
+            self._connection.wait(watch.known, deadline)
+        return watches
+
+    def take(self, uid: str, session: str, since: bytes) -> None:
+        """The broker tells of a session; with no time, of its end."""
+        with self._lock:
+            watch = self._watches.get(uid)
+            if watch is None:
+                return
+            if since:
+                watch.sessions[session] = float(since)
+            else:
+                watch.sessions.pop(session, None)
+            is_news = watch.known.done() and self._subscribed.get(uid, watch.state) != watch.state
+            if is_news:
+                self._subscribed[uid] = watch.state
+        if is_news:
+            self._listener.on_event(PeersOnlineStatusChanged({uid: watch.state}))
+
+    def forget(self) -> None:
+        """The broker has forgotten our subscriptions; `resume` makes them again."""
+        with self._lock:
+            self._watches.clear()
+
+    def resume(self, deadline: Deadline) -> None:
+        """Follow the subscribed users again, and tell what changed meanwhile."""
+        with self._lock:
+            uids = list(self._subscribed)
+        watches = dict(zip(uids, self.known(uids, deadline), strict=True))
+        with self._lock:
+            news = {
+                uid: watch.state
+                for uid, watch in watches.items()
+                if self._subscribed.get(uid, watch.state) != watch.state
+            }
+            self._subscribed.update(news)
+        if news:
+            self._listener.on_event(PeersOnlineStatusChanged(news))
+
+    # -- the client's calls --
+
+    def query(self, request: QueryPeersOnlineStatus, deadline: Deadline) -> OnlineStatuses:
+        family = QueryPeersOnlineStatusError
+        _check_peers(request.peer_ids, self._limits.queried_peers, family)
+        self._budget.spend("presence_queries", family)
+        watches = self._found(request.peer_ids, deadline)
+        pairs = zip(request.peer_ids, watches, strict=True)
+        return OnlineStatuses({uid: bool(watch.sessions) for uid, watch in pairs})
+
+    def subscribe(self, request: SubscribePeersOnlineStatus, deadline: Deadline) -> PeerStates:
+        family, limit = PeerSubscriptionStatusError, self._limits.subscribed_peers
+        _check_peers(request.peer_ids, None, family)
+        self._budget.spend("presence_subscriptions", family)
+        with self._lock:
+            total = len(self._subscribed.keys() | set(request.peer_ids))
+        if total > limit:
+            raise family.named(
+                "OVERFLOW", f"These would make {total} subscriptions; the limit is {limit}."
+            )
+        watches = self._found(request.peer_ids, deadline)
+        with self._lock:
+            pairs = zip(request.peer_ids, watches, strict=True)
+            states = {uid: watch.state for uid, watch in pairs}
+            self._subscribed.update(states)
+        self._listener.on_event(PeersOnlineStatusChanged(states))
+        return PeerStates(states)
+
+    def unsubscribe(self, request: UnsubscribePeersOnlineStatus, deadline: Deadline) -> Done:
+        _check_peers(request.peer_ids, None, PeerSubscriptionStatusError)
+        self._budget.spend("presence_unsubscriptions", PeerSubscriptionStatusError)
+        with self._lock:
+            for uid in request.peer_ids:
+                self._subscribed.pop(uid, None)
+        return Done()
+
+    def subscribed(self, request: QueryPeersBySubscriptionOption, deadline: Deadline) -> UserIds:
+        self._budget.spend("subscription_queries", QueryPeersBySubscriptionOptionError)
+        with self._lock:
+            return UserIds(tuple(sorted(self._subscribed)))
+
+    # -- inside --
+
+    def _found(self, uids: Sequence[str], deadline: Deadline) -> list[Watch]:
+        """As `known`, across reconnects."""
+        return self._connection.persist(lambda: self.known(uids, deadline), deadline)
+
+    def _drop_one(self) -> None:
+        """Stop following the user whom nobody asked for longest."""
+        needed = self._needed()  # takes another lock than ours
+        with self._lock:
+            needed |= self._subscribed.keys()
+            dropped = next((uid for uid in self._watches if uid not in needed), None)
+            if dropped is not None:
+                del self._watches[dropped]
+        if dropped is not None:
+            self._connection.unsubscribe([self._topics.online(dropped)])
+
+
+def _check_peers(peer_ids: Sequence[str], limit: int | None, family: type[RtmError]) -> None:
+    problem = None
+    if not peer_ids:
+        problem = "peer_ids is empty; name at least one user."
+    elif limit is not None and len(peer_ids) > limit:
+        problem = f"{len(peer_ids)} peer_ids are too many for one call; the limit is {limit}."
+    for uid in peer_ids:
+        problem = problem or id_problem("peer_id", uid)
+    if problem is not None:
+        raise family.named("INVALID_ARGUMENT", problem)
