@@ -87,8 +87,12 @@ class MediaStore(ABC):
     def location(self, info: MediaInfo, seconds: float) -> str | None:
         """Where a client can get a blob's bytes itself: a secret URL that holds for so long.
 
-        It answers GET, with Range, and names and describes the file as `info` does. None where
-        the bytes come through the hub. The URL may be of a blob that is gone.
+        It answers GET, with Range, and names and describes the file as `info` does
+        (`content_disposition`). None where the bytes come through the hub.
+
+        Raises:
+            FileNotFoundError: the store knows that the blob is gone.
+            OSError: the store failed.
         """
         return None
 

@@ -113,7 +113,9 @@ class _S3Object:
             self._client.delete_object(Bucket=self._bucket, Key=self._key)
 
     def location(self, info: MediaInfo, seconds: float) -> str:
-        """A presigned URL of GET."""
+        """A presigned URL of GET. Asks first: whoever follows it could not tell an object that is
+        gone from a URL that is wrong."""
+        self.state()
         with os_errors(f"signing a URL of {self._key}"):
             return self._client.generate_presigned_url(
                 "get_object",
@@ -186,7 +188,7 @@ class _S3Object:
 
         Of an object of parts, it is the digest of the parts' digests.
         """
-        with os_errors(f"storing {self._key}"):
+        with os_errors(f"looking at {self._key}"):
             found = self._client.head_object(
                 Bucket=self._bucket, Key=self._key, ChecksumMode="ENABLED"
             )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from unittest import mock
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+import boto3.session
 from rtm_sync_s3.address import S3Address
 from rtm_sync_s3.service import connected
 
@@ -51,6 +58,30 @@ class S3Server:
         """End it as a crash does."""
         self._process.kill()
         self._process.wait()
+
+    @contextlib.contextmanager
+    def user(self, *actions: str) -> Iterator[None]:
+        """From now on the server checks who asks; in the block that is a user who may do these."""
+        iam = boto3.session.Session().client("iam", region_name="us-east-1", endpoint_url=self.url)
+        with contextlib.closing(iam):
+            policy = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+            iam.create_user(UserName="gateway")
+            iam.put_user_policy(
+                UserName="gateway",
+                PolicyName="rights",
+                PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [policy]}),
+            )
+            key = iam.create_access_key(UserName="gateway")["AccessKey"]
+        begin_checks = urllib.request.Request(
+            f"{self.url}/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"}
+        )
+        urllib.request.urlopen(begin_checks, timeout=5).close()
+        settings = {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
+        with mock.patch.dict(os.environ, settings):
+            yield
 
     def __enter__(self) -> S3Server:
         try:
@@ -127,3 +158,64 @@ class S3Case(RtmTestCase):
         for key in self.keys():
             self.s3.delete_object(Bucket=self.bucket, Key=key)
         self.s3.delete_bucket(Bucket=self.bucket)
+
+
+class ForgetfulService(ThreadingHTTPServer):
+    """The S3 server seen through one that knows no checksums.
+
+    Attributes:
+        url: of the service.
+        damages: it changes the bytes that are read from it.
+        was_read: an object was.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(("127.0.0.1", 0), _ForgetfulHandler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.target = urlsplit(url)
+        self.damages = False
+        self.was_read = False
+
+
+@contextlib.contextmanager
+def forgetful_service(url: str) -> Iterator[ForgetfulService]:
+    """The S3 server at `url` as a service without checksums, for the time of the block."""
+    with ForgetfulService(url) as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield service
+        finally:
+            service.shutdown()
+            thread.join()
+
+
+class _ForgetfulHandler(BaseHTTPRequestHandler):
+    server: ForgetfulService
+    protocol_version = "HTTP/1.1"  # boto3 expects "100 Continue", or waits a second for it
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        connection = HTTPConnection(self.server.target.netloc, timeout=10)
+        try:
+            headers = {name: self.headers[name] for name in self.headers if name != "Expect"}
+            connection.request(self.command, self.path, body, headers)
+            answer = connection.getresponse()
+            data = answer.read()
+        finally:
+            connection.close()
+        if self.command == "GET" and len(data) > 1000:
+            self.server.was_read = True
+            if self.server.damages:
+                data = data[:-1] + bytes([data[-1] ^ 1])
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if not name.lower().startswith(("x-amz-checksum", "connection", "transfer-encoding")):
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815  http.server's names
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
