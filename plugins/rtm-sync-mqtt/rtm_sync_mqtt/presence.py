@@ -206,8 +206,14 @@ class Presence:
     # -- inside --
 
     def _found(self, uids: Sequence[str], deadline: Deadline) -> list[Watch]:
-        """As `known`, across reconnects."""
-        return self._connection.persist(lambda: self.known(uids, deadline), deadline)
+        """As `known`, across reconnects, and as of now for those who were followed before."""
+
+        def attempt() -> list[Watch]:
+            watches = self.known(uids, deadline)
+            self._connection.wait(self._fence(), deadline)
+            return watches
+
+        return self._connection.persist(attempt, deadline)
 
     def _drop_one(self) -> None:
         """Stop following the user whom nobody asked for longest."""

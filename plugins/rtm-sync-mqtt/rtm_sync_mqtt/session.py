@@ -191,12 +191,15 @@ class Session:
             while True:
                 (watch,) = self._presence.known([peer_id], deadline)
                 session = watch.newest()
-                if session is None:
+                if session is not None:
+                    topic = self._topics.inbox(peer_id, session, kind)
+                    answer = self._deliver_to(topic, session, message, deadline)
+                    if answer is not None:
+                        return answer
+                # A login that the broker has answered may be on its way to us still.
+                self.connection.wait(self._fence(), deadline)
+                if watch.newest() in (None, session):
                     return None
-                topic = self._topics.inbox(peer_id, session, kind)
-                answer = self._deliver_to(topic, session, message, deadline)
-                if answer is not None or watch.newest() in (None, session):
-                    return answer  # and not back in a new session meanwhile
 
         return self.connection.persist(attempt, deadline)
 
