@@ -73,6 +73,8 @@ def rtm_sync() -> None:
 @click.option("--app-secret", help="Signs the app's tokens; 32 bytes or more.")
 @click.option("--limits", type=click.Choice(["linux", "web"]), help="The reference's two tiers.")
 @click.option("--origins", help="Web pages that may use it from a browser: https://app.example")
+@click.option("--tls-cert", help="Serve wss and https: the certificate chain, a PEM file.")
+@click.option("--tls-key", help="The certificate's key, a PEM file.")
 @click.option("--metrics", help="Serve Prometheus metrics there: 127.0.0.1:9464")
 @click.option("--silence", type=float, help="Seconds until a silent client is gone. [default: 10]")
 @click.option("--drain", type=float, help="Seconds that running requests get. [default: 8]")

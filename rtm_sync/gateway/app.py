@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import signal
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -28,6 +29,7 @@ from .metrics import Metrics
 from .origins import Origins
 from .rest import EventLog, Rest
 from .signalling import Signalling
+from .tls import Certificate
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
@@ -165,7 +167,7 @@ async def serve(
         hub_of: makes the configuration's hub.
 
     Raises:
-        ConfigError: the data folder is another gateway's.
+        ConfigError: the data folder is another gateway's, or the certificate cannot be used.
         OSError: the port or the data folder cannot be used.
     """
     with _data_folder(Path(config.data)):
@@ -196,14 +198,24 @@ async def serve(
         try:
             await hub.start()
             try:
-                site = web.TCPSite(runner, config.host, config.port, backlog=1024)
+                certificate = _certificate(config)
+                site = web.TCPSite(
+                    runner,
+                    config.host,
+                    config.port,
+                    backlog=1024,
+                    ssl_context=None if certificate is None else certificate.context,
+                )
                 await site.start()
                 assert runner.server is not None
-                watch = asyncio.ensure_future(loiterers.watch(runner.server))
+                watches = [asyncio.ensure_future(loiterers.watch(runner.server))]
+                if certificate is not None:
+                    watches.append(asyncio.ensure_future(certificate.watch()))
                 async with _metrics_site(metrics, config.metrics_address):
-                    on_ready(_url(config.host, runner))
+                    on_ready(_url(config.host, runner, secure=certificate is not None))
                     await stop.wait()
-                watch.cancel()
+                for watch in watches:
+                    watch.cancel()
                 await site.stop()
                 hub.disconnect_all()
                 await transfers.finished(config.drain)  # aiohttp's clean-up reads no more bodies
@@ -331,7 +343,18 @@ def _data_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def _url(host: str, runner: web.AppRunner) -> str:
+def _certificate(config: GatewayConfig) -> Certificate | None:
+    if not config.tls_cert:
+        return None
+    try:
+        return Certificate(Path(config.tls_cert), Path(config.tls_key))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"tls_cert {config.tls_cert!r} and tls_key cannot be used: {error}."
+        ) from error
+
+
+def _url(host: str, runner: web.AppRunner, *, secure: bool) -> str:
     port = runner.addresses[0][1]
     shown = f"[{host}]" if ":" in host else host
-    return f"ws://{shown}:{port}"
+    return f"{'wss' if secure else 'ws'}://{shown}:{port}"

@@ -40,6 +40,8 @@ class GatewayConfig:
         app_id, app_secret: the app it serves, with token checks; both empty means trial: any app
             and uid, loopback only.
         limits: "linux" or "web", the reference's two tiers.
+        tls_cert, tls_key: PEM files of the certificate chain and its key; with them it serves `wss`
+            and `https` only. Renewed files are taken up while it runs.
         origins: web pages that may use it from a browser, besides its own: `https://app.example`,
             several with spaces between, or `*`.
         metrics: `host:port` where Prometheus may read `/metrics`; empty is nowhere.
@@ -56,6 +58,8 @@ class GatewayConfig:
     app_id: str = ""
     app_secret: str = field(default="", repr=False)
     limits: str = "linux"
+    tls_cert: str = ""
+    tls_key: str = field(default="", repr=False)
     origins: str = ""
     metrics: str = ""
     silence: float = 10.0
@@ -69,14 +73,18 @@ class GatewayConfig:
             raise ConfigError(f"port is {self.port}; it must be 0 to 65535.")
         if self.limits not in ("linux", "web"):
             raise ConfigError(f'limits is {self.limits!r}; it must be "linux" or "web".')
-        if not 0 <= self.drain <= 600:
-            raise ConfigError(f"drain is {self.drain}; it must be 0 to 600 seconds.")
-        if not 1 <= self.silence <= 3600:
-            raise ConfigError(f"silence is {self.silence}; it must be 1 to 3,600 seconds.")
+        for name, least, most in (("drain", 0, 600), ("silence", 1, 3600)):
+            seconds = getattr(self, name)
+            if not least <= seconds <= most:
+                raise ConfigError(f"{name} is {seconds}; it must be {least} to {most:,} seconds.")
         if self.metrics and not _ADDRESS.fullmatch(self.metrics):
             raise ConfigError(f"metrics is {self.metrics!r}; it must be like 127.0.0.1:9464.")
-        if bool(self.app_id) != bool(self.app_secret):
-            raise ConfigError("app_id and app_secret belong together; set both, or neither.")
+        for one, other in (("app_id", "app_secret"), ("tls_cert", "tls_key")):
+            if bool(getattr(self, one)) != bool(getattr(self, other)):
+                raise ConfigError(f"{one} and {other} belong together; set both, or neither.")
+        self._check_app()
+
+    def _check_app(self) -> None:
         if self.app_secret:
             problem = app_id_problem(self.app_id)
             if problem is not None:

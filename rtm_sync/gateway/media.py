@@ -11,17 +11,17 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import TypeVar
-from urllib.parse import quote
 
 from aiohttp import ClientError, hdrs, web
 
 from ..errors import DownloadMediaError, RtmError, UploadMediaError
 from ..hub.hub import Hub
-from ..hub.media import MediaStore
+from ..hub.media import MediaStore, content_disposition
 from ..hub.session import Session
 from ..hub.uploads import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..protocol import MediaInfo, encode_failure
@@ -29,6 +29,8 @@ from ..protocol import MediaInfo, encode_failure
 TUS_VERSION = "1.0.0"
 TUS_EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
 OFFSET_STREAM = "application/offset+octet-stream"
+LOCATION_LIMIT = 300.0
+"""Seconds within which a client must follow the address it was given of a medium's bytes."""
 STALL_LIMIT = 120.0
 """Seconds without a byte of a body, either way, after which its connection is closed."""
 
@@ -48,6 +50,8 @@ _STATUS = {
     "FAILURE": 507,
 }
 _CHECKSUM_MISMATCH = 460  # tus's own status
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -309,11 +313,19 @@ class Media:
             await response.prepare(request)
             return response
         try:
+            location = await self._hub.media.storage.run(store.location, info, LOCATION_LIMIT)
+            if location is not None:
+                return _elsewhere(info, location)
             file = await self._hub.media.storage.run(store.open, info.media_id)
         except FileNotFoundError:
             raise DownloadMediaError.named(
                 "NOT_EXIST", f"The medium {info.media_id} is gone from the store."
             ) from None
+        except OSError as error:
+            logger.warning("reading a medium failed: %s", error)
+            raise DownloadMediaError.named(
+                "FAILURE", f"The media store failed: {error}.", error
+            ) from error
         try:
             await response.prepare(request)
             file.seek(start)
@@ -326,12 +338,14 @@ class Media:
                     left -= len(data)
                     await response.write(data)
                     guard.touch()
-        except ConnectionError:
+        except OSError as error:
+            if not isinstance(error, ConnectionError):
+                logger.warning("reading a medium failed: %s", error)
             response.force_close()
             _hang_up(request)
         finally:
             self._hub.telemetry.downloaded(stop - start - left)
-            file.close()
+            await self._hub.media.storage.run(file.close)  # a read that hangs would make it wait
         return response
 
     # -- both --
@@ -463,12 +477,17 @@ def _info_headers(info: MediaInfo) -> dict[str, str]:
     return {"Repr-Digest": f"sha-256=:{digest}:", "Rtm-Expires-At": repr(info.expires_at)}
 
 
+def _elsewhere(info: MediaInfo, location: str) -> web.Response:
+    """The answer that sends a client to the store; it has all that is said of the medium."""
+    headers = _download_headers(info) | {"Location": location, "Cache-Control": "no-store"}
+    return web.Response(status=307, headers=headers, content_type=info.content_type)
+
+
 def _download_headers(info: MediaInfo) -> dict[str, str]:
-    name = quote(info.file_name or info.media_id, safe="")
     return _info_headers(info) | {
         "ETag": f'"{info.sha256}"',
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        "Content-Disposition": content_disposition(info),
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Cache-Control": "private, max-age=3600, immutable",

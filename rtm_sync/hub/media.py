@@ -6,6 +6,9 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import BinaryIO
+from urllib.parse import quote
+
+from ..protocol import MediaInfo
 
 MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 """What names a blob: made by the hub, safe as a file name and in a URL."""
@@ -81,8 +84,25 @@ class MediaStore(ABC):
         """
         raise FileNotFoundError(media_id)
 
+    def location(self, info: MediaInfo, seconds: float) -> str | None:
+        """Where a client can get a blob's bytes itself: a secret URL that holds for so long.
+
+        It answers GET, with Range, and names and describes the file as `info` does
+        (`content_disposition`). None where the bytes come through the hub.
+
+        Raises:
+            FileNotFoundError: the store knows that the blob is gone.
+            OSError: the store failed.
+        """
+        return None
+
     def settle(self, media_id: str) -> None:  # noqa: B027  an optional capability
         """A committed blob is recorded: its note is of no more use."""
 
     def close(self) -> None:  # noqa: B027  an optional capability
         """Let go of what the store holds."""
+
+
+def content_disposition(info: MediaInfo) -> str:
+    """The `Content-Disposition` of a medium that is downloaded: a file to keep, and its name."""
+    return f"attachment; filename*=UTF-8''{quote(info.file_name or info.media_id, safe='')}"

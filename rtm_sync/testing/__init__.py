@@ -6,18 +6,24 @@ Only the standard library's `unittest` is needed; the gateways also need the gat
 
 from .case import RtmTestCase, wait_until
 from .clock import VirtualClock
+from .engine_contract import EngineContract
 from .faults import FaultProxy, FaultStep, random_faults
 from .gateway import local_gateway
 from .gateway_process import GatewayProcess
+from .media_store_contract import MediaStoreContract
+from .ports import free_port
 from .transport_contract import TransportContract
 
 __all__ = [
+    "EngineContract",
     "FaultProxy",
     "FaultStep",
     "GatewayProcess",
+    "MediaStoreContract",
     "RtmTestCase",
     "TransportContract",
     "VirtualClock",
+    "free_port",
     "local_gateway",
     "random_faults",
     "wait_until",

@@ -6,11 +6,11 @@ import contextlib
 import functools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..plugins import PluginManager, hookimpl, plugin_manager
+from ..plugins import hookimpl, plugin_manager
 
 if TYPE_CHECKING:
     from ..hub.engine import Engine
@@ -22,6 +22,8 @@ def local_gateway(
     *,
     app_id: str = "",
     app_secret: str = "",
+    media: str = "",
+    plugins: Iterable[object] = (),
     now: Callable[[], float] | None = None,
 ) -> Iterator[str]:
     """Run a gateway on a thread of this process; yields its URL for `RtmClient(url=…)`.
@@ -29,6 +31,8 @@ def local_gateway(
     Args:
         data: its data folder; a temporary one when not given.
         app_id, app_secret: the app whose tokens it checks; without them anybody may log in.
+        media: URL of its media store; files in the data folder when not given.
+        plugins: plugin objects that it asks before all others.
         now: its wall clock, such as a `VirtualClock`; the system's when not given.
     """
     from ..gateway.app import BackgroundGateway, make_hub
@@ -37,11 +41,14 @@ def local_gateway(
     with contextlib.ExitStack() as stack:
         if data is None:
             data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rtm-sync-")))
-        config = GatewayConfig(port=0, data=str(data), app_id=app_id, app_secret=app_secret)
-        plugins = plugin_manager
+        config = GatewayConfig(
+            port=0, data=str(data), app_id=app_id, app_secret=app_secret, media=media
+        )
         if now is not None:
-            plugins = PluginManager(extra=(_LocalEngineAt(data, now),))
-        hub_of = functools.partial(make_hub, plugins=plugins, now=now or time.time)
+            plugins = (*plugins, _LocalEngineAt(data, now))
+        hub_of = functools.partial(
+            make_hub, plugins=plugin_manager.extended(plugins), now=now or time.time
+        )
         yield stack.enter_context(BackgroundGateway(config, hub_of)).url
 
 

@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from ..blob import CHUNK, Blob
 from ..errors import DownloadMediaError, LoginError, UploadMediaError
@@ -198,22 +198,39 @@ class _Connection:
     ) -> None:
         """Read from the store what the sink lacks."""
         _, home = self._live(control)
+        storage = home.hub.media.storage
+        # Both on a storage thread: a read that a cancelled transfer left behind may still run.
+        turn = threading.Lock()  # guards opened
+        opened: list[BinaryIO] = []
 
         def read() -> bytes:
-            with store.open(info.media_id) as file:
-                file.seek(sink.size)
-                return file.read(CHUNK)
+            with turn:
+                if not opened:
+                    opened.append(store.open(info.media_id))
+                    opened[0].seek(sink.size)
+                return opened[0].read(CHUNK)
+
+        def close() -> None:
+            with turn:
+                while opened:
+                    opened.pop().close()
 
         try:
             while sink.size < info.size:
-                data = home.interruptibly(home.hub.media.storage.run(read), control)
+                try:
+                    data = home.interruptibly(storage.run(read), control)
+                except FileNotFoundError as error:
+                    message = f"{info.media_id} has just ended."
+                    raise control.kind.error("NOT_EXIST", message, error) from error
+                except OSError as error:
+                    message = f"The media store failed: {error}."
+                    raise control.kind.error("FAILURE", message, error) from error
                 if not data:
                     break
                 sink.write(data)
                 control.advance(sink.size, info.size)
-        except FileNotFoundError as error:
-            message = f"{info.media_id} has just ended."
-            raise control.kind.error("NOT_EXIST", message, error) from error
+        finally:
+            home.start(storage.run(close))
 
     @contextlib.contextmanager
     def _slot(self, control: TransferControl) -> Iterator[MediaStore]:
@@ -370,6 +387,11 @@ class _EmbeddedHub:
         future = self._submit(work)
         with control.interruptible(future.cancel):
             return future.result()
+
+    def start(self, work: Coroutine[Any, Any, object]) -> None:
+        """Have a coroutine run on the hub's loop; without one, nothing is left to do."""
+        with contextlib.suppress(RuntimeError):
+            self._submit(work)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         try:

@@ -22,11 +22,14 @@ SETTINGS = {
     "app_id": "my-app",
     "app_secret": SECRET,
     "limits": "web",
+    "tls_cert": "chain.pem",
+    "tls_key": "key.pem",
     "origins": "https://app.example",
     "metrics": "127.0.0.1:9464",
     "silence": 7.5,
     "drain": 2.5,
 }
+OTHERS = {"config", "as_json", "quiet"}  # options about the file and about what is printed
 EVERYTHING = GatewayConfig(**SETTINGS)  # type: ignore[arg-type]
 
 
@@ -84,13 +87,13 @@ class SourceTest(ConfigCase):
             for text in (f"--{name.replace('_', '-')}", str(value))
         ]
         context = command.make_context("serve", arguments)
-        options = {name: value for name, value in context.params.items() if name != "config"}
+        options = {name: context.params[name] for name in context.params if name not in OTHERS}
         self.assertEqual(self.loaded(**options), EVERYTHING)
 
     def test_serve_has_no_option_that_is_no_setting(self) -> None:
         parameters = rtm_sync.commands["serve"].params
         options = {item.name for item in parameters if isinstance(item, click.Option)}
-        self.assertEqual(options, {*SETTINGS, "config"})
+        self.assertEqual(options, {*SETTINGS, *OTHERS})
 
     def test_options_win_over_the_environment_and_that_over_the_file(self) -> None:
         toml = 'data = "file"\nport = 1\nlimits = "web"'
@@ -116,6 +119,7 @@ class RefusalTest(ConfigCase):
             ({"port": 65_536}, "port is 65536; it must be 0 to 65535."),
             ({"limits": "none"}, 'limits is \'none\'; it must be "linux" or "web".'),
             ({"metrics": "9464"}, "metrics is '9464'; it must be like 127.0.0.1:9464."),
+            ({"tls_cert": "x"}, "tls_cert and tls_key belong together; set both, or neither."),
             ({"silence": 0.5}, "silence is 0.5; it must be 1 to 3,600 seconds."),
             ({"drain": -0.1}, "drain is -0.1; it must be 0 to 600 seconds."),
             ({"drain": 601.0}, "drain is 601.0; it must be 0 to 600 seconds."),

@@ -33,15 +33,6 @@ class DiskMediaStoreTest(RtmTestCase):
             self.assertEqual(file.read(), b"first second")
         self.assertEqual(self.names(), [ID])
 
-    def test_a_truncated_writer_goes_on_where_it_was_cut(self) -> None:
-        writer = self.store.create(ID, "note")
-        writer.write(b"good bad")
-        writer.truncate(5)
-        writer.write(b"end")
-        writer.commit()
-        with self.store.open(ID) as file:
-            self.assertEqual(file.read(), b"good end")
-
     def test_an_aborted_blob_leaves_nothing_and_a_committed_one_stays(self) -> None:
         writer = self.store.create(ID, "note")
         writer.write(b"x")

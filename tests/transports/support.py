@@ -119,7 +119,7 @@ def tcp_server(talk: Callable[[socket.socket], object]) -> Iterator[str]:
             with contextlib.suppress(ConnectionError):
                 talk(self.request)
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server, _serving(server):
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server, serving(server):
         yield f"127.0.0.1:{server.server_address[1]}"
 
 
@@ -145,12 +145,13 @@ def http_server(
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, _serving(server):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, serving(server):
         yield f"127.0.0.1:{server.server_address[1]}", asked
 
 
 @contextlib.contextmanager
-def _serving(server: socketserver.BaseServer) -> Iterator[None]:
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
+    """Serve on a thread, for the time of the block."""
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
