@@ -56,7 +56,7 @@ class MediaLibrary:
         telemetry: Telemetry,
     ) -> None:
         self._telemetry = telemetry
-        self.storage = StorageThreads()
+        self.storage = StorageThreads(store.threads)
         self._engine = engine
         self._store = store
         self._limits = limits

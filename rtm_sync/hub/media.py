@@ -58,7 +58,12 @@ class MediaStore(ABC):
     """Keeps blobs by id. Thread-safe. Only whole blobs are ever visible.
 
     Ids match `MEDIA_ID`. What a blob is called and when it ends is the engine's to know.
+
+    Attributes:
+        threads: how many calls a hub makes at once; more pays where they wait for a network.
     """
+
+    threads: int = 4
 
     @abstractmethod
     def create(self, media_id: str, note: str) -> MediaWriter:

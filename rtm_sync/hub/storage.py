@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_THREADS = 4
-
 
 class StorageThreads:
-    """A few threads for blocking work, owned by the hub from its making to `close`."""
+    """A few threads for blocking work, owned by the hub from its making to `close`.
 
-    def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(_THREADS, "rtm-sync-storage")
+    Args:
+        count: how many at most.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._executor = ThreadPoolExecutor(count, "rtm-sync-storage")
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """Call `function(*args)` on one of the threads and wait for what it returns or raises."""

@@ -31,7 +31,6 @@ from .case import RtmTestCase
 APP, OTHER_APP = "contract", "other"
 _KEEP = 200
 _WEEK = 7 * 24 * 3600.0
-_SECONDS = 10.0
 
 if TYPE_CHECKING:
 
@@ -92,9 +91,11 @@ class EngineContract(_Base):
         outlives_process: what was stored is there after a restart.
         wall: the time that the tests tell the engine, seconds since the epoch; an engine that
             takes a clock may be given `lambda: self.wall`.
+        patience: seconds that news may take to reach the node.
     """
 
     outlives_process: bool = True
+    patience: float = 10.0
 
     def make_engine(self) -> Engine:
         """An engine of this test's world, not started.
@@ -125,7 +126,7 @@ class EngineContract(_Base):
 
     async def soon(self, expected: object, actual: Callable[[], object]) -> None:
         """Assert that `actual()` becomes what is expected: news may take its time."""
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + self.patience
         while actual() != expected and time.monotonic() < deadline:  # noqa: ASYNC110  nothing tells
             await asyncio.sleep(0.005)
         self.assertEqual(actual(), expected)

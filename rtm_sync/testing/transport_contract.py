@@ -52,7 +52,6 @@ class TransportContract(_Base):
     All clients of one test must meet at one hub, and no other test's clients there. What a
     transport cannot have, whatever it does, is switched off by a class attribute.
 
-
     Attributes:
         keeps_history: messages sent with `enable_historical_messaging` can be read back. Without,
             sending and reading must be refused instead.

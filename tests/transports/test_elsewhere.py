@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import trustme
+
 from rtm_sync import RtmClient, hookimpl
+from rtm_sync.gateway.app import BackgroundGateway, make_hub
+from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.hub.disk import DiskMediaStore
 from rtm_sync.hub.media import MediaStore
+from rtm_sync.plugins import PluginManager
 from rtm_sync.protocol import MediaInfo
 from rtm_sync.testing import FaultProxy, RtmTestCase, local_gateway, wait_until
 
@@ -153,3 +159,29 @@ class ElsewhereTest(RtmTestCase):
                 error = self.download("A" * 32).exception(PATIENCE)
                 self.assertEqual(error.code.name, "DOWNLOAD_MEDIA_ERR_FAILURE")
                 self.assertIn("http:// or https://", error.message)
+
+
+class SecureGatewayTest(RtmTestCase):
+    def test_a_client_of_https_is_not_led_to_http(self) -> None:
+        files, store = self.folder(), _Elsewhere(self.folder())
+        server, asked = self.entered(file_server(files))
+        store.address = server
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(files / "ca.pem"))
+        issued = authority.issue_cert("127.0.0.1")
+        issued.private_key_and_cert_chain_pem.write_to_path(str(files / "gateway.pem"))
+        config = GatewayConfig(
+            port=0,
+            data=str(files / "data"),
+            media="elsewhere:",
+            tls_cert=str(files / "gateway.pem"),
+            tls_key=str(files / "gateway.pem"),
+        )
+        hub_of = functools.partial(make_hub, plugins=PluginManager(extra=(store,)))
+        url = self.entered(BackgroundGateway(config, hub_of)).url
+        with RtmClient("app", url=url, ca_file=files / "ca.pem") as alice:
+            alice.login("alice")
+            upload = alice.create_media_message_by_uploading(DATA)
+            error = alice.download_media(upload.result(PATIENCE).media_id).exception(PATIENCE)
+        self.assertIn("not https://, as the gateway is", str(error))
+        self.assertEqual(asked, [])

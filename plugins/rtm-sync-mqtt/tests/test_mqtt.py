@@ -9,7 +9,9 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -333,6 +335,40 @@ class TopicTest(BrokerCase):
         bob.login("bob")
         alice.send_message_to_peer("last", "bob")
         self.assertEqual(self.next_of(arriving)[0].text, "last")
+
+
+class ThreadTest(BrokerCase):
+    def test_threads_of_one_client_send_at_once_and_each_in_its_order(self) -> None:
+        alice, bob = self.client("alice"), self.client("bob")
+        arriving = self.listen(bob, "MessageFromPeer")
+
+        def send(name: str) -> int:
+            sent = [alice.send_message_to_peer(f"{name} {n}", "bob") for n in range(100)]
+            return sum(result.has_peer_received for result in sent)
+
+        with ThreadPoolExecutor(8) as pool:
+            received = list(pool.map(send, "abcdefgh"))
+        self.assertEqual(received, [100] * 8)
+        texts = [self.next_of(arriving)[0].text for _ in range(800)]
+        for name in "abcdefgh":
+            own = [text for text in texts if text.startswith(name)]
+            self.assertEqual(own, [f"{name} {n}" for n in range(100)])
+
+    def test_a_handler_may_send_and_close_its_own_client(self) -> None:
+        alice, bob = self.client("alice"), self.client("bob")
+        answers = self.listen(alice, "MessageFromPeer")
+        closed = threading.Event()
+
+        @bob.on("MessageFromPeer")
+        def answer(message: Any, peer_id: str, props: object) -> None:
+            bob.send_message_to_peer("bye", peer_id)
+            bob.close()
+            closed.set()
+
+        alice.send_message_to_peer("hi", "bob")
+        self.assertEqual(self.next_of(answers)[0].text, "bye")
+        self.assertTrue(closed.wait(PATIENCE))
+        self.assertFalse(alice.send_message_to_peer("hi", "bob").has_peer_received)
 
 
 class MediaTest(BrokerCase):

@@ -12,6 +12,7 @@ from typing import Protocol, TypedDict, cast
 import boto3.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from .address import S3Address
 
@@ -157,5 +158,5 @@ def os_errors(doing: str) -> Iterator[None]:
         if error_code(error) in _UNKNOWN:
             raise FileNotFoundError(errno.ENOENT, f"S3 has no such object ({doing})") from error
         raise OSError(f"S3 refused {doing}: {error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, HTTPError) as error:  # the latter from a body that breaks off
         raise OSError(f"S3 failed at {doing}: {error}") from error

@@ -46,6 +46,8 @@ class S3MediaStore(MediaStore):
         OSError: the bucket does not exist or cannot be reached.
     """
 
+    threads = 12  # each may have a part in memory
+
     def __init__(self, address: S3Address) -> None:
         self._address = address
         self._client = connected(address)
