@@ -6,6 +6,7 @@ import math
 import os
 import sqlite3
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 
 from ..errors import PluginError, RtmError
 from ..gateway.config import ConfigError, GatewayConfig, load_config
+from ..history import MAX_MESSAGES
 from ..messages import RtmMessage
 from ..plugins import plugin_manager
 from ..protocol import id_problem
@@ -27,7 +29,15 @@ from .options import (
     output_options,
     upload_options,
 )
-from .output import FAILED_PLUGINS, ExitCode, Output, plugin_record, printable
+from .output import (
+    FAILED_PLUGINS,
+    ExitCode,
+    Output,
+    message_line,
+    message_record,
+    plugin_record,
+    printable,
+)
 from .profiles import Profile, logged_in
 
 
@@ -224,6 +234,58 @@ def listen(
         finally:
             listening.stop()
     finish([code])
+
+
+@rtm_sync.command()
+@click.option("--with", "peer_id", metavar="UID", help="Messages to and from this user.")
+@click.option("--channel", "channel_id", metavar="ID", help="Messages of this channel.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How far back. [default: as far as it goes, seven days]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_MESSAGES),
+    default=100,
+    show_default=True,
+    help="The newest so many.",
+)
+@client_options
+@output_options
+def history(
+    peer_id: str | None,
+    channel_id: str | None,
+    hours: float | None,
+    limit: int,
+    profile: Profile,
+    output: Output,
+) -> None:
+    """Print what was said and kept (sent with --history), the oldest first."""
+    if (peer_id is None) == (channel_id is None):
+        raise click.UsageError("Pass --with UID or --channel ID.")
+    profile.require("app_id", "uid")
+    start = None if hours is None else time.time() - hours * 3600
+    with logged_in(profile.client(), profile) as client:
+        if peer_id is not None:
+            found = client.get_peer_history(peer_id, start=start, limit=limit, newest_first=True)
+        else:
+            channel = client.create_channel(channel_id or "")
+            channel.join()  # a channel's history is its members'
+            found = channel.get_history(start=start, limit=limit, newest_first=True)
+    for kept in reversed(found):
+        sent_at = kept.message_props.server_received_ts
+        record = {
+            "from": kept.source,
+            "to": kept.destination,
+            "is_channel": kept.is_channel,
+            **message_record(kept.message),
+            "message_id": kept.message_id,
+            "server_received_ts": sent_at,
+        }
+        when = datetime.fromtimestamp(sent_at / 1000)
+        sender = printable(kept.source)
+        output.result(record, f"{when:%Y-%m-%d %H:%M:%S} {sender}: {message_line(kept.message)}")
 
 
 @rtm_sync.command()

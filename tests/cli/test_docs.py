@@ -72,5 +72,5 @@ class CommandLineDocumentTest(RtmTestCase):
         self.assertEqual((work.url, work.app_id), ("wss://rtm.example", "work"))
 
     def test_the_example_of_an_event_is_one(self) -> None:
-        [example] = re.findall(r"```json\n(.+?)```", TEXT, re.DOTALL)
+        [example] = re.findall(r"```json\n(.+?)```", sections()["listen"], re.DOTALL)
         self.assertEqual(json.loads(example)["event"], "message")

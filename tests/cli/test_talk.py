@@ -17,6 +17,7 @@ from rtm_sync.cli.listen import JOURNAL
 from rtm_sync.hub.library import new_media_id
 from rtm_sync.testing import FaultProxy
 from tests.cli.support import PATIENCE, REPOSITORY, CommandTestCase, child_environment
+from tests.cli.test_docs import sections
 from tests.support import local_gateway, wait_until
 
 CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
@@ -154,6 +155,33 @@ class SendTest(TalkTestCase):
             with self.subTest(arguments=str(arguments)[:60]):
                 refusal = self.refused("send", *arguments, status=status, **self.environment)
                 self.assertIn(complaint, refusal)
+
+
+class HistoryTest(TalkTestCase):
+    def test_what_was_kept_is_printed_the_oldest_first(self) -> None:
+        self.did("send", "--to", "bob", "--offline", "--history", "--lines", "-", stdin=b"1\n2\n3")
+        self.did("send", "--to", "bob", "--offline", "not kept")
+        lines = self.did("history", "--with", "bob").splitlines()
+        self.assertEqual([line[20:] for line in lines], ["alice: 1", "alice: 2", "alice: 3"])
+        for line in lines:
+            self.assertRegex(line, r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d alice: ")
+        kept = self.records("history", "--with", "bob", "--limit", 2)
+        self.assertEqual([record["text"] for record in kept], ["2", "3"])
+        self.assertEqual((kept[0]["from"], kept[0]["to"]), ("alice", "bob"))
+        self.assertEqual(self.did("history", "--with", "bob", "--hours", 0.0000001), "")
+
+    def test_a_channel_has_one_too(self) -> None:
+        self.did("send", "--channel", "cats", "--history", "meow")
+        [kept] = self.records("history", "--channel", "cats")
+        self.assertEqual((kept["to"], kept["is_channel"], kept["text"]), ("cats", True, "meow"))
+        [example] = re.findall(r"```json\n(.+?)```", sections()["history"], re.DOTALL)
+        self.assertEqual(set(json.loads(example)), set(kept))
+
+    def test_one_conversation_is_asked_for(self) -> None:
+        for arguments in ((), ("--with", "bob", "--channel", "cats")):
+            done = self.run_with("history", *arguments)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(b"--with UID or --channel ID", done.stderr)
 
 
 class TransferTest(TalkTestCase):
