@@ -81,7 +81,7 @@ def rtm_sync() -> None:
 @click.option("--media", help="URL of the media store. [default: files in the data folder]")
 @click.option("--app-id", help="The app that is served; needs --app-secret.")
 @click.option("--app-secret", help="Signs the app's tokens; 32 bytes or more.")
-@click.option("--limits", type=click.Choice(["linux", "web"]), help="The reference's two tiers.")
+@click.option("--limits", help="The reference's tier, and what differs: 'web sends=500/3'.")
 @click.option("--origins", help="Web pages that may use it from a browser: https://app.example")
 @click.option("--tls-cert", help="Serve wss and https: the certificate chain, a PEM file.")
 @click.option("--tls-key", help="The certificate's key, a PEM file.")

@@ -67,7 +67,7 @@ def make_hub(
     return Hub(
         plugins.engine(config.engine or f"local://{data}"),
         plugins.media_store(config.media or f"disk://{data}/media"),
-        limits=Limits.web() if config.limits == "web" else Limits(),
+        limits=Limits.parse(config.limits),
         verifiers=verifiers,
         now=now,
         observe=events.add,

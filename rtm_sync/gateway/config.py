@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..hub.limits import Limits
 from ..hub.tokens import check_secret
 from ..protocol import app_id_problem
 
@@ -39,7 +40,8 @@ class GatewayConfig:
         engine, media: URLs of the engine and media store; empty means local ones under `data`.
         app_id, app_secret: the app it serves, with token checks; both empty means trial: any app
             and uid, loopback only.
-        limits: "linux" or "web", the reference's two tiers.
+        limits: the reference's tier, "linux" or "web", and what is to differ from it:
+            `web sends=500/3 user_bytes=1_000_000_000`; see `rtm_sync.hub.limits.Limits`.
         tls_cert, tls_key: PEM files of the certificate chain and its key; with them it serves `wss`
             and `https` only. Renewed files are taken up while it runs.
         origins: web pages that may use it from a browser, besides its own: `https://app.example`,
@@ -71,8 +73,10 @@ class GatewayConfig:
                 raise ConfigError(f"{name} is empty; leave it out for its default.")
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}; it must be 0 to 65535.")
-        if self.limits not in ("linux", "web"):
-            raise ConfigError(f'limits is {self.limits!r}; it must be "linux" or "web".')
+        try:
+            Limits.parse(self.limits)
+        except ValueError as error:
+            raise ConfigError(f"limits: {error}.") from error
         for name, least, most in (("drain", 0, 600), ("silence", 1, 3600)):
             seconds = getattr(self, name)
             if not least <= seconds <= most:

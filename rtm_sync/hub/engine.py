@@ -72,6 +72,19 @@ class HistoryQuery:
     limit: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class MediaUsage:
+    """Bytes of stored media.
+
+    Attributes:
+        user: one user's.
+        app: all of the app's.
+    """
+
+    user: int
+    app: int
+
+
 class Node(Protocol):
     """The hub's side: what an engine calls when something reaches this node.
 
@@ -247,6 +260,10 @@ class Engine(ABC):
     @abstractmethod
     async def delete_media(self, media_id: str) -> None:
         """Forget a medium."""
+
+    @abstractmethod
+    async def media_usage(self, app_id: str, uid: str) -> MediaUsage:
+        """How many bytes of media the user, and all of the app, have put and not lost yet."""
 
     @abstractmethod
     async def expired_media(self, now: float) -> list[str]:

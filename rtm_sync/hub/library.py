@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..errors import DownloadMediaError, RtmError, UploadMediaError
 from ..protocol import MediaInfo, ProtocolError, decode_json, encode_json
 from .engine import Engine
-from .limits import Limits
+from .limits import KeyedWindows, Limits
 from .media import MEDIA_ID, Fragment, MediaStore
 from .session import Session
 from .storage import StorageThreads
@@ -64,6 +64,8 @@ class MediaLibrary:
         self._uploads: dict[str, Upload] = {}
         self._by_key: dict[tuple[str, str, str], Upload] = {}
         self._unfinished: dict[tuple[str, str], set[str]] = {}  # media ids of each user
+        self._user_rate = None if limits.user_uploads is None else KeyedWindows(limits.user_uploads)
+        self._app_rate = None if limits.app_uploads is None else KeyedWindows(limits.app_uploads)
 
     async def start(self) -> None:
         """Take up what a hub that was killed left behind; needs the engine."""
@@ -94,8 +96,8 @@ class MediaLibrary:
         """Begin an upload, or find the one the user began under the same key.
 
         Raises:
-            UploadMediaError: empty, too large, given up already, too many are unfinished, or the
-                key names an upload of another size (INVALID_ARGUMENT).
+            UploadMediaError: empty, too large, given up already, too many are unfinished, over a
+                quota (FAILURE), or the key names an upload of another size (INVALID_ARGUMENT).
         """
         user = session.user
         if spec.key is not None:
@@ -123,9 +125,15 @@ class MediaLibrary:
                 f"{self._limits.unfinished_uploads} uploads of this user are unfinished, as many "
                 "as may be.",
             )
+        self._check_rates(user)
         note = _Note(*user, spec)
         upload = Upload(new_media_id(), user, spec, self._store, self.storage, encode_json(note))
         self._add(upload)
+        try:
+            await self._check_room(upload)
+        except BaseException:
+            await self.drop_upload(upload)
+            raise
         return upload
 
     def upload(self, session: Session, media_id: str) -> Upload | None:
@@ -243,6 +251,47 @@ class MediaLibrary:
         return swept
 
     # -- inside --
+
+    def _check_rates(self, user: tuple[str, str]) -> None:
+        now = asyncio.get_running_loop().time()
+        for windows, key, rate in (
+            (self._user_rate, user, self._limits.user_uploads),
+            (self._app_rate, user[0], self._limits.app_uploads),
+        ):
+            if windows is not None and not windows.allow(key, now):
+                whose = f"The app {key!r}" if key == user[0] else f"{user[1]!r}"
+                raise UploadMediaError.named(
+                    "FAILURE", f"{whose} may upload no more than {rate}; try again later."
+                )
+
+    async def _check_room(self, upload: Upload) -> None:
+        """Refuse an upload for which a quota has no room; it must have been added."""
+        app_id, uid = upload.owner
+        quotas = (self._limits.user_bytes, self._limits.app_bytes)
+        if quotas == (None, None):
+            return
+        # What is under way is counted before what is stored is: what is published meanwhile counts
+        # twice, never not at all.
+        coming = [
+            (other.owner, other.spec.size)
+            for other in self._uploads.values()
+            if other.info is None and other.owner[0] == app_id
+        ]
+        try:
+            stored = await self._engine.media_usage(app_id, uid)
+        except OSError as error:
+            raise UploadMediaError.named("FAILURE", str(error), error) from error
+        of_user = stored.user + sum(size for owner, size in coming if owner == upload.owner)
+        of_app = stored.app + sum(size for _, size in coming)
+        for whose, total, quota in zip(
+            (f"{uid!r}", f"the app {app_id!r}"), (of_user, of_app), quotas, strict=True
+        ):
+            if quota is not None and total > quota:
+                raise UploadMediaError.named(
+                    "FAILURE",
+                    f"With this medium of {upload.spec.size:,} bytes {whose} would keep {total:,}; "
+                    f"the quota is {quota:,}. Media end after their time, and make room.",
+                )
 
     async def _publish(self, upload: Upload) -> MediaInfo:
         sha256 = await upload.finish()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 from ..blob import MEDIA_LIMIT
 from ..protocol import RETENTION_SECONDS
 from ..transfers import MAX_TRANSFERS
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +24,12 @@ class Rate:
 
     def __str__(self) -> str:
         return f"{self.count:,} in {self.seconds:g} s"
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """Read `COUNT/SECONDS`. Raises ValueError."""
+        count, _, seconds = text.partition("/")
+        return cls(_positive(int, count), _positive(float, seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,10 @@ class Limits:
             that a message sent again under its id is not delivered again. Ours.
         outbox_frames, outbox_bytes: unacknowledged by one client before it is too slow. Ours.
         sessions: at once on this node. Ours.
+        user_bytes, app_bytes: media that a user, or an app, may keep at once, unfinished uploads
+            included; None is no quota. Ours.
+        user_uploads, app_uploads: uploads that a user, or an app, may begin; None is no quota.
+            Ours.
     """
 
     media_size: int = MEDIA_LIMIT
@@ -94,6 +109,38 @@ class Limits:
     outbox_frames: int = 2048
     outbox_bytes: int = 8 * 1024 * 1024
     sessions: int = 10_000
+    user_bytes: int | None = None
+    app_bytes: int | None = None
+    user_uploads: Rate | None = None
+    app_uploads: Rate | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Limits:
+        """Read a tier and what differs from it: `web sends=500/3 user_bytes=1_000_000_000`.
+
+        Rates are COUNT/SECONDS; the tier, "linux" or "web", may be left out for "linux".
+
+        Raises:
+            ValueError: the sentence names what cannot be.
+        """
+        words = text.split()
+        tier = cls.web() if words[:1] == ["web"] else cls()
+        if words[:1] in (["web"], ["linux"]):
+            words.pop(0)
+        kinds = {item.name: str(item.type).partition(" ")[0] for item in fields(cls)}
+        given: dict[str, object] = {}
+        for word in words:
+            name, equals, value = word.partition("=")
+            if not equals:
+                raise ValueError(f'{word!r} is neither "linux", "web" nor NAME=VALUE')
+            if name not in kinds:
+                raise ValueError(f"{name!r} is no limit; there are {', '.join(kinds)}")
+            read, form = _READERS[kinds[name]]
+            try:
+                given[name] = read(value)
+            except ValueError:
+                raise ValueError(f"{name} is {value!r}; it must be {form}") from None
+        return replace(tier, **given)  # type: ignore[arg-type]  # each of its field's kind
 
     @classmethod
     def web(cls) -> Limits:
@@ -106,6 +153,20 @@ class Limits:
             channel_attribute_writes=Rate(10, 5.0),
             channel_attribute_reads=Rate(10, 5.0),
         )
+
+
+def _positive(kind: Callable[[str], N], text: str) -> N:
+    number = kind(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
+
+
+_READERS: dict[str, tuple[Callable[[str], object], str]] = {
+    "int": (lambda text: _positive(int, text), "a whole number above 0"),
+    "float": (lambda text: _positive(float, text), "a number of seconds above 0"),
+    "Rate": (Rate.parse, "COUNT/SECONDS, such as 180/3"),
+}
 
 
 class SlidingWindow:

@@ -27,7 +27,15 @@ from ..protocol import (
     encode_json,
 )
 from .database import Database
-from .engine import ChannelEvent, Delivery, Engine, HistoryQuery, Node, OfflineMessage
+from .engine import (
+    ChannelEvent,
+    Delivery,
+    Engine,
+    HistoryQuery,
+    MediaUsage,
+    Node,
+    OfflineMessage,
+)
 from .replay import ChannelLogs, Missed, ReplayLimits
 
 _SCHEMA = """
@@ -51,12 +59,13 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
 CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
 CREATE TABLE IF NOT EXISTS media (
     media_id TEXT PRIMARY KEY, app_id TEXT NOT NULL, uid TEXT NOT NULL,
-    expires_at REAL NOT NULL, info TEXT NOT NULL
+    size INTEGER NOT NULL, expires_at REAL NOT NULL, info TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS bans (
     app_id TEXT NOT NULL, uid TEXT NOT NULL, until REAL NOT NULL, PRIMARY KEY (app_id, uid)
 );
 CREATE INDEX IF NOT EXISTS media_by_end ON media (expires_at);
+CREATE INDEX IF NOT EXISTS media_by_user ON media (app_id, uid, size);
 """
 _BATCH = 500
 
@@ -348,12 +357,12 @@ class LocalEngine(Engine):
         return await self._disk.run(count)
 
     async def put_media(self, app_id: str, uid: str, info: MediaInfo) -> None:
-        row = (info.media_id, app_id, uid, info.expires_at, encode_json(info))
+        row = (info.media_id, app_id, uid, info.size, info.expires_at, encode_json(info))
 
         def store(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT INTO media (media_id, app_id, uid, expires_at, info) "
-                "VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO media (media_id, app_id, uid, size, expires_at, info) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
                 row,
             )
 
@@ -374,6 +383,18 @@ class LocalEngine(Engine):
             connection.execute("DELETE FROM media WHERE media_id = ?", (media_id,))
 
         await self._disk.run(delete)
+
+    async def media_usage(self, app_id: str, uid: str) -> MediaUsage:
+        def load(connection: sqlite3.Connection) -> tuple[int, int]:
+            row: tuple[int, int] = connection.execute(
+                "SELECT total(size) FILTER (WHERE uid = ?), total(size) FROM media "
+                "WHERE app_id = ?",
+                (uid, app_id),
+            ).fetchone()
+            return row
+
+        user, app = await self._disk.run(load)
+        return MediaUsage(int(user), int(app))
 
     async def expired_media(self, now: float) -> list[str]:
         def load(connection: sqlite3.Connection) -> list[tuple[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..hub.engine import ChannelEvent, Delivery, Engine, HistoryQuery
+from ..hub.engine import ChannelEvent, Delivery, Engine, HistoryQuery, MediaUsage
 from ..messages import RtmTextMessage
 from ..protocol import (
     AttributesUpdated,
@@ -593,6 +593,25 @@ class EngineContract(_Base):
                 await self.engine.delete_media(media_id)
         self.assertEqual(seen, ids)
         self.assertIsNotNone(await self.engine.media(APP, "L" * 32))
+
+    async def test_what_media_take_is_known_of_each_user_and_app(self) -> None:
+        ends_at = self.wall + _WEEK
+        for app_id, uid, media_id, size in (
+            (APP, "alice", "1" * 32, 100),
+            (APP, "alice", "2" * 32, 20),
+            (APP, "bob", "3" * 32, 3),
+            (OTHER_APP, "alice", "4" * 32, 4_000),
+        ):
+            info = replace(medium(media_id, ends_at), size=size)
+            await self.engine.put_media(app_id, uid, info)
+        for app_id, uid, usage in (
+            (APP, "alice", MediaUsage(120, 123)),
+            (APP, "carol", MediaUsage(0, 123)),
+            ("nowhere", "alice", MediaUsage(0, 0)),
+        ):
+            self.assertEqual(await self.engine.media_usage(app_id, uid), usage)
+        await self.engine.delete_media("1" * 32)
+        self.assertEqual(await self.engine.media_usage(APP, "alice"), MediaUsage(20, 23))
 
     # -- life --
 

@@ -117,7 +117,11 @@ class RefusalTest(ConfigCase):
         for options, refusal in (
             ({"port": -1}, "port is -1; it must be 0 to 65535."),
             ({"port": 65_536}, "port is 65536; it must be 0 to 65535."),
-            ({"limits": "none"}, 'limits is \'none\'; it must be "linux" or "web".'),
+            ({"limits": "none"}, 'limits: \'none\' is neither "linux", "web" nor NAME=VALUE.'),
+            (
+                {"limits": "web sends=0/3"},
+                "limits: sends is '0/3'; it must be COUNT/SECONDS, such as 180/3.",
+            ),
             ({"metrics": "9464"}, "metrics is '9464'; it must be like 127.0.0.1:9464."),
             ({"tls_cert": "x"}, "tls_cert and tls_key belong together; set both, or neither."),
             ({"silence": 0.5}, "silence is 0.5; it must be 1 to 3,600 seconds."),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import unittest
+from dataclasses import fields
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rtm_sync.hub.limits import KeyedWindows, Limits, Rate, SlidingWindow
+
+ROOT = Path(__file__).parents[2]
 
 
 class SlidingWindowTest(unittest.TestCase):
@@ -51,3 +55,45 @@ class SlidingWindowTest(unittest.TestCase):
         self.assertEqual((limits.joins, limits.same_channel_joins), (Rate(50, 3.0), Rate(2, 5.0)))
         self.assertEqual(Limits.web().sends, Rate(180, 3.0))
         self.assertEqual(str(limits.sends), "1,500 in 3 s")
+
+    def test_the_table_for_operators_has_every_limit_and_both_tiers(self) -> None:
+        table = [
+            [cell.strip() for cell in line.split("|")[1:5]]
+            for line in (ROOT / "docs" / "operations.md").read_text().splitlines()
+            if line.count("|") == 5
+        ]
+        rows = {row[0].strip("`"): row for row in table if hasattr(Limits(), row[0].strip("`"))}
+        self.assertEqual(list(rows), [item.name for item in fields(Limits)])
+        for name, (_, _, linux, web) in rows.items():
+            for tier, shown in (("linux", linux), ("web", web or linux)):
+                given = "" if shown == "none" else f"{name}={shown}"
+                self.assertEqual(
+                    getattr(Limits.parse(f"{tier} {given}"), name),
+                    getattr(Limits.parse(tier), name),
+                    f"{name} of {tier}",
+                )
+
+    def test_an_operator_names_a_tier_and_what_differs(self) -> None:
+        self.assertEqual(Limits.parse(""), Limits())
+        self.assertEqual(Limits.parse("linux"), Limits())
+        self.assertEqual(Limits.parse("web"), Limits.web())
+        limits = Limits.parse("web sends=500/1.5 transfers=3 session_grace=5 user_bytes=1_000_000")
+        self.assertEqual(
+            (limits.sends, limits.transfers, limits.session_grace, limits.user_bytes),
+            (Rate(500, 1.5), 3, 5.0, 1_000_000),
+        )
+        self.assertEqual(limits.presence_queries, Limits.web().presence_queries)
+        self.assertEqual(Limits.parse("user_uploads=20/3600").user_uploads, Rate(20, 3600))
+
+    def test_what_cannot_be_is_refused_by_name(self) -> None:
+        for text, why in (
+            ("linux web", "'web' is neither"),
+            ("sendz=1/1", "'sendz' is no limit; there are media_size"),
+            ("sends=100", "sends is '100'; it must be COUNT/SECONDS"),
+            ("sends=0/1", "sends is '0/1'"),
+            ("sends=1/nan", "sends is '1/nan'"),
+            ("transfers=0", "transfers is '0'; it must be a whole number above 0"),
+            ("session_grace=inf", "session_grace is 'inf'; it must be a number of seconds above 0"),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, why):
+                Limits.parse(text)
