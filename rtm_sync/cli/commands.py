@@ -85,9 +85,19 @@ def rtm_sync() -> None:
 @click.option("--origins", help="Web pages that may use it from a browser: https://app.example")
 @click.option("--tls-cert", help="Serve wss and https: the certificate chain, a PEM file.")
 @click.option("--tls-key", help="The certificate's key, a PEM file.")
+@click.option(
+    "--proxies", help="Proxies whose X-Forwarded-For is believed. [default: this machine]"
+)
+@click.option(
+    "--connections-per-address",
+    type=int,
+    help="Connections at once from one address; 0 is any number. [default: 1000]",
+)
 @click.option("--metrics", help="Serve Prometheus metrics there: 127.0.0.1:9464")
 @click.option("--silence", type=float, help="Seconds until a silent client is gone. [default: 10]")
 @click.option("--drain", type=float, help="Seconds that running requests get. [default: 8]")
+@click.option("--log-level", help="debug, info, warning or error. [default: info]")
+@click.option("--log-format", help="text or json, on standard error. [default: text]")
 @output_options
 def serve(config: Path | None, output: Output, **options: object) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.

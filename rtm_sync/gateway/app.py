@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TypedDict, cast
 from urllib.parse import quote
 
 from aiohttp import web
@@ -22,7 +23,9 @@ from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
 from ..hub.telemetry import Telemetry
 from ..plugins import PluginManager, plugin_manager
-from .config import ConfigError, GatewayConfig
+from .addresses import Addresses, Doors, Guesses, raise_file_limit
+from .config import ConfigError, GatewayConfig, parse_networks
+from .logs import AccessLog, Visits, access_logger, logged
 from .loiterers import Loiterers
 from .media import Media
 from .metrics import Metrics
@@ -34,6 +37,7 @@ from .tls import Certificate
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
 _CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
+_HANDSHAKE_LIMIT = 10.0  # seconds for TLS; the loiterers are watched from then on
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
 HubFactory = Callable[[GatewayConfig, EventLog, Telemetry], Hub]
@@ -110,6 +114,7 @@ def make_app(
     hub: Hub,
     transfers: RunningTransfers,
     loiterers: Loiterers,
+    addresses: Addresses,
     origins: Origins,
     events: EventLog,
     customers: Mapping[str, str] | None,
@@ -117,7 +122,15 @@ def make_app(
     is_ready: Callable[[], bool],
 ) -> web.Application:
     """The aiohttp application of a hub, which the caller starts and stops."""
-    app = web.Application(middlewares=[loiterers.note, origins.check, transfers.count])
+    app = web.Application(
+        middlewares=[
+            Visits(addresses).begin,
+            loiterers.note,
+            Guesses(addresses).check,
+            origins.check,
+            transfers.count,
+        ]
+    )
     app.on_response_prepare.append(origins.mark)
     media = Media(hub, MEDIA_PATH)
     app.router.add_get(SIGNALLING_PATH, Signalling(hub, silence).handle)
@@ -177,19 +190,22 @@ async def serve(
         metrics.watch(hub)
         transfers, loiterers = RunningTransfers(), Loiterers()
         customers = None if config.is_open else {config.app_id: config.app_secret}
+        addresses = Addresses(parse_networks(config.proxies))
         origins = Origins(config.origins.split())
         runner = web.AppRunner(
             make_app(
                 hub,
                 transfers,
                 loiterers,
+                addresses,
                 origins,
                 events,
                 customers,
                 config.silence,
                 lambda: not stop.is_set(),
             ),
-            access_log=None,
+            access_log=access_logger,
+            access_log_class=AccessLog,
             handle_signals=False,
             shutdown_timeout=_CLOSE_PATIENCE,
             read_bufsize=_READ_BUFFER,
@@ -199,24 +215,26 @@ async def serve(
             await hub.start()
             try:
                 certificate = _certificate(config)
-                site = web.TCPSite(
-                    runner,
+                assert runner.server is not None
+                listener = await asyncio.get_running_loop().create_server(
+                    Doors(runner.server, addresses, config.connections_per_address),
                     config.host,
                     config.port,
                     backlog=1024,
-                    ssl_context=None if certificate is None else certificate.context,
+                    **_tls_options(certificate),
                 )
-                await site.start()
-                assert runner.server is not None
                 watches = [asyncio.ensure_future(loiterers.watch(runner.server))]
                 if certificate is not None:
                     watches.append(asyncio.ensure_future(certificate.watch()))
                 async with _metrics_site(metrics, config.metrics_address):
-                    on_ready(_url(config.host, runner, secure=certificate is not None))
+                    url = _url(config.host, listener, secure=certificate is not None)
+                    logger.info("serving %s", url, extra={"event": "serving", "url": url})
+                    on_ready(url)
                     await stop.wait()
+                logger.info("draining", extra={"event": "draining"})
                 for watch in watches:
                     watch.cancel()
-                await site.stop()
+                listener.close()
                 hub.disconnect_all()
                 await transfers.finished(config.drain)  # aiohttp's clean-up reads no more bodies
             finally:
@@ -236,7 +254,9 @@ def run(config: GatewayConfig, on_ready: Callable[[str], object]) -> None:
             loop.add_signal_handler(number, stop.set)
         await serve(config, stop, on_ready)
 
-    run_loop(main())
+    raise_file_limit()
+    with logged(config.log_level, config.log_format):
+        run_loop(main())
 
 
 def run_loop(main: Coroutine[object, object, None]) -> None:
@@ -354,7 +374,18 @@ def _certificate(config: GatewayConfig) -> Certificate | None:
         ) from error
 
 
-def _url(host: str, runner: web.AppRunner, *, secure: bool) -> str:
-    port = runner.addresses[0][1]
+class _TlsOptions(TypedDict, total=False):
+    ssl: ssl.SSLContext
+    ssl_handshake_timeout: float
+
+
+def _tls_options(certificate: Certificate | None) -> _TlsOptions:
+    if certificate is None:
+        return {}
+    return {"ssl": certificate.context, "ssl_handshake_timeout": _HANDSHAKE_LIMIT}
+
+
+def _url(host: str, listener: asyncio.AbstractServer, *, secure: bool) -> str:
+    port = cast(asyncio.Server, listener).sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     return f"{'wss' if secure else 'ws'}://{shown}:{port}"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..hub.limits import Limits
 from ..hub.tokens import check_secret
@@ -21,7 +21,11 @@ else:
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}")
 
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 ENVIRONMENT_PREFIX = "RTM_SYNC_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 _SECRETS = ("app_secret", "token")
 _KIND_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
@@ -46,10 +50,16 @@ class GatewayConfig:
             and `https` only. Renewed files are taken up while it runs.
         origins: web pages that may use it from a browser, besides its own: `https://app.example`,
             several with spaces between, or `*`.
+        proxies: addresses and networks, with spaces between; what their `X-Forwarded-For` says is
+            believed.
+        connections_per_address: at once from one address (of IPv6: one /64), proxies excepted; 0 is
+            any number.
         metrics: `host:port` where Prometheus may read `/metrics`; empty is nowhere.
         silence: seconds without a frame or ping after which a client's connection counts as lost;
             clients ping every two.
         drain: seconds that running requests get at SIGTERM.
+        log_level: "debug", "info", "warning" or "error".
+        log_format: "text" or "json", on standard error.
     """
 
     host: str = "127.0.0.1"
@@ -63,30 +73,45 @@ class GatewayConfig:
     tls_cert: str = ""
     tls_key: str = field(default="", repr=False)
     origins: str = ""
+    proxies: str = "127.0.0.1 ::1"
+    connections_per_address: int = 1000
     metrics: str = ""
     silence: float = 10.0
     drain: float = 8.0
+    log_level: str = "info"
+    log_format: str = "text"
 
     def __post_init__(self) -> None:
-        for name in ("host", "data"):
-            if not getattr(self, name).strip():
-                raise ConfigError(f"{name} is empty; leave it out for its default.")
-        if not 0 <= self.port <= 65535:
-            raise ConfigError(f"port is {self.port}; it must be 0 to 65535.")
-        try:
-            Limits.parse(self.limits)
-        except ValueError as error:
-            raise ConfigError(f"limits: {error}.") from error
-        for name, least, most in (("drain", 0, 600), ("silence", 1, 3600)):
-            seconds = getattr(self, name)
-            if not least <= seconds <= most:
-                raise ConfigError(f"{name} is {seconds}; it must be {least} to {most:,} seconds.")
+        self._check_values()
+        for name, read in (("limits", Limits.parse), ("proxies", parse_networks)):
+            try:
+                read(getattr(self, name))
+            except ValueError as error:
+                raise ConfigError(f"{name}: {error}.") from error
         if self.metrics and not _ADDRESS.fullmatch(self.metrics):
             raise ConfigError(f"metrics is {self.metrics!r}; it must be like 127.0.0.1:9464.")
         for one, other in (("app_id", "app_secret"), ("tls_cert", "tls_key")):
             if bool(getattr(self, one)) != bool(getattr(self, other)):
                 raise ConfigError(f"{one} and {other} belong together; set both, or neither.")
         self._check_app()
+
+    def _check_values(self) -> None:
+        for name in ("host", "data"):
+            if not getattr(self, name).strip():
+                raise ConfigError(f"{name} is empty; leave it out for its default.")
+        for name, least, most, unit in (
+            ("port", 0, 65_535, ""),
+            ("connections_per_address", 0, 1_000_000, ""),
+            ("drain", 0, 600, " seconds"),
+            ("silence", 1, 3600, " seconds"),
+        ):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ConfigError(f"{name} is {value}; it must be {least} to {most:,}{unit}.")
+        for name, allowed in (("log_level", LOG_LEVELS), ("log_format", LOG_FORMATS)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(f"{name} is {value!r}; it must be {' or '.join(allowed)}.")
 
     def _check_app(self) -> None:
         if self.app_secret:
@@ -132,6 +157,11 @@ def load_config(
     settings |= settings_in_environment(environment, kinds)
     settings |= {name: value for name, value in options.items() if value is not None}
     return replace(GatewayConfig(), **settings)
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks with spaces between. Raises ValueError."""
+    return tuple(ipaddress.ip_network(item, strict=False) for item in text.split())
 
 
 def is_loopback(host: str) -> bool:

@@ -25,6 +25,7 @@ from ..hub.media import MediaStore, content_disposition
 from ..hub.session import Session
 from ..hub.uploads import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..protocol import MediaInfo, encode_failure
+from .visit import note_user
 
 TUS_VERSION = "1.0.0"
 TUS_EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
@@ -357,6 +358,7 @@ class Media:
             raise family.named(
                 "NOT_LOGGED_IN", "Authorization must be Bearer with a live session's token."
             )
+        note_user(*session.user)
         return session
 
     def _upload(self, session: Session, request: web.Request) -> Upload:

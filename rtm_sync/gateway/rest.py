@@ -39,6 +39,7 @@ from ..protocol import (
 )
 from .media import Media
 from .openapi import document
+from .visit import note_user, note_wrong
 
 BASE = "/dev/v2/project/{app_id}"
 BODY_LIMIT = 256 * 1024
@@ -198,9 +199,11 @@ class Rest:
             try:
                 self._hub.verify(app_id, uid, token)
             except LoginError as error:
+                note_wrong()
                 raise _Refused(401, error.code.name, error.message) from error
         else:
             self._check_customer(request)
+        note_user(app_id, uid)
         return self._hub.sender(app_id, uid)
 
     def _check_customer(self, request: web.Request) -> str:
@@ -214,9 +217,11 @@ class Rest:
         # Compared in any case, so that time does not tell which apps there are.
         same = hmac.compare_digest(password.encode(), (expected or secrets.token_hex()).encode())
         if not (known and same):
+            note_wrong()
             raise _Refused(
                 401, "UNAUTHORIZED", "Authorization must be Basic with the app's id and secret."
             )
+        note_user(app_id)
         return app_id
 
     # -- messages --

@@ -9,7 +9,7 @@ from typing import cast
 
 from aiohttp import WSMsgType, web
 
-from ..errors import LoginError, RtmError
+from ..errors import LoginError, LoginErrorCode, RtmError
 from ..hub.hub import Hub
 from ..hub.session import Session
 from ..protocol import (
@@ -22,8 +22,10 @@ from ..protocol import (
     encode_failure,
     encode_reply,
 )
+from .visit import note_user, note_wrong
 
 _LOGIN_DEADLINE = 10.0
+_WRONG = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)
 _CLOSE_DEADLINE = 2.0
 _SLOW_CLIENT_PAUSE = 0.02
 _WRITE_MARK = 64 * 1024  # bytes the socket has not taken; beyond it frames wait in the outbox
@@ -157,6 +159,7 @@ class Signalling:
             return socket
         if session is None:
             return socket
+        note_user(*session.user)
         try:
             await self._read(socket, session, connection)
         finally:
@@ -179,10 +182,13 @@ class Signalling:
             call_id = frame.id
             session, result = await self._hub.login(frame.request, connection)
         except (RtmError, ProtocolError) as error:
-            answer: RtmError | ProtocolError = error
             if isinstance(error, ProtocolError):
                 call_id = error.call_id if call_id is None else call_id
-                answer = LoginError.named("INVALID_ARGUMENT", error.message)
+                answer: RtmError = LoginError.named("INVALID_ARGUMENT", error.message)
+            else:
+                answer = error
+            if answer.code in _WRONG:
+                note_wrong()
             await socket.send_str(encode_failure(call_id, answer))
             await socket.close(code=4003, message=b"login refused")
             return None

@@ -204,7 +204,7 @@ class Hub:
         """End every session and upload, then the engine."""
         self.disconnect_all()
         for session in list(self._sessions.values()):
-            self._end(session)
+            self._end(session, why="stopping")
         for task in self._own_tasks:
             task.cancel()
         await asyncio.wait([asyncio.ensure_future(self._finish_tasks())], timeout=_STOP_PATIENCE)
@@ -252,9 +252,9 @@ class Hub:
         try:
             session, result = await self._log_in(login)
         except LoginError as error:
-            self.telemetry.login(error.reason.lower())
+            self._note_login(login, error.reason.lower())
             raise
-        self.telemetry.login("resumed" if result.resumed else "new")
+        self._note_login(login, "resumed" if result.resumed else "new")
         return session, result
 
     async def _log_in(self, login: Login) -> tuple[Session, LoginResult]:
@@ -389,7 +389,15 @@ class Hub:
         """
         until = self._now() + ban_seconds if ban_seconds > 0 else 0.0
         await self._engine.ban(app_id, uid, until)
-        return await self._engine.kick(app_id, uid)
+        was_there = await self._engine.kick(app_id, uid)
+        logger.info(
+            "%s@%s was kicked, banned for %g s",
+            uid,
+            app_id,
+            ban_seconds,
+            extra={"event": "kick", "app_id": app_id, "uid": uid, "ban_seconds": ban_seconds},
+        )
+        return was_there
 
     def receive(self, session: Session, connection: Connection, text: str | bytes) -> None:
         """Take one frame from the session's client. Never blocks; answers go to the outbox.
@@ -479,7 +487,20 @@ class Hub:
         """The session is over; with a reason, its client is told not to come back by itself."""
         if self._sessions.pop(session.id, None) is None:
             return
-        self.telemetry.session_ended(reason.name.lower() if reason is not None else why)
+        why = why if reason is None else reason.name.lower()
+        self.telemetry.session_ended(why)
+        logger.info(
+            "session of %s@%s ended: %s",
+            session.uid,
+            session.app_id,
+            why,
+            extra={
+                "event": "session_ended",
+                "app_id": session.app_id,
+                "uid": session.uid,
+                "reason": why,
+            },
+        )
         connection, session.connection = session.connection, None
         if connection is not None and reason is not None:
             connection.send_now(encode_notice(SessionEnded(reason)))
@@ -745,6 +766,19 @@ class Hub:
         self._forget_member(session, request.channel_id)
         await self._engine.leave(session.app_id, request.channel_id, session.uid)
         return Done()
+
+    def _note_login(self, login: Login, outcome: str) -> None:
+        self.telemetry.login(outcome)
+        # What has not even the form of an id is a stranger's text, and not repeated.
+        app_id = login.app_id if app_id_problem(login.app_id) is None else "?"
+        uid = login.uid if id_problem("uid", login.uid) is None else "?"
+        logger.info(
+            "login of %s@%s: %s",
+            uid,
+            app_id,
+            outcome,
+            extra={"event": "login", "app_id": app_id, "uid": uid, "outcome": outcome},
+        )
 
     def _note_user(self, session: Session, kind: str) -> None:
         event = {"user_id": session.uid, "type": kind, "ms": self._now_ms()}

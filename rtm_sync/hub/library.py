@@ -161,6 +161,14 @@ class MediaLibrary:
             upload.info = info
             self._count_out(upload)
             self._telemetry.uploaded(info.size)
+            app_id, uid = upload.owner
+            logger.info(
+                "%s@%s stored a medium of %s bytes",
+                uid,
+                app_id,
+                f"{info.size:,}",
+                extra={"event": "upload", "app_id": app_id, "uid": uid, "size": info.size},
+            )
         # Kept a while under its key: if this answer is lost, the client asks again.
         loop = asyncio.get_running_loop()
         loop.call_later(self._limits.session_grace, self._forget_upload, upload)

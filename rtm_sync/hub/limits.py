@@ -180,14 +180,18 @@ class SlidingWindow:
 
     def allow(self, now: float) -> bool:
         """Count one more happening, or refuse it; refused ones do not count."""
+        if self.is_full(now):
+            return False
+        self._times.append(now)
+        return True
+
+    def is_full(self, now: float) -> bool:
+        """Whether one more would be refused."""
         times = self._times
         oldest = now - self._rate.seconds
         while times and times[0] <= oldest:
             times.popleft()
-        if len(times) >= self._rate.count:
-            return False
-        times.append(now)
-        return True
+        return len(times) >= self._rate.count
 
     def is_idle(self, now: float) -> bool:
         """Whether nothing counts any more."""
@@ -210,6 +214,11 @@ class KeyedWindows:
                 self._forget(now)
             window = self._windows[key] = SlidingWindow(self._rate)
         return window.allow(now)
+
+    def is_full(self, key: object, now: float) -> bool:
+        """Whether one more under this key would be refused."""
+        window = self._windows.get(key)
+        return window is not None and window.is_full(now)
 
     def _forget(self, now: float) -> None:
         self._windows = {

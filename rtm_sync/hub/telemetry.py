@@ -19,7 +19,8 @@ class Telemetry:
         """Somebody logged in: "new", "resumed", or the error's reason."""
 
     def session_ended(self, reason: str) -> None:
-        """A session is over: "logout", "lost", "slow_consumer", or what its client was told."""
+        """A session is over: "logout", "lost", "stopping", "slow_consumer", or what its client was
+        told."""
 
     def uploaded(self, size: int) -> None:
         """A medium of so many bytes was stored."""

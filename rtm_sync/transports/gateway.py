@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
+from http import HTTPStatus
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -479,6 +480,14 @@ class _Connection:
         if self._stopping.is_set():
             code = LoginErrorCode.LOGIN_ERR_ABORTED_BY_LOGOUT
             return LoginError(code, "logout() or close() ended the login.", error)
+        if (
+            isinstance(error, websocket.WebSocketBadStatusException)
+            and error.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        ):
+            code = LoginErrorCode.LOGIN_ERR_TOO_OFTEN
+            return LoginError(
+                code, f"{self._url} has seen too many wrong tokens from here; wait a minute.", error
+            )
         code = LoginErrorCode.LOGIN_ERR_UNKNOWN
         hint = ""
         if isinstance(error, ConnectionRefusedError):

@@ -25,9 +25,13 @@ SETTINGS = {
     "tls_cert": "chain.pem",
     "tls_key": "key.pem",
     "origins": "https://app.example",
+    "proxies": "10.0.0.0/8 ::1",
+    "connections_per_address": 7,
     "metrics": "127.0.0.1:9464",
     "silence": 7.5,
     "drain": 2.5,
+    "log_level": "warning",
+    "log_format": "json",
 }
 OTHERS = {"config", "as_json", "quiet"}  # options about the file and about what is printed
 EVERYTHING = GatewayConfig(**SETTINGS)  # type: ignore[arg-type]
@@ -115,13 +119,26 @@ class SourceTest(ConfigCase):
 class RefusalTest(ConfigCase):
     def test_a_wrong_value_is_refused_with_its_name_and_what_is_allowed(self) -> None:
         for options, refusal in (
-            ({"port": -1}, "port is -1; it must be 0 to 65535."),
-            ({"port": 65_536}, "port is 65536; it must be 0 to 65535."),
+            ({"port": -1}, "port is -1; it must be 0 to 65,535."),
+            ({"port": 65_536}, "port is 65536; it must be 0 to 65,535."),
             ({"limits": "none"}, 'limits: \'none\' is neither "linux", "web" nor NAME=VALUE.'),
             (
                 {"limits": "web sends=0/3"},
                 "limits: sends is '0/3'; it must be COUNT/SECONDS, such as 180/3.",
             ),
+            (
+                {"proxies": "localhost"},
+                "proxies: 'localhost' does not appear to be an IPv4 or IPv6 network.",
+            ),
+            (
+                {"connections_per_address": -1},
+                "connections_per_address is -1; it must be 0 to 1,000,000.",
+            ),
+            (
+                {"log_level": "loud"},
+                "log_level is 'loud'; it must be debug or info or warning or error.",
+            ),
+            ({"log_format": "xml"}, "log_format is 'xml'; it must be text or json."),
             ({"metrics": "9464"}, "metrics is '9464'; it must be like 127.0.0.1:9464."),
             ({"tls_cert": "x"}, "tls_cert and tls_key belong together; set both, or neither."),
             ({"silence": 0.5}, "silence is 0.5; it must be 1 to 3,600 seconds."),
