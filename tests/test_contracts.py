@@ -6,15 +6,20 @@ import io
 import unittest
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from PIL import Image, ImageOps
+
+from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator
 from rtm_sync.hub.disk import DiskMediaStore
 from rtm_sync.hub.engine import Delivery, Engine, OfflineMessage
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.media import Fragment, MediaStore, MediaWriter
 from rtm_sync.protocol import MemberJoined, MessageFromPeer, PeerCall, PeerOnlineState
-from rtm_sync.testing import EngineContract, MediaStoreContract
+from rtm_sync.testing import EngineContract, MediaStoreContract, ThumbnailContract
+from rtm_sync.thumbnail_tools import bare_type, best_fit, read_content
 from tests.support import RtmTestCase
 
 
@@ -117,6 +122,91 @@ class _ForgetsWhoIsUnreachable(_Engine):
         }
 
 
+class GoodGenerator(ThumbnailGenerator):
+    """A plain one by Pillow, to be spoilt. (Public: the kit imports it by name.)"""
+
+    name = "good"
+    megapixels = 50.0
+
+    def can_handle(self, content_type: str) -> bool:
+        return bare_type(content_type) in ("image/jpeg", "image/png")
+
+    def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
+        try:
+            picture = self.upright(self.opened(read_content(blob, 4_000_000)))
+        except CannotThumbnail:
+            raise
+        except Exception as error:
+            raise CannotThumbnail(f"damaged: {error}") from error
+        alpha = picture.convert("RGBA").getchannel("A")
+        shown = Image.new("RGB", picture.size, "white")
+        shown.paste(picture.convert("RGB"), mask=alpha)
+
+        def encode(side: int, quality: int) -> bytes:
+            file = io.BytesIO()
+            smaller = shown.copy()
+            smaller.thumbnail((side, side))
+            smaller.save(file, "JPEG", quality=quality)
+            return file.getvalue()
+
+        best = best_fit(encode, max(shown.size), max_bytes)
+        with Image.open(io.BytesIO(best.data)) as made:
+            return Thumbnail(best.data, *made.size, "image/jpeg")
+
+    def opened(self, data: bytes) -> Image.Image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(data), formats=["JPEG", "PNG"])
+        if picture.width * picture.height > self.megapixels * 1_000_000:
+            raise CannotThumbnail("It has too many pixels.")
+        return picture
+
+    def upright(self, picture: Image.Image) -> Image.Image:
+        upright = ImageOps.exif_transpose(picture)
+        return upright if upright.mode == "RGBA" else upright.convert("RGB")
+
+
+class NeverTurns(GoodGenerator):
+    def upright(self, picture: Image.Image) -> Image.Image:
+        return picture.convert("RGB")
+
+
+class OverTheBudget(GoodGenerator):
+    def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
+        return super().generate(blob, max(max_bytes, 2_000))
+
+
+class RaisesWhatItMeets(GoodGenerator):
+    def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
+        try:
+            return super().generate(blob, max_bytes)
+        except CannotThumbnail as error:
+            raise error.__cause__ or error from None
+
+
+class DecodesAnything(GoodGenerator):
+    megapixels = 500.0
+
+    def opened(self, data: bytes) -> Image.Image:
+        Image.MAX_IMAGE_PIXELS = None  # of the process that the kit starts for it
+        return super().opened(data)
+
+
+class BlackensTransparency(GoodGenerator):
+    def upright(self, picture: Image.Image) -> Image.Image:
+        return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+class MistakesItsSize(GoodGenerator):
+    def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
+        return replace(super().generate(blob, max_bytes), width=480, height=480)
+
+
+class KnowsOneSpelling(GoodGenerator):
+    def can_handle(self, content_type: str) -> bool:
+        return content_type in ("image/jpeg", "image/png")
+
+
 def fails(case: type[unittest.TestCase], name: str) -> bool:
     """Whether that test of a case does."""
     result = unittest.TestResult()
@@ -184,3 +274,26 @@ class EngineContractTest(unittest.TestCase):
             with self.subTest(faulty.__name__):
                 self.assertFalse(fails(engine_case(_Engine), name))
                 self.assertTrue(fails(engine_case(faulty), name))
+
+
+def thumbnail_case(made: type[ThumbnailGenerator]) -> type[unittest.TestCase]:
+    class Case(ThumbnailContract, RtmTestCase):
+        generator_class = made
+
+    return Case
+
+
+class ThumbnailContractTest(unittest.TestCase):
+    def test_each_fault_of_a_generator_is_found(self) -> None:
+        for faulty, name in (
+            (NeverTurns, "test_all_eight_orientations_end_upright"),
+            (OverTheBudget, "test_the_budget_is_kept_whatever_it_is"),
+            (RaisesWhatItMeets, "test_what_is_no_file_of_its_kind_cannot_be_thumbnailed"),
+            (DecodesAnything, "test_hostile_files_cost_little_memory_and_time"),
+            (BlackensTransparency, "test_what_is_transparent_is_not_black"),
+            (MistakesItsSize, "test_every_sample_becomes_a_thumbnail"),
+            (KnowsOneSpelling, "test_it_says_what_it_can_handle_whatever_the_spelling"),
+        ):
+            with self.subTest(faulty.__name__):
+                self.assertFalse(fails(thumbnail_case(GoodGenerator), name))
+                self.assertTrue(fails(thumbnail_case(faulty), name))

@@ -82,4 +82,4 @@ class ExamplePluginTest(RtmTestCase):
         self.lives_and_dies("postbox", "transport", 30)
 
     def test_the_thumbnail_generator_is_a_plugin_like_any(self) -> None:
-        self.lives_and_dies("netpbm", "thumbnail", 3)
+        self.lives_and_dies("netpbm", "thumbnail", 20)

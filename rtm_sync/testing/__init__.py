@@ -12,6 +12,7 @@ from .gateway import local_gateway
 from .gateway_process import GatewayProcess
 from .media_store_contract import MediaStoreContract
 from .ports import free_port
+from .thumbnail_contract import ThumbnailContract
 from .transport_contract import TransportContract
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "GatewayProcess",
     "MediaStoreContract",
     "RtmTestCase",
+    "ThumbnailContract",
     "TransportContract",
     "VirtualClock",
     "free_port",

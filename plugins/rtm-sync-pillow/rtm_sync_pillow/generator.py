@@ -1,4 +1,4 @@
-"""The thumbnail generator: reads a picture (`picture.py`), finds what fits (`fit.py`)."""
+"""The thumbnail generator: reads a picture (`picture.py`), writes what fits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image, features
 
 from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator
+from rtm_sync.thumbnail_tools import LONGEST_SIDE, bare_type, best_fit, read_content
 
-from .fit import LONGEST_SIDE, best_fit
 from .picture import CONTENT_TYPES, MAX_FILE_BYTES, read_picture, scaled
 
 # Pictures decoded at once in this process: each may take a few hundred megabytes, and every client
@@ -26,7 +26,7 @@ class PillowGenerator(ThumbnailGenerator):
 
     def can_handle(self, content_type: str) -> bool:
         """Whether this Pillow reads such content; parameters and case do not count."""
-        return content_type.partition(";")[0].strip().lower() in CONTENT_TYPES
+        return bare_type(content_type) in CONTENT_TYPES
 
     def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
         """The best-looking thumbnail of at most `max_bytes`: upright, sRGB, without metadata.
@@ -38,7 +38,7 @@ class PillowGenerator(ThumbnailGenerator):
             CannotThumbnail: not a picture, damaged, too large to decode safely, or none fits.
         """
         try:
-            content = _content(blob)
+            content = read_content(blob, MAX_FILE_BYTES)
             # On a thread of its own, because glibc keeps a thread's freed memory for that thread:
             # nine transfer threads would each go on holding what their largest picture took.
             with _decoding, ThreadPoolExecutor(1, "rtm-sync-pillow") as thread:
@@ -52,26 +52,21 @@ class PillowGenerator(ThumbnailGenerator):
             raise CannotThumbnail(f"The picture is damaged: {reason}.") from error
 
 
-def _content(blob: Blob) -> bytes:
-    """All of the blob; opened only when its size is one we take."""
-    if not blob.size:
-        raise CannotThumbnail("The blob is empty.")
-    if blob.size > MAX_FILE_BYTES:
-        raise CannotThumbnail(
-            f"The picture has {blob.size:,} bytes; the limit is {MAX_FILE_BYTES:,}."
-        )
-    try:
-        with blob.open() as file:
-            return file.read(MAX_FILE_BYTES)  # the file may have grown since
-    except (OSError, ValueError) as error:  # ValueError: the file object behind it was closed
-        raise CannotThumbnail(f"The blob could not be read: {error}.") from error
-
-
 def _made(content: bytes, max_bytes: int) -> Thumbnail:
-    return _fitted(read_picture(content, LONGEST_SIDE), max_bytes)
+    return encode_thumbnail(read_picture(content, LONGEST_SIDE), max_bytes)
 
 
-def _fitted(picture: Image.Image, max_bytes: int) -> Thumbnail:
+def encode_thumbnail(picture: Image.Image, max_bytes: int) -> Thumbnail:
+    """The best-looking thumbnail of at most `max_bytes` of a picture that Pillow has.
+
+    For other generators that have their picture from elsewhere.
+
+    Args:
+        picture: RGB, or RGBA when some of it is transparent, without metadata.
+
+    Raises:
+        CannotThumbnail: none fits.
+    """
     kind = _kind(picture)
     resized = picture  # the search asks for one side several times in a row
 
@@ -85,12 +80,7 @@ def _fitted(picture: Image.Image, max_bytes: int) -> Thumbnail:
         resized.save(output, kind, quality=quality, optimize=True, progressive=True)
         return output.getvalue()
 
-    best, fits = best_fit(encode, max(picture.size), max_bytes)
-    if not fits:
-        raise CannotThumbnail(
-            f"The smallest thumbnail has {len(best.data):,} bytes; {max_bytes:,} are left in the "
-            "message. Shorten the description or the file name."
-        )
+    best = best_fit(encode, max(picture.size), max_bytes)
     width, height = scaled(picture.size, best.side)
     return Thumbnail(best.data, width, height, f"image/{kind.lower()}")
 

@@ -72,6 +72,19 @@ def _avif() -> _Format | None:
     return _Format("AVIF", frozenset({"image/avif"}), AvifImagePlugin.AvifImageFile, 12_500_000)
 
 
+def _heic() -> _Format | None:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:  # an extra: it brings a decoder of 10 MB
+        return None
+    return _Format(
+        "HEIC",
+        frozenset({"image/heic", "image/heif"}),
+        HeifImageFile,
+        25_000_000,
+    )
+
+
 _JPEG = _Format(
     "JPEG",
     frozenset({"image/jpeg", "image/jpg", "image/pjpeg", "image/mpo"}),
@@ -90,11 +103,12 @@ _TIFF = _Format("TIFF", frozenset({"image/tiff"}), TiffImagePlugin.TiffImageFile
 # The decoder keeps two canvases and hands over a third; the picture is the fourth.
 _WEBP = _Format("WebP", frozenset({"image/webp"}), WebPImagePlugin.WebPImageFile, 12_500_000)
 _AVIF = _avif()
+_HEIC = _heic()
 
 CONTENT_TYPES = frozenset[str]().union(
     *(
         known.content_types
-        for known in (_JPEG, _PNG, _GIF, _BMP, _TIFF, _WEBP, _AVIF)
+        for known in (_JPEG, _PNG, _GIF, _BMP, _TIFF, _WEBP, _AVIF, _HEIC)
         if known is not None
     )
 )
@@ -172,14 +186,23 @@ def _recognise(data: bytes) -> _Format:
         known = _BMP
     elif data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         known = _TIFF
-    elif data[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1"):
-        known = _AVIF
+    elif data[4:8] == b"ftyp":
+        known = _of_brands(data)
     if known is None:
         raise CannotThumbnail(
             "The blob does not begin like a picture that this Pillow reads (JPEG, PNG, GIF, WebP, "
-            f"BMP, TIFF{', AVIF' if _AVIF else ''})."
+            f"BMP, TIFF{', AVIF' if _AVIF else ''}{', HEIC' if _HEIC else ''})."
         )
     return known
+
+
+def _of_brands(data: bytes) -> _Format | None:
+    """AVIF and HEIC are one container; its brands say whose codec is inside."""
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    if brands & {b"avif", b"avis"}:
+        return _AVIF
+    return _HEIC if brands & {b"heic", b"heix", b"heim", b"heis", b"mif1"} else None
 
 
 def _check_size(known: _Format, size: tuple[int, int]) -> None:

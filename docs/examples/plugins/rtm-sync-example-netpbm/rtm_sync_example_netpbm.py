@@ -8,9 +8,11 @@ import zlib
 from collections.abc import Iterator
 
 from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator, hookimpl
+from rtm_sync.thumbnail_tools import bare_type, read_content
 
 _HEADER = re.compile(rb"P6\s+(\d{1,9})\s+(\d{1,9})\s+255\s")
-_MOST_PIXELS = 50_000_000
+_MOST_PIXELS = 10_000_000
+_MOST_BYTES = 31_000_000
 _LONGEST_SIDE = 256
 
 
@@ -26,19 +28,20 @@ def thumbnail() -> ThumbnailGenerator:
 
 # begin: generator
 class NetpbmGenerator(ThumbnailGenerator):
-    """Shrinks by leaving pixels out. Keeps no more than one row of the picture in memory."""
+    """Shrinks by leaving pixels out."""
 
     name = "netpbm"
 
     def can_handle(self, content_type: str) -> bool:
-        return content_type in ("image/x-portable-pixmap", "image/x-portable-anymap")
+        return bare_type(content_type) in ("image/x-portable-pixmap", "image/x-portable-anymap")
 
     def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
-        width, height, start = _size_of(blob)
+        content = memoryview(read_content(blob, _MOST_BYTES))
+        width, height, start = _size_of(content)
         side = _LONGEST_SIDE
         while side >= 1:
             step = max(1, -(-max(width, height) // side))  # rounded up
-            rows = list(_rows(blob, start, width, height, step))
+            rows = list(_rows(content[start:], width, height, step))
             data = _png(rows)
             if len(data) <= max_bytes:
                 return Thumbnail(data, len(rows[0]) // 3, len(rows), "image/png")
@@ -50,10 +53,9 @@ class NetpbmGenerator(ThumbnailGenerator):
 
 
 # begin: reading
-def _size_of(blob: Blob) -> tuple[int, int, int]:
+def _size_of(content: memoryview) -> tuple[int, int, int]:
     """Width, height and where the pixels begin; refuses what is not safe to read."""
-    with blob.open() as file:
-        header = _HEADER.match(file.read(64))
+    header = _HEADER.match(content[:64])
     if header is None:
         raise CannotThumbnail("It is not a binary PPM picture of 8 bits a colour.")
     width, height = int(header[1]), int(header[2])
@@ -61,21 +63,19 @@ def _size_of(blob: Blob) -> tuple[int, int, int]:
         raise CannotThumbnail(
             f"It has {width:,} x {height:,} pixels; the limit is {_MOST_PIXELS:,} in all."
         )
-    if blob.size < header.end() + width * height * 3:
+    if len(content) < header.end() + width * height * 3:
         raise CannotThumbnail("It is cut off: there are fewer pixels than its header says.")
     return width, height, header.end()
 
 
-def _rows(blob: Blob, start: int, width: int, height: int, step: int) -> Iterator[bytes]:
+def _rows(pixels: memoryview, width: int, height: int, step: int) -> Iterator[bytes]:
     """Every step-th row, and of it every step-th pixel."""
-    with blob.open() as file:
-        for y in range(0, height, step):
-            file.seek(start + y * width * 3)
-            row = file.read(width * 3)
-            picked = bytearray(-(-width // step) * 3)
-            for colour in range(3):
-                picked[colour::3] = row[colour :: 3 * step]
-            yield bytes(picked)
+    for y in range(0, height, step):
+        row = pixels[y * width * 3 : (y + 1) * width * 3]
+        picked = bytearray(-(-width // step) * 3)
+        for colour in range(3):
+            picked[colour::3] = row[colour :: 3 * step]
+        yield bytes(picked)
 
 
 # end: reading

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+
+from rtm_sync_example_netpbm import NetpbmGenerator
 
 from rtm_sync import Blob, CannotThumbnail, RtmClient, RtmImageMessage
 from rtm_sync.plugins import plugin_manager
-from rtm_sync.testing import RtmTestCase
+from rtm_sync.testing import RtmTestCase, ThumbnailContract
+from rtm_sync.testing.pictures import quarters
 
 PATIENCE = 10.0
 PPM = "image/x-portable-pixmap"
@@ -15,6 +19,19 @@ PPM = "image/x-portable-pixmap"
 def picture(width: int, height: int, pixels: bytes) -> Blob:
     header = b"P6\n%d %d\n255\n" % (width, height)
     return Blob.from_bytes(header + pixels, name="picture.ppm", content_type=PPM)
+
+
+class ContractTest(ThumbnailContract, RtmTestCase):
+    generator_class = NetpbmGenerator
+
+    def samples(self) -> Mapping[str, bytes]:
+        return {PPM: b"P6 600 400 255\n" + quarters(600, 400).tobytes()}
+
+    def more_hostile(self) -> Mapping[str, tuple[str, bytes]]:
+        return {"a header that promises": (PPM, b"P6 99999 99999 255\n" + bytes(1_000_000))}
+
+    def test_colours_stay_where_they_are(self) -> None:
+        self.assert_quarters(self.made(self.samples()[PPM], PPM))
 
 
 class NetpbmTest(RtmTestCase):

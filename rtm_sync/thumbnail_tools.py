@@ -1,14 +1,15 @@
-"""The search for the best-looking encoding that fits a budget. No pictures here, only numbers.
+"""For authors of thumbnail generators: reading a blob, and the best encoding that fits a budget.
 
-The policy, in order of preference: the largest size; at that size the highest quality from 85 to
-60; only when 60 does not fit, a size 15 % smaller. Qualities under 60 are a last resort, at the
-smallest size. README.md has the measurements behind it.
+No pictures here, only bytes and numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from .blob import Blob
+from .thumbnails import CannotThumbnail
 
 LONGEST_SIDE = 480
 SHORTEST_SIDE = 16
@@ -28,6 +29,28 @@ class Attempt:
     data: bytes
 
 
+def read_content(blob: Blob, max_bytes: int) -> bytes:
+    """All bytes of a blob; opened only when there are at most so many.
+
+    Raises:
+        CannotThumbnail: it is empty, larger, or cannot be read.
+    """
+    if not blob.size:
+        raise CannotThumbnail("The blob is empty.")
+    if blob.size > max_bytes:
+        raise CannotThumbnail(f"The file has {blob.size:,} bytes; the limit is {max_bytes:,}.")
+    try:
+        with blob.open() as file:
+            return file.read(max_bytes)  # the file may have grown since
+    except (OSError, ValueError) as error:  # ValueError: the file object behind it was closed
+        raise CannotThumbnail(f"The blob could not be read: {error}.") from error
+
+
+def bare_type(content_type: str) -> str:
+    """A MIME type in lower case, without parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def sides(picture_side: int) -> list[int]:
     """Longest sides worth trying, the best first, never above the picture's own."""
     found = [min(picture_side, LONGEST_SIDE)]
@@ -36,15 +59,20 @@ def sides(picture_side: int) -> list[int]:
     return found
 
 
-def best_fit(
-    encode: Callable[[int, int], bytes], picture_side: int, max_bytes: int
-) -> tuple[Attempt, bool]:
-    """The best attempt of at most `max_bytes`, and True; or the smallest seen, and False.
+def best_fit(encode: Callable[[int, int], bytes], picture_side: int, max_bytes: int) -> Attempt:
+    """The best-looking encoding of at most `max_bytes`.
+
+    In order of preference: the largest size, 480 pixels at most; at that size the highest quality
+    from 85 to 60; only when 60 does not fit, a size 15 % smaller. Qualities under 60 are a last
+    resort, at the smallest size. (Measured, in the README of rtm-sync-pillow.)
 
     Args:
         encode: (longest side, quality) → the encoded picture.
         picture_side: the picture's longest side.
         max_bytes: any number.
+
+    Raises:
+        CannotThumbnail: not even the smallest fits.
     """
 
     def attempt(side: int, quality: int) -> Attempt:
@@ -58,15 +86,18 @@ def best_fit(
         good = attempt(side, GOOD_QUALITY)
         if fits(good):
             best = attempt(side, BEST_QUALITY)
-            return (best if fits(best) else _highest_quality(attempt, fits, good)), True
+            return best if fits(best) else _highest_quality(attempt, fits, good)
         smallest = good if smallest is None else min(smallest, good, key=_size)
     assert smallest is not None
     for quality in LAST_RESORT_QUALITIES:
         poor = attempt(sides(picture_side)[-1], quality)
         if fits(poor):
-            return poor, True
+            return poor
         smallest = min(smallest, poor, key=_size)
-    return smallest, False
+    raise CannotThumbnail(
+        f"The smallest thumbnail has {len(smallest.data):,} bytes; {max_bytes:,} are left in the "
+        "message. Shorten the description or the file name."
+    )
 
 
 def _highest_quality(
