@@ -99,7 +99,10 @@ _real_temp = tempfile.gettempdir()
 
 
 def _threads() -> frozenset[threading.Thread]:
-    return frozenset(threading.enumerate())
+    """Python's own: a C library's thread that has called into Python goes by the name of Dummy."""
+    return frozenset(
+        thread for thread in threading.enumerate() if not thread.name.startswith("Dummy-")
+    )
 
 
 def _sockets() -> frozenset[str]:
