@@ -10,16 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+import jwt
 from PIL import Image, ImageOps
 
-from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator
+from rtm_sync import Blob, CannotThumbnail, LoginError, Thumbnail, ThumbnailGenerator
 from rtm_sync.hub.disk import DiskMediaStore
 from rtm_sync.hub.engine import Delivery, Engine, OfflineMessage
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.media import Fragment, MediaStore, MediaWriter
+from rtm_sync.hub.tokens import Grant, JwtVerifier, TokenVerifier, make_token
 from rtm_sync.protocol import MemberJoined, MessageFromPeer, PeerCall, PeerOnlineState
 from rtm_sync.testing import EngineContract, MediaStoreContract, ThumbnailContract
 from rtm_sync.thumbnail_tools import bare_type, best_fit, read_content
+from tests.hub.test_tokens import APP, SECRET, JwtCase
 from tests.support import RtmTestCase
 
 
@@ -207,6 +210,32 @@ class KnowsOneSpelling(GoodGenerator):
         return content_type in ("image/jpeg", "image/png")
 
 
+class AnybodysTokens(JwtVerifier):
+    def verify(self, token: str, uid: str) -> Grant:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return super().verify(token, claims["sub"])
+
+
+class UnsignedTokens(JwtVerifier):
+    def verify(self, token: str, uid: str) -> Grant:
+        claims = jwt.decode(token, options={"verify_signature": False})
+        return super().verify(make_token(claims["app"], claims["sub"], SECRET), uid)
+
+
+class TellsTheSecret(JwtVerifier):
+    def verify(self, token: str, uid: str) -> Grant:
+        try:
+            return super().verify(token, uid)
+        except LoginError as error:
+            raise LoginError(error.code, f"{error.message} (not signed with {SECRET})") from None
+
+
+class RaisesOtherErrors(JwtVerifier):
+    def verify(self, token: str, uid: str) -> Grant:
+        token.encode("ascii")
+        return super().verify(token, uid)
+
+
 def fails(case: type[unittest.TestCase], name: str) -> bool:
     """Whether that test of a case does."""
     result = unittest.TestResult()
@@ -297,3 +326,24 @@ class ThumbnailContractTest(unittest.TestCase):
             with self.subTest(faulty.__name__):
                 self.assertFalse(fails(thumbnail_case(GoodGenerator), name))
                 self.assertTrue(fails(thumbnail_case(faulty), name))
+
+
+def verifier_case(made: type[JwtVerifier]) -> type[unittest.TestCase]:
+    class Case(JwtCase, RtmTestCase):
+        def verifier(self) -> TokenVerifier:
+            return made(APP, SECRET)
+
+    return Case
+
+
+class TokenVerifierContractTest(unittest.TestCase):
+    def test_each_fault_of_a_verifier_is_found(self) -> None:
+        for faulty, name in (
+            (AnybodysTokens, "test_another_users_token_is_refused"),
+            (UnsignedTokens, "test_a_forged_token_is_refused_whatever_else_is_wrong_with_it"),
+            (TellsTheSecret, "test_a_token_that_has_ended_is_expired"),
+            (RaisesOtherErrors, "test_what_is_no_token_at_all_is_invalid"),
+        ):
+            with self.subTest(faulty.__name__):
+                self.assertFalse(fails(verifier_case(JwtVerifier), name))
+                self.assertTrue(fails(verifier_case(faulty), name))

@@ -13,6 +13,7 @@ from .gateway_process import GatewayProcess
 from .media_store_contract import MediaStoreContract
 from .ports import free_port
 from .thumbnail_contract import ThumbnailContract
+from .token_verifier_contract import TokenVerifierContract
 from .transport_contract import TransportContract
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "MediaStoreContract",
     "RtmTestCase",
     "ThumbnailContract",
+    "TokenVerifierContract",
     "TransportContract",
     "VirtualClock",
     "free_port",

@@ -9,9 +9,11 @@ from typing import Any
 import jwt
 
 from rtm_sync.errors import LoginError
-from rtm_sync.hub.tokens import JwtVerifier, make_token
+from rtm_sync.hub.tokens import JwtVerifier, TokenVerifier, make_token
+from rtm_sync.testing import TokenVerifierContract
+from tests.support import RtmTestCase
 
-SECRET = "s" * 32
+APP, SECRET = "app", "s" * 32
 
 
 def now(plus: int) -> int:
@@ -22,6 +24,28 @@ def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str
     body = {"app": "app", "sub": "alice", "exp": now(3600)} | claims
     body = {name: value for name, value in body.items() if value is not None}
     return jwt.encode(body, secret, algorithm=algorithm)
+
+
+class JwtCase(TokenVerifierContract):
+    """How the contract kit makes tokens that are JWT."""
+
+    secrets = (SECRET,)
+
+    def verifier(self) -> TokenVerifier:
+        return JwtVerifier(APP, SECRET)
+
+    def token(self, uid: str, ttl: float) -> str:
+        return make_token(APP, uid, SECRET, ttl=ttl)
+
+    def foreign_token(self, uid: str, ttl: float) -> str:
+        return make_token("other", uid, SECRET, ttl=ttl)
+
+    def forged_token(self, uid: str, ttl: float) -> str:
+        return make_token(APP, uid, "x" * 32, ttl=ttl)
+
+
+class JwtContractTest(JwtCase, RtmTestCase):
+    pass
 
 
 class JwtVerifierTest(unittest.TestCase):

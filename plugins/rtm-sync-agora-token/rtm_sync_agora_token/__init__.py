@@ -1,0 +1,20 @@
+"""The rtm-sync plugin: one hook, which gives the verifier of apps whose secret is `agora:…`."""
+
+from __future__ import annotations
+
+from rtm_sync import hookimpl
+from rtm_sync.hub.tokens import TokenVerifier
+
+from .verifier import AgoraTokenVerifier
+
+__all__ = ["AgoraTokenVerifier", "token_verifier"]
+
+SCHEME = "agora:"
+
+
+@hookimpl
+def token_verifier(app_id: str, secret: str) -> TokenVerifier | None:
+    """Answer `rtm_sync`'s hook of this name: the secret is `agora:` and the app's certificate."""
+    if not secret.startswith(SCHEME):
+        return None
+    return AgoraTokenVerifier(app_id, secret.removeprefix(SCHEME))

@@ -1,0 +1,126 @@
+"""AccessToken 006 and 007 of the reference's vendor, verified for RTM logins."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+import time
+import zlib
+from collections.abc import Callable
+
+from rtm_sync import LoginError
+from rtm_sync.errors import LoginErrorCode
+from rtm_sync.hub.tokens import Grant, TokenVerifier
+
+from .parsing import BadToken, Token006, Token007, parse
+
+DAY = 24 * 3600
+"""Seconds that a token is valid at most, whatever it says (the vendor's rule for RTM)."""
+
+SKEW = 30
+"""Seconds that the clocks of token server and gateway may differ."""
+
+_HEX = re.compile(r"[0-9a-fA-F]{32}")
+_LOGIN_006 = 1000  # kRtmLogin
+_LOGIN_007 = 1
+
+logger = logging.getLogger(__name__)
+
+
+class AgoraTokenVerifier(TokenVerifier):
+    """Verifies an app's tokens of versions 006 and 007. Thread-safe; keeps nothing.
+
+    Args:
+        app_id: 32 hexadecimal digits.
+        certificate: the app's certificate, 32 hexadecimal digits.
+        now: the wall clock, seconds since the epoch.
+
+    Raises:
+        ValueError: one of them is not 32 hexadecimal digits.
+    """
+
+    def __init__(self, app_id: str, certificate: str, now: Callable[[], float] = time.time) -> None:
+        if not _HEX.fullmatch(app_id):
+            raise ValueError(f"The app id {app_id!r} is not 32 hexadecimal digits.")
+        if not _HEX.fullmatch(certificate):
+            raise ValueError("The app's certificate is not 32 hexadecimal digits.")
+        self._app_id = app_id
+        self._certificate = certificate.encode()
+        self._now = now
+
+    def verify(self, token: str, uid: str) -> Grant:
+        """Accept a token with the privilege to log in to RTM as this user.
+
+        Raises:
+            LoginError: INVALID_TOKEN for what is none, is signed by somebody else, or for another
+                user; INVALID_APP_ID; TOKEN_EXPIRED; NOT_AUTHORIZED without the privilege.
+        """
+        try:
+            parsed = parse(token)
+            if parsed.app_id != self._app_id:
+                raise _refused(
+                    LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, "The token belongs to another app."
+                )
+            if isinstance(parsed, Token006):
+                ends_at = self._check_006(parsed, uid.encode())
+            else:
+                ends_at = self._check_007(parsed, uid.encode())
+            if ends_at <= self._now() - SKEW:
+                raise _refused(
+                    LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED,
+                    "The token has expired; get a fresh one.",
+                )
+        except BadToken as error:
+            refusal = _refused(
+                LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, f"The token is not valid: {error}."
+            )
+            logger.info("a token of %r was refused: %s", uid, error)
+            raise refusal from None
+        except LoginError as error:
+            logger.info("a token of %r was refused: %s", uid, error.message)
+            raise
+        return Grant(float(ends_at))
+
+    def _check_006(self, token: Token006, user: bytes) -> int:
+        message = token.app_id.encode() + user + token.message
+        expected = hmac.new(self._certificate, message, hashlib.sha256).digest()
+        if not hmac.compare_digest(expected, token.signature):
+            raise BadToken("it was not signed for this user with this app's certificate")
+        if token.account_checksum != zlib.crc32(user):
+            raise BadToken("its checksum is another user's")
+        if token.ends_at > self._now() + DAY + SKEW:
+            raise BadToken("it was made in the future")
+        if _LOGIN_006 not in token.privileges:
+            raise _not_authorized()
+        return min(token.ends_at, token.privileges[_LOGIN_006] or token.ends_at)
+
+    def _check_007(self, token: Token007, user: bytes) -> int:
+        key = _digest(token.issued_at.to_bytes(4, "little"), self._certificate)
+        key = _digest(token.salt.to_bytes(4, "little"), key)
+        if not hmac.compare_digest(_digest(key, token.message), token.signature):
+            raise BadToken("it was not signed with this app's certificate")
+        if token.issued_at > self._now() + SKEW:
+            raise BadToken("it was made in the future")
+        if token.user is None:
+            raise _not_authorized()
+        if token.user != user:
+            raise BadToken("it is another user's")
+        if _LOGIN_007 not in token.privileges:
+            raise _not_authorized()
+        return token.issued_at + min(token.lifetime, token.privileges[_LOGIN_007], DAY)
+
+
+def _digest(key: bytes, message: bytes) -> bytes:
+    return hmac.new(key, message, hashlib.sha256).digest()
+
+
+def _refused(code: LoginErrorCode, message: str) -> LoginError:
+    return LoginError(code, message)
+
+
+def _not_authorized() -> LoginError:
+    return _refused(
+        LoginErrorCode.LOGIN_ERR_NOT_AUTHORIZED, "The token has no privilege to log in to RTM."
+    )
