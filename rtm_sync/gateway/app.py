@@ -25,7 +25,7 @@ from ..hub.telemetry import Telemetry
 from ..plugins import PluginManager, plugin_manager
 from .addresses import Addresses, Doors, Guesses, raise_file_limit
 from .config import ConfigError, GatewayConfig, parse_networks
-from .logs import AccessLog, Visits, access_logger, logged
+from .logs import AccessLog, Visits, access_logger, logged, server_logger
 from .loiterers import Loiterers
 from .media import Media
 from .metrics import Metrics
@@ -206,6 +206,7 @@ async def serve(
             ),
             access_log=access_logger,
             access_log_class=AccessLog,
+            logger=server_logger,
             handle_signals=False,
             shutdown_timeout=_CLOSE_PATIENCE,
             read_bufsize=_READ_BUFFER,

@@ -17,6 +17,7 @@ from typing import TextIO
 
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http_exceptions import HttpProcessingError
 
 from .addresses import Addresses
 from .visit import Visit, visit
@@ -25,6 +26,14 @@ _WAITING_LIMIT = 10_000  # lines
 _FLUSH_PATIENCE = 2.0  # seconds that a slow reader of the last lines gets
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+server_logger = logging.getLogger("rtm_sync.gateway.server")
+"""What aiohttp's server says, but not of strangers' broken requests: it would repeat them, with
+traces. The access log has their status."""
+
+server_logger.addFilter(
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+)
 
 access_logger = logging.getLogger(__name__)
 
