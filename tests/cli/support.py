@@ -56,6 +56,12 @@ class Gateway:
         return self._out.read_text()
 
     @property
+    def complaints(self) -> str:
+        """What standard error has besides the log's lines of level info."""
+        lines = self.err.splitlines()
+        return "\n".join(line for line in lines if not re.match(r"\S+Z INFO ", line))
+
+    @property
     def err(self) -> str:
         return self._err.read_text()
 

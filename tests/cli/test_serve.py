@@ -71,7 +71,7 @@ class StartTest(ServeTest):
     def test_without_a_secret_it_says_loudly_that_anybody_may_log_in(self) -> None:
         gateway = self.serve()
         self.assertRegex(
-            gateway.err, r"^NO APP SECRET: anybody .* --app-secret to serve others\.\n$"
+            gateway.complaints, r"^NO APP SECRET: anybody .* --app-secret to serve others\.$"
         )
 
     def test_without_a_secret_it_refuses_every_host_but_loopback(self) -> None:
@@ -84,7 +84,7 @@ class StartTest(ServeTest):
 
     def test_with_a_secret_it_is_quiet_and_takes_only_its_tokens(self) -> None:
         gateway = self.serve(*APP)
-        self.assertEqual(gateway.err, "")
+        self.assertEqual(gateway.complaints, "")
         token = self.printed("token", "alice", *APP).strip()
         for uid, given in (("alice", None), ("bob", token)):
             with self.subTest(uid), self.assertRaisesRegex(LoginError, "INVALID_TOKEN"):
@@ -137,7 +137,7 @@ class RefusalTest(ServeTest):
     def test_what_cannot_be_a_setting_is_refused_in_words(self) -> None:
         (self.home / "wrong.toml").write_text("port = true\n")
         for arguments, environment, complaint in (
-            (("--limits", "none"), {}, "'--limits': 'none' is not one of 'linux', 'web'"),
+            (("--limits", "none"), {}, 'limits: \'none\' is neither "linux", "web" nor NAME=VALUE'),
             ((), {"RTM_SYNC_DRAIN": "long"}, "drain in the environment is 'long'; it must be a n"),
             (("--config", "wrong.toml"), {}, "port in wrong.toml is True; it must be a whole num"),
             (("--config", "absent.toml"), {}, "cannot be read: .*absent.toml"),
@@ -202,7 +202,7 @@ class StopTest(ServeTest):
         gateway = self.serve(*APP)
         gateway.signal(signal.SIGINT)
         self.assertEqual(gateway.ended(STOP_BOUND), 0)
-        self.assertEqual(gateway.err, "")
+        self.assertEqual(gateway.complaints, "")
 
     def test_a_second_signal_does_not_cut_the_first_ones_drain_short(self) -> None:
         gateway = self.serve("--data", "kept")
