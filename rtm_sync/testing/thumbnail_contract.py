@@ -33,7 +33,6 @@ ROOM = 30_000
 _BUDGETS = (32_000, 12_000, 4_000, 1_500)
 _SECONDS = 5.0
 _MEGABYTES = 300.0
-_DAMAGED = 40  # files of each kind
 _TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 
 
@@ -50,11 +49,13 @@ class ThumbnailContract(_Base):
         generator_class: made without arguments; importable, as hostile files are tried in a process
             of their own, whose time and memory can be measured.
         seconds, megabytes: what a thumbnail may take at most, whatever the file.
+        damaged: how many damaged copies of each sample are tried.
     """
 
     generator_class: ClassVar[type[ThumbnailGenerator]]
     seconds: float = _SECONDS
     megabytes: float = _MEGABYTES
+    damaged: int = 40
 
     def samples(self) -> Mapping[str, bytes]:
         """Good files by content type; add yours when they are no pictures of the kit's formats."""
@@ -260,7 +261,7 @@ class ThumbnailContract(_Base):
     def test_what_is_damaged_gives_a_thumbnail_or_a_clean_refusal(self) -> None:
         chance = random.Random(1)
         for content_type, data in self.samples().items():
-            for _ in range(_DAMAGED):
+            for _ in range(self.damaged):
                 damaged = bytearray(data)
                 for _ in range(chance.randint(1, 20)):
                     damaged[chance.randrange(len(damaged))] = chance.randrange(256)

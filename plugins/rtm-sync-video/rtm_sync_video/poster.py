@@ -1,0 +1,155 @@
+"""A decoder of video, run by `rtm_sync.thumbnail_process` in a process of its own.
+
+FFmpeg knows formats that make it open other files and addresses (playlists). Only two families of
+containers are let through, told by their first bytes, and nothing can be opened once they are read.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import av.subtitles.stream  # which av.open would import later, when nothing can be opened
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+MAX_PIXELS = 7680 * 4320  # 8K; a frame takes some hundred megabytes to decode
+PLACES = (Fraction(1, 10), Fraction(1, 3))  # of the duration, where the first frame shows nothing
+PLAIN = 6  # levels out of 255 that a frame without anything on it differs by
+
+_FRAMES_LOOKED_THROUGH = 300  # for a key frame, after a seek
+_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # QuickTime's first ones
+
+
+def decode(content: bytes, side: int) -> tuple[int, int, bytes]:
+    """Width, height and RGB bytes of the frame that stands for the video.
+
+    Raises:
+        ValueError: not such a video, damaged, or too large; says which.
+        MemoryError: it takes too much to decode.
+    """
+    kind = _container(content)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    try:
+        return _poster(content, kind, side)
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        raise ValueError(f"It is damaged: {error.strerror}") from error
+
+
+def _poster(content: bytes, kind: str, side: int) -> tuple[int, int, bytes]:
+    options = {"protocol_whitelist": ""}
+    with av.open(io.BytesIO(content), format=kind, options=options) as container:
+        if not container.streams.video:
+            raise ValueError("There are no pictures in it, only sound")
+        stream = container.streams.best("video")
+        assert isinstance(stream, VideoStream)
+        _check_size(stream.codec_context.width, stream.codec_context.height)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # as may what it really has
+        stream.codec_context.thread_count = 1  # each thread would keep frames of its own
+        first: VideoFrame | None = None
+        for frame in _candidates(container, stream):
+            first = first or frame
+            if not _is_plain(frame):
+                return _pixels(frame, stream, side)
+        if first is None:
+            raise ValueError("No frame of it can be decoded")
+        return _pixels(first, stream, side)
+
+
+def _container(content: bytes) -> str:
+    """FFmpeg's name for the container."""
+    if content[4:8] in _BOXES:
+        return "mov"
+    if content.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    raise ValueError("It does not begin like a video that we read (MP4, QuickTime, WebM, Matroska)")
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"It claims {width:,} × {height:,} pixels; the limit is {MAX_PIXELS:,} in all"
+        )
+
+
+def _candidates(
+    container: av.container.InputContainer, stream: VideoStream
+) -> Iterator[VideoFrame]:
+    """The first frame, and the key frames at some places further on."""
+    frame = _next_frame(container, stream)
+    if frame is None:
+        return
+    yield frame
+    for place in PLACES:
+        if not container.duration:
+            return
+        try:
+            container.seek(int(container.duration * place))
+            frame = _next_frame(container, stream)
+        except (av.FFmpegError, ValueError):  # the first one will do
+            return
+        if frame is not None:
+            yield frame
+
+
+def _next_frame(container: av.container.InputContainer, stream: VideoStream) -> VideoFrame | None:
+    """The next frame that can be decoded; damaged ones before it are passed over."""
+    failure: Exception | None = None
+    for number, packet in enumerate(container.demux(stream)):
+        if number > _FRAMES_LOOKED_THROUGH:
+            break
+        try:
+            for frame in packet.decode():
+                if isinstance(frame, VideoFrame):
+                    _check_size(frame.width, frame.height)  # it need not be what was claimed
+                    return frame
+        except av.FFmpegError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return None
+
+
+def _is_plain(frame: VideoFrame) -> bool:
+    """Whether there is nothing on it, as before a film fades in."""
+    levels = _rows(frame.reformat(32, 32, "gray"), 1)
+    return max(levels) - min(levels) <= PLAIN
+
+
+def _pixels(frame: VideoFrame, stream: VideoStream, side: int) -> tuple[int, int, bytes]:
+    """The frame in its shape on a screen, brought down to `side`, turned as the file says."""
+    shape = float(stream.sample_aspect_ratio or 1)  # of a pixel
+    if not 0.25 <= shape <= 4:  # nobody means that
+        shape = 1.0
+    width, height = frame.width * max(shape, 1.0), frame.height / min(shape, 1.0)
+    scale = min(1.0, side / max(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = frame.reformat(*size, "rgb24", interpolation="LANCZOS")
+    return _turned(*size, _rows(small, 3), round(frame.rotation / 90) % 4)
+
+
+def _rows(frame: VideoFrame, depth: int) -> bytes:
+    """The bytes of a frame of one plane, without what fills up its lines."""
+    plane = frame.planes[0]
+    data, width = bytes(plane), frame.width * depth
+    starts = range(0, frame.height * plane.line_size, plane.line_size)
+    return b"".join(data[start : start + width] for start in starts)
+
+
+def _turned(width: int, height: int, data: bytes, quarters: int) -> tuple[int, int, bytes]:
+    """The picture turned by so many quarters, counter-clockwise."""
+    for _ in range(quarters):
+        rows = []
+        for column in reversed(range(width)):  # each, from the right, becomes a row
+            row = bytearray(3 * height)
+            for colour in range(3):
+                row[colour::3] = data[3 * column + colour :: 3 * width]
+            rows.append(row)
+        data = b"".join(rows)
+        width, height = height, width
+    return width, height, data
