@@ -51,7 +51,7 @@ def media_store(url: str) -> MediaStore | None:
 
 
 @hookimpl
-def token_verifier(app_id: str, secret: str) -> TokenVerifier | None:
+def token_verifier(app_id: str, secret: str, clock_skew: float) -> TokenVerifier | None:
     from .hub.tokens import JwtVerifier
 
-    return JwtVerifier(app_id, secret)
+    return JwtVerifier(app_id, secret, clock_skew)

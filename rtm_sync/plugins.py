@@ -68,8 +68,11 @@ class Hooks:
         raise NotImplementedError
 
     @hookspec(firstresult=True)
-    def token_verifier(self, app_id: str, secret: str) -> TokenVerifier | None:
-        """Who checks tokens of the app that has this secret. Called when a hub is made."""
+    def token_verifier(self, app_id: str, secret: str, clock_skew: float) -> TokenVerifier | None:
+        """Who checks tokens of the app that has this secret. Called when a hub is made.
+
+        Clocks may differ by `clock_skew` seconds.
+        """
         raise NotImplementedError
 
     @hookspec(firstresult=True)
@@ -102,7 +105,7 @@ _ROLES = {
     "engine": _Role("engine", ".hub.engine", "Engine", "local://"),
     "media_store": _Role("media store", ".hub.media", "MediaStore", "disk:///folder, memory://"),
     "token_verifier": _Role(
-        "token verifier", ".hub.tokens", "TokenVerifier", "JWT HS256 (pip install PyJWT)"
+        "token verifier", ".hub.tokens", "TokenVerifier", "JWT (pip install PyJWT)"
     ),
     "thumbnail": _Role("thumbnail generator", ".thumbnails", "ThumbnailGenerator", "none"),
 }
@@ -353,9 +356,11 @@ class PluginManager:
         found: MediaStore = self._serving("media_store", url, url=url)
         return found
 
-    def token_verifier(self, app_id: str, secret: str) -> TokenVerifier:
+    def token_verifier(self, app_id: str, secret: str, clock_skew: float = 30.0) -> TokenVerifier:
         """The token verifier of an app. Raises `PluginError` when nobody has it, or two have."""
-        found: TokenVerifier = self._serving("token_verifier", app_id, app_id=app_id, secret=secret)
+        found: TokenVerifier = self._serving(
+            "token_verifier", app_id, app_id=app_id, secret=secret, clock_skew=clock_skew
+        )
         return found
 
     def thumbnail_generators(self) -> list[ThumbnailGenerator]:

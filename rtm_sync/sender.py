@@ -323,12 +323,13 @@ class RtmSender:
                 break
         return messages[:limit]
 
-    def kick(self, uid: str, *, ban_seconds: float = 0.0) -> bool:
+    def kick(self, uid: str, *, ban_seconds: float = 0.0, revoke_tokens: bool = False) -> bool:
         """End a user's session (the client is ABORTED, BANNED_BY_SERVER).
 
         Args:
             uid: whose.
             ban_seconds: for how long logins are refused; 0 ends a ban.
+            revoke_tokens: also refuse, for good, the user's tokens that were made until now.
 
         Returns:
             Whether the user was logged in.
@@ -336,7 +337,7 @@ class RtmSender:
         Raises:
             SenderError: refused, or timed out.
         """
-        body = {"ban_seconds": ban_seconds}
+        body = {"ban_seconds": ban_seconds, "revoke_tokens": revoke_tokens}
         answer = self._post(self._user(uid, SenderError) + "/kick", body, SenderError)
         return bool(answer.get("was_online"))
 

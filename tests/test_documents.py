@@ -33,6 +33,7 @@ from rtm_sync import RtmChannel, RtmClient, RtmError
 from rtm_sync.cli.commands import rtm_sync as command_line
 from rtm_sync.errors import ERROR_FAMILIES
 from rtm_sync.gateway.config import GatewayConfig, load_config
+from rtm_sync.hub.tokens import JwtVerifier, Privileges
 from rtm_sync.protocol import (
     EVENTS,
     REQUESTS,
@@ -108,7 +109,7 @@ class LanguageTest(unittest.TestCase):
                 self.assertLessEqual(kinds, checked | pictures)
         ours = (document for document in DOCUMENTS if document.parent in (REPOSITORY, DOCS))
         with_python = {document for document in ours if blocks(document, "python")}
-        ours = (DOCS / f"{name}.md" for name in ("guide", "quickstart", "http_api"))
+        ours = (DOCS / f"{name}.md" for name in ("guide", "quickstart", "http_api", "tokens"))
         self.assertEqual(with_python, {*READMES, *ours})
 
 
@@ -199,7 +200,9 @@ class CommandTest(RtmTestCase):
     def test_the_table_of_settings_is_complete_and_its_defaults_are_true(self) -> None:
         text = (DOCS / "quickstart.md").read_text()
         rows = re.findall(r"^\| `(--[\w-]+)` \| `(\w+)` \| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
-        self.assertEqual({row[2] for row in rows}, {item.name for item in fields(GatewayConfig)})
+        self.assertEqual(
+            {row[2] for row in rows}, {item.name for item in fields(GatewayConfig)} - {"apps"}
+        )
         for option, variable, name, default in rows:
             with self.subTest(name):
                 self.assertEqual(option, "--" + name.replace("_", "-"))
@@ -208,13 +211,18 @@ class CommandTest(RtmTestCase):
                 shown = _CODE.match(default) if real else None
                 self.assertEqual(shown[1] if shown else "", real)
 
-    def test_the_example_of_a_file_is_one(self) -> None:
-        [block] = blocks(DOCS / "quickstart.md", "toml")
-        path = self.folder() / "gateway.toml"
-        path.write_text(block.text)
-        config = load_config(path, {}, {})
-        self.assertFalse(config.is_open)
-        self.assertEqual((config.host, config.app_id), ("0.0.0.0", "my-app"))
+    def test_the_examples_of_a_file_are_some(self) -> None:
+        found = {}
+        for name in ("quickstart", "tokens"):
+            [block] = blocks(DOCS / f"{name}.md", "toml")
+            path = self.folder() / "gateway.toml"
+            path.write_text(block.text)
+            found[name] = load_config(path, {}, {})
+        quickstart, tokens = found["quickstart"], found["tokens"]
+        self.assertEqual((quickstart.host, quickstart.app_id), ("0.0.0.0", "my-app"))
+        self.assertEqual(set(tokens.secrets), {"shop", "game", "forum"})
+        self.assertEqual(tokens.secrets["forum"], ("jwks:forum.jwks.json",))
+        self.assertFalse(any(config.is_open for config in found.values()))
 
 
 class GuideTest(RtmTestCase):
@@ -280,6 +288,16 @@ class GuideTest(RtmTestCase):
         with contextlib.redirect_stdout(printed):
             run_block(DOCS / "http_api.md", block, {"gateway": gateway})
         self.assertIn("OFFLINE", printed.getvalue())
+
+    def test_the_tokens_snippet_makes_good_tokens(self) -> None:
+        [block] = blocks(DOCS / "tokens.md", "python")
+        names: dict[str, object] = {}
+        run_block(DOCS / "tokens.md", block, names)
+        verifier = JwtVerifier("my-app", str(names["SECRET"]))
+        self.assertEqual(verifier.verify(str(names["token"]), "alice").privileges, Privileges())
+        allowed = verifier.verify(str(names["visitor"]), "guest-17").privileges
+        self.assertTrue(allowed.may_join("room-1") and allowed.may_publish("lobby"))
+        self.assertFalse(allowed.may_join("shop") or allowed.may_publish("room-1"))
 
     def test_the_quick_start_runs(self) -> None:
         snippets = blocks(DOCS / "quickstart.md", "python")

@@ -129,7 +129,7 @@ class GatewayProcessTest(RtmTestCase):
         self.assertIn("NO APP SECRET", self.gateway.log)
 
     def test_settings_are_the_gateways_own(self) -> None:
-        with self.assertRaisesRegex(RuntimeError, 'limits is .*"linux" or "web"'):
+        with self.assertRaisesRegex(RuntimeError, 'limits: .*"linux", "web"'):
             GatewayProcess(self.folder(), {"limits": "none"}).start()
 
     def test_what_needs_a_running_one_says_so(self) -> None:

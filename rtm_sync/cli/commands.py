@@ -80,7 +80,13 @@ def rtm_sync() -> None:
 @click.option("--engine", help="URL of the engine. [default: SQLite in the data folder]")
 @click.option("--media", help="URL of the media store. [default: files in the data folder]")
 @click.option("--app-id", help="The app that is served; needs --app-secret.")
-@click.option("--app-secret", help="Signs the app's tokens; 32 bytes or more.")
+@click.option(
+    "--app-secret",
+    help="Signs the app's tokens; 32 bytes or more. Or file:PATH, jwks:PATH of public keys.",
+)
+@click.option(
+    "--clock-skew", type=float, help="Seconds that token servers' clocks may differ. [default: 30]"
+)
 @click.option("--limits", help="The reference's tier, and what differs: 'web sends=500/3'.")
 @click.option("--origins", help="Web pages that may use it from a browser: https://app.example")
 @click.option("--tls-cert", help="Serve wss and https: the certificate chain, a PEM file.")
@@ -103,7 +109,7 @@ def serve(config: Path | None, output: Output, **options: object) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
 
     Every option is also an environment variable, RTM_SYNC_PORT and so on, and a name in the TOML
-    file; options win over variables, variables over the file.
+    file; options win over variables, variables over the file. SIGHUP reads apps and secrets again.
     """
     from ..gateway.app import run  # aiohttp, which the other commands need not wait for
 
@@ -117,7 +123,11 @@ def serve(config: Path | None, output: Output, **options: object) -> None:
                 bold=True,
                 err=True,
             )
-        run(settings, lambda url: _announce(url, settings, output))
+        run(
+            settings,
+            lambda url: _announce(url, settings, output),
+            lambda: load_config(config, os.environ, options),
+        )
     except (OSError, sqlite3.Error) as error:
         raise click.ClickException(f"The gateway cannot start: {error}") from error
 
@@ -347,21 +357,48 @@ def download(media_ids: tuple[str, ...], to: str, profile: Profile, output: Outp
 @rtm_sync.command()
 @click.argument("for_uid", metavar="UID")
 @click.option("--ttl", default=3600.0, show_default=True, help="Seconds the token is valid.")
+@click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Sign with this private key, a PEM file, and not with the app's secret.",
+)
+@click.option("--key-id", help="The key's kid in the gateway's JWKS.")
+@click.option(
+    "--join", multiple=True, metavar="PATTERN", help="May join such channels only, as room-*."
+)
+@click.option("--publish", multiple=True, metavar="PATTERN", help="May send to such channels only.")
+@click.option("--no-upload", is_flag=True, help="May not upload.")
+@click.option("--no-download", is_flag=True, help="May not download.")
 @app_options
 @output_options
-def token(for_uid: str, ttl: float, profile: Profile, output: Output) -> None:
-    """Print a token with which UID can log in."""
-    from ..hub.tokens import make_token
+def token(
+    for_uid: str,
+    ttl: float,
+    key: Path | None,
+    key_id: str | None,
+    join: tuple[str, ...],
+    publish: tuple[str, ...],
+    no_upload: bool,
+    no_download: bool,
+    profile: Profile,
+    output: Output,
+) -> None:
+    """Print a token with which UID can log in, and do what the options allow."""
+    from ..hub.tokens import Privileges, make_token
 
-    profile.require("app_id", "app_secret")
+    profile.require("app_id", *(() if key else ("app_secret",)))
     problem = id_problem("UID", for_uid)
     if problem is None and not (math.isfinite(ttl) and ttl >= 1):
         problem = f"--ttl is {ttl:g}; it must be at least 1 second, and finite."
     if problem is not None:
         raise click.UsageError(problem)
+    privileges = Privileges(join or None, publish or None, not no_upload, not no_download)
     try:
-        made = make_token(profile.app_id, for_uid, profile.app_secret, ttl=ttl)
-    except ValueError as error:
+        secret = profile.app_secret if key is None else key.read_text()
+        made = make_token(
+            profile.app_id, for_uid, secret, ttl=ttl, privileges=privileges, key_id=key_id
+        )
+    except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     expires_at = int(time.time() + ttl)
     output.result({"uid": for_uid, "token": made, "expires_at": expires_at}, made)

@@ -10,7 +10,7 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypedDict, cast
@@ -18,12 +18,14 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from ..errors import PluginError
 from ..hub.hub import Hub
 from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
 from ..hub.telemetry import Telemetry
 from ..plugins import PluginManager, plugin_manager
 from .addresses import Addresses, Doors, Guesses, raise_file_limit
+from .apps import Customers, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
 from .logs import AccessLog, Visits, access_logger, logged, server_logger
 from .loiterers import Loiterers
@@ -61,18 +63,16 @@ def make_hub(
         now: the wall clock, seconds since the epoch.
 
     Raises:
+        ConfigError: a key of an app cannot be used.
         PluginError: no plugin serves the engine's or the media store's URL.
         OSError: the data folder cannot be used.
     """
     data = quote(str(Path(config.data).absolute()))  # any name may stand in a URL
-    verifiers = None
-    if not config.is_open:
-        verifiers = {config.app_id: plugins.token_verifier(config.app_id, config.app_secret)}
     return Hub(
         plugins.engine(config.engine or f"local://{data}"),
         plugins.media_store(config.media or f"disk://{data}/media"),
         limits=Limits.parse(config.limits),
-        verifiers=verifiers,
+        verifiers=verifiers_of(config, plugins),
         now=now,
         observe=events.add,
         telemetry=telemetry,
@@ -117,7 +117,7 @@ def make_app(
     addresses: Addresses,
     origins: Origins,
     events: EventLog,
-    customers: Mapping[str, str] | None,
+    customers: Customers,
     silence: float,
     is_ready: Callable[[], bool],
 ) -> web.Application:
@@ -172,12 +172,14 @@ async def serve(
     stop: asyncio.Event,
     on_ready: Callable[[str], object],
     hub_of: HubFactory = make_hub,
+    reload: Callable[[], GatewayConfig] | None = None,
 ) -> None:
     """Serve until `stop` is set, then drain: no new work, running requests get their time.
 
     Args:
         on_ready: called with the gateway's URL (`ws://host:port`) once it accepts connections.
         hub_of: makes the configuration's hub.
+        reload: reads the configuration again, at SIGHUP; then its apps and their keys are taken.
 
     Raises:
         ConfigError: the data folder is another gateway's, or the certificate cannot be used.
@@ -189,7 +191,7 @@ async def serve(
         hub = hub_of(config, events, metrics)
         metrics.watch(hub)
         transfers, loiterers = RunningTransfers(), Loiterers()
-        customers = None if config.is_open else {config.app_id: config.app_secret}
+        customers = Customers(config)
         addresses = Addresses(parse_networks(config.proxies))
         origins = Origins(config.origins.split())
         runner = web.AppRunner(
@@ -228,6 +230,8 @@ async def serve(
                 if certificate is not None:
                     watches.append(asyncio.ensure_future(certificate.watch()))
                 async with _metrics_site(metrics, config.metrics_address):
+                    if reload is not None:
+                        _reload_at_hangup(reload, hub, customers)
                     url = _url(config.host, listener, secure=certificate is not None)
                     logger.info("serving %s", url, extra={"event": "serving", "url": url})
                     on_ready(url)
@@ -245,15 +249,43 @@ async def serve(
             await hub.stop()
 
 
-def run(config: GatewayConfig, on_ready: Callable[[str], object]) -> None:
-    """Serve in this process until SIGTERM or SIGINT; uvloop is used where it is installed."""
+def _reload_at_hangup(reload: Callable[[], GatewayConfig], hub: Hub, customers: Customers) -> None:
+    """Take the apps of a changed configuration when SIGHUP comes; a bad one changes nothing."""
+
+    def take() -> None:
+        try:
+            config = reload()
+            verifiers = verifiers_of(config)
+            if verifiers is None or customers.is_open:
+                raise ConfigError("serving without apps begins and ends with a start.")
+        except (ConfigError, PluginError) as error:
+            logger.error("the apps stay as they were: %s", error)  # noqa: TRY400
+            return
+        hub.replace_verifiers(verifiers)
+        customers.replace(config)
+        count = len(verifiers)
+        logger.info("%d apps were read again", count, extra={"event": "apps", "apps": count})
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, take)
+
+
+def run(
+    config: GatewayConfig,
+    on_ready: Callable[[str], object],
+    reload: Callable[[], GatewayConfig] | None = None,
+) -> None:
+    """Serve in this process until SIGTERM or SIGINT; uvloop is used where it is installed.
+
+    Args:
+        on_ready, reload: as for `serve`.
+    """
 
     async def main() -> None:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await serve(config, stop, on_ready)
+        await serve(config, stop, on_ready, reload=reload)
 
     raise_file_limit()
     with logged(config.log_level, config.log_format):

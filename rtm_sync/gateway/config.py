@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ..hub.keys import JWKS, PEM, check_secret
 from ..hub.limits import Limits
-from ..hub.tokens import check_secret
 from ..protocol import app_id_problem
 
 if sys.version_info >= (3, 11):
@@ -42,8 +42,12 @@ class GatewayConfig:
         host, port: where it listens; port 0 takes a free one.
         data: folder of the SQLite file and the media.
         engine, media: URLs of the engine and media store; empty means local ones under `data`.
-        app_id, app_secret: the app it serves, with token checks; both empty means trial: any app
-            and uid, loopback only.
+        app_id, app_secret: the app it serves, with token checks; without any app it is for trial:
+            any app and uid, loopback only. A secret, or where public keys are: `file:PATH`,
+            `jwks:PATH`.
+        apps: more apps, and their secrets; each may have several, as while they are changed. In the
+            TOML file only.
+        clock_skew: seconds that clocks of token servers may differ.
         limits: the reference's tier, "linux" or "web", and what is to differ from it:
             `web sends=500/3 user_bytes=1_000_000_000`; see `rtm_sync.hub.limits.Limits`.
         tls_cert, tls_key: PEM files of the certificate chain and its key; with them it serves `wss`
@@ -69,6 +73,8 @@ class GatewayConfig:
     media: str = ""
     app_id: str = ""
     app_secret: str = field(default="", repr=False)
+    apps: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    clock_skew: float = 30.0
     limits: str = "linux"
     tls_cert: str = ""
     tls_key: str = field(default="", repr=False)
@@ -102,6 +108,7 @@ class GatewayConfig:
         for name, least, most, unit in (
             ("port", 0, 65_535, ""),
             ("connections_per_address", 0, 1_000_000, ""),
+            ("clock_skew", 0, 600, " seconds"),
             ("drain", 0, 600, " seconds"),
             ("silence", 1, 3600, " seconds"),
         ):
@@ -114,19 +121,30 @@ class GatewayConfig:
                 raise ConfigError(f"{name} is {value!r}; it must be {' or '.join(allowed)}.")
 
     def _check_app(self) -> None:
-        if self.app_secret:
-            problem = app_id_problem(self.app_id)
+        if self.app_id in self.apps:
+            raise ConfigError(f"app_id is {self.app_id!r}, which is one of the apps as well.")
+        for app_id, secrets in self.secrets.items():
+            problem = app_id_problem(app_id)
             if problem is not None:
                 raise ConfigError(problem)
+            if not secrets:
+                raise ConfigError(f"The app {app_id!r} has no secrets, public_keys or jwks.")
             try:
-                check_secret(self.app_secret)
+                for secret in secrets:
+                    check_secret(secret)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
-        elif not is_loopback(self.host):
+        if self.is_open and not is_loopback(self.host):
             raise ConfigError(
                 f"host is {self.host!r}, and without an app_secret anybody could log in as "
                 "anybody: set app_id and app_secret, or listen on 127.0.0.1."
             )
+
+    @property
+    def secrets(self) -> dict[str, tuple[str, ...]]:
+        """The apps that are served, and their secrets."""
+        own = {self.app_id: (self.app_secret,)} if self.app_secret else {}
+        return own | dict(self.apps)
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
@@ -139,7 +157,7 @@ class GatewayConfig:
     @property
     def is_open(self) -> bool:
         """Whether any uid is accepted without a token."""
-        return not self.app_secret
+        return not self.secrets
 
 
 def load_config(
@@ -150,13 +168,46 @@ def load_config(
     Raises:
         ConfigError: an unknown name, a value of the wrong kind, or settings that cannot be.
     """
-    kinds: dict[str, type] = {item.name: type(item.default) for item in fields(GatewayConfig)}
+    kinds: dict[str, type] = {
+        item.name: type(item.default) for item in fields(GatewayConfig) if item.name != "apps"
+    }
     settings: dict[str, Any] = {}
     if file is not None:
-        settings |= checked_settings(read_toml(file), kinds, str(file))
+        given = read_toml(file)
+        settings["apps"] = _apps(given.pop("apps", {}), file)
+        settings |= checked_settings(given, kinds, str(file))
     settings |= settings_in_environment(environment, kinds)
     settings |= {name: value for name, value in options.items() if value is not None}
     return replace(GatewayConfig(), **settings)
+
+
+def _apps(given: object, file: Path) -> dict[str, tuple[str, ...]]:
+    """The `[apps.NAME]` tables: app id → its secrets, public keys by their paths."""
+    if not isinstance(given, dict):
+        raise ConfigError(f"apps in {file} must be tables: [apps.NAME].")
+    apps = {}
+    for app_id, table in given.items():
+        where = f"apps.{app_id} in {file}"
+        if not isinstance(table, dict):
+            raise ConfigError(f"{where} must be a table.")
+        unknown = table.keys() - {"secrets", "public_keys", "jwks"}
+        if unknown:
+            raise ConfigError(
+                f"{min(unknown)!r} in {where} is no setting; there are secrets, public_keys, jwks."
+            )
+        jwks = table.get("jwks", [])
+        apps[app_id] = (
+            *_texts(table.get("secrets", []), "secrets", where),
+            *(PEM + path for path in _texts(table.get("public_keys", []), "public_keys", where)),
+            *(JWKS + path for path in _texts([jwks] if jwks else [], "jwks", where)),
+        )
+    return apps
+
+
+def _texts(given: object, name: str, where: str) -> list[str]:
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise ConfigError(f"{name} in {where} must be a list of texts; jwks is one text.")
+    return given
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:

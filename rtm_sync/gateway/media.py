@@ -23,6 +23,7 @@ from ..errors import DownloadMediaError, RtmError, UploadMediaError
 from ..hub.hub import Hub
 from ..hub.media import MediaStore, content_disposition
 from ..hub.session import Session
+from ..hub.tokens import NotPrivileged
 from ..hub.uploads import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..protocol import MediaInfo, encode_failure
 from .visit import note_user
@@ -408,12 +409,17 @@ def _hang_up(request: web.Request) -> None:
         request.transport.abort()
 
 
+def is_forbidden(error: RtmError) -> bool:
+    """Whether the user's token does not allow it: HTTP's 403."""
+    return isinstance(error.cause, NotPrivileged)
+
+
 def _failure(error: RtmError | _TusError) -> web.Response:
     """An error answer; ours carry the same error object as the WebSocket's."""
     if isinstance(error, _TusError):
         return web.Response(status=error.status, text=f"{error}\n")
     response = web.Response(
-        status=_STATUS.get(error.reason, 500),
+        status=403 if is_forbidden(error) else _STATUS.get(error.reason, 500),
         text=encode_failure(None, error),
         content_type="application/json",
     )

@@ -110,7 +110,10 @@ _SCHEMAS: dict[str, _Schema] = {
         payload=_TEXT,
         message=_ref("Message"),
     ),
-    "Kick": _object(ban_seconds={"type": "number", "minimum": 0, "default": 0}),
+    "Kick": _object(
+        ban_seconds={"type": "number", "minimum": 0, "default": 0},
+        revoke_tokens={"type": "boolean", "default": False},
+    ),
     "Success": _object(
         ["result", "request_id"], result={"const": "success"}, request_id=_TEXT, code=_TEXT
     ),
@@ -149,7 +152,7 @@ def _operation(
         "responses": {
             "200": {"description": "Done.", "content": {"application/json": {"schema": success}}},
             "default": {
-                "description": "Refused: 400, 401, 408, 413 or 429, or failed: 500.",
+                "description": "Refused: 400, 401, 403, 408, 413 or 429, or failed: 500.",
                 "content": {"application/json": {"schema": _ref("Failure")}},
             },
         },
@@ -198,7 +201,8 @@ def _paths() -> _Schema:
         ),
         "/kick": _operation(
             "kick_user",
-            "End a user's session (BANNED_BY_SERVER), and refuse logins for ban_seconds.",
+            "End a user's session (BANNED_BY_SERVER), refuse logins for ban_seconds, and with "
+            "revoke_tokens every token made until now.",
             body=_json("Kick"),
             answer=_object(was_online={"type": "boolean"}),
         ),

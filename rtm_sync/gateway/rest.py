@@ -10,13 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import hmac
 import json
 import re
-import secrets
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar
@@ -37,7 +35,8 @@ from ..protocol import (
     encode_json,
     id_problem,
 )
-from .media import Media
+from .apps import Customers
+from .media import Media, is_forbidden
 from .openapi import document
 from .visit import note_user, note_wrong
 
@@ -98,6 +97,7 @@ class HistoryBody:
 @dataclass(frozen=True, slots=True)
 class KickBody:
     ban_seconds: float = 0.0
+    revoke_tokens: bool = False
 
 
 class _Refused(Exception):
@@ -136,13 +136,10 @@ class Rest:
         hub: what it serves.
         media: whose uploads it can take.
         events: what happened.
-        customers: app id → the secret that may act as any of the app's users; None is for trial:
-            everybody may.
+        customers: who may act as any of an app's users.
     """
 
-    def __init__(
-        self, hub: Hub, media: Media, events: EventLog, customers: Mapping[str, str] | None
-    ) -> None:
+    def __init__(self, hub: Hub, media: Media, events: EventLog, customers: Customers) -> None:
         self._hub = hub
         self._media = media
         self._events = events
@@ -176,7 +173,7 @@ class Rest:
             except _Refused as error:
                 return _failed(request_id, error.status, error.code, str(error))
             except RtmError as error:
-                status = _STATUS.get(error.reason, 400)
+                status = 403 if is_forbidden(error) else _STATUS.get(error.reason, 400)
                 return _failed(request_id, status, error.code.name, error.message)
             except OSError as error:
                 return _failed(request_id, 500, "FAILURE", str(error))
@@ -186,40 +183,38 @@ class Rest:
 
     # -- who may --
 
-    def _sender(self, request: web.Request) -> Session:
+    async def _sender(self, request: web.Request) -> Session:
         """The user a request acts as, once it has shown that it may."""
         app_id, uid = request.match_info["app_id"], request.match_info["uid"]
         problem = id_problem("uid", uid)
         if problem is not None:
             raise _Refused(400, "INVALID_ARGUMENT", problem)
         token = request.headers.get("x-agora-token")
-        if token is not None:
+        if token is None:
+            self._check_customer(request)
+            sender = self._hub.sender(app_id, uid)
+        else:
             if request.headers.get("x-agora-uid") != uid:
                 raise _Refused(401, "UNAUTHORIZED", "x-agora-uid is not the user in the path.")
             try:
-                self._hub.verify(app_id, uid, token)
+                sender = await self._hub.sender_by_token(app_id, uid, token)
             except LoginError as error:
                 note_wrong()
                 raise _Refused(401, error.code.name, error.message) from error
-        else:
-            self._check_customer(request)
         note_user(app_id, uid)
-        return self._hub.sender(app_id, uid)
+        return sender
 
     def _check_customer(self, request: web.Request) -> str:
         """The app whose secret a request has shown."""
         app_id = request.match_info["app_id"]
-        if self._customers is None:
-            return app_id
-        expected = self._customers.get(app_id)
         user, password = _basic(request.headers.get("Authorization", ""))
-        known = expected is not None and user == app_id
-        # Compared in any case, so that time does not tell which apps there are.
-        same = hmac.compare_digest(password.encode(), (expected or secrets.token_hex()).encode())
-        if not (known and same):
+        known = self._customers.accept(app_id, password)
+        if not (known and (user == app_id or self._customers.is_open)):
             note_wrong()
             raise _Refused(
-                401, "UNAUTHORIZED", "Authorization must be Basic with the app's id and secret."
+                401,
+                "UNAUTHORIZED",
+                "Authorization must be Basic with the app's id and a secret of it.",
             )
         note_user(app_id)
         return app_id
@@ -227,7 +222,7 @@ class Rest:
     # -- messages --
 
     async def _peer_message(self, request: web.Request) -> dict[str, Any]:
-        sender = self._sender(request)
+        sender = await self._sender(request)
         body = await _body(request, PeerMessageBody)
         wait = _flag(request, "wait_for_ack")
         message_id = body.message_id or uuid.uuid4().hex
@@ -254,7 +249,7 @@ class Rest:
         }
 
     async def _channel_message(self, request: web.Request) -> dict[str, Any]:
-        sender = self._sender(request)
+        sender = await self._sender(request)
         body = await _body(request, ChannelMessageBody)
         message_id = body.message_id or uuid.uuid4().hex
         await self._hub.send_to_channel(
@@ -268,12 +263,13 @@ class Rest:
     # -- media --
 
     async def _upload(self, request: web.Request) -> dict[str, Any]:
-        sender = self._sender(request)
+        sender = await self._sender(request)
         info = await self._media.take_whole(request, sender)
         return asdict(info)
 
     async def _media_session(self, request: web.Request) -> dict[str, Any]:
-        return {"token": self._sender(request).id}
+        sender = await self._sender(request)
+        return {"token": sender.id}
 
     # -- users --
 
@@ -296,7 +292,10 @@ class Rest:
             problem = f"ban_seconds is {body.ban_seconds:g}; it must be 0 or more."
         if problem is not None:
             raise _Refused(400, "INVALID_ARGUMENT", problem)
-        return {"was_online": await self._hub.kick(app_id, uid, body.ban_seconds)}
+        was_online = await self._hub.kick(
+            app_id, uid, body.ban_seconds, revoke_tokens=body.revoke_tokens
+        )
+        return {"was_online": was_online}
 
     async def _user_events(self, request: web.Request) -> dict[str, Any]:
         return {"events": self._events.take(self._check_customer(request), "user")}

@@ -30,6 +30,7 @@ from ..protocol import (
 )
 from .engine import Engine
 from .session import Session
+from .tokens import NotPrivileged
 
 V = TypeVar("V")
 
@@ -69,6 +70,7 @@ class AttributeDesk:
     async def change_channel(self, session: Session, request: ChangeChannelAttributes) -> Done:
         _check("INVALID_ARGUMENT", id_problem("channel_id", request.channel_id))
         _check_change(request)
+        _check_privilege(session.privileges.may_publish, "change attributes", request.channel_id)
         session.spend("channel_attribute_writes", AttributeOperationError)
         now = self.now_ms()
         written = {
@@ -94,6 +96,7 @@ class AttributeDesk:
     ) -> ChannelAttributes:
         _check("INVALID_ARGUMENT", id_problem("channel_id", request.channel_id))
         _check_keys(request.keys)
+        _check_privilege(session.privileges.may_join, "read attributes", request.channel_id)
         session.spend("channel_attribute_reads", AttributeOperationError)
         found = await self.engine.channel_attributes(session.app_id, request.channel_id)
         return ChannelAttributes(_chosen(found, request.keys))
@@ -115,6 +118,13 @@ def _check_change(request: ChangeUserAttributes | ChangeChannelAttributes) -> No
 def _check_keys(keys: tuple[str, ...] | None) -> None:
     if keys is not None:
         _check("INVALID_ARGUMENT", keys_problem(keys))
+
+
+def _check_privilege(may: Callable[[str], bool], what: str, channel_id: str) -> None:
+    if not may(channel_id):
+        raise AttributeOperationError.named(
+            "FAILURE", f"The token does not allow to {what} of {channel_id!r}.", NotPrivileged()
+        )
 
 
 def _check_size(attributes: Mapping[str, str], limit: int) -> None:

@@ -145,6 +145,14 @@ class Engine(ABC):
         """Note durably until when a user may not log in, seconds since the epoch; 0 ends a ban."""
 
     @abstractmethod
+    async def revoke(self, app_id: str, uid: str, before: float) -> None:
+        """Note durably that the user's tokens made before then, epoch seconds, are not valid."""
+
+    @abstractmethod
+    async def revoked_before(self, app_id: str, uid: str) -> float:
+        """When the oldest of the user's tokens may have been made, epoch seconds; or 0."""
+
+    @abstractmethod
     async def banned_until(self, app_id: str, uid: str) -> float:
         """Until when a user may not log in; 0 for who was never banned."""
 

@@ -32,7 +32,6 @@ from ..errors import (
 )
 from ..protocol import (
     FRAME_LIMIT,
-    PROTOCOL_VERSION,
     Acknowledge,
     AttributesUpdated,
     Call,
@@ -93,6 +92,7 @@ from ..protocol import (
     id_problem,
     message_id_problem,
 )
+from .access import Access
 from .attributes import AttributeDesk
 from .counts import CountNews
 from .engine import ChannelEvent, Delivery, Engine, HistoryQuery, OfflineMessage
@@ -104,7 +104,7 @@ from .presence import PresenceDesk
 from .senders import Senders
 from .session import Connection, Session
 from .telemetry import Telemetry
-from .tokens import Grant, TokenVerifier
+from .tokens import NotPrivileged, TokenVerifier
 
 R = TypeVar("R")
 
@@ -148,7 +148,7 @@ class Hub:
         self.limits = limits or Limits()
         self.media = MediaLibrary(engine, media_store, self.limits, now, self.telemetry)
         self._engine = engine
-        self._verifiers = verifiers
+        self._access = Access(engine, verifiers, now)
         self._now = now
         self._observe = observe
         self._sessions: dict[str, Session] = {}
@@ -258,7 +258,7 @@ class Hub:
         return session, result
 
     async def _log_in(self, login: Login) -> tuple[Session, LoginResult]:
-        grant = self._check_login(login)
+        grant = await self._access.admit(login)
         session = self._sessions.get(login.session or "")
         if (
             session is not None
@@ -272,13 +272,6 @@ class Hub:
             else:
                 session.take_grant(grant)
                 return session, self._login_result(session, resumed=True)
-        banned = await self._engine.banned_until(login.app_id, login.uid)
-        if banned > self._now():
-            left = banned - self._now()
-            raise LoginError(
-                LoginErrorCode.LOGIN_ERR_REJECTED,
-                f"{login.uid!r} is banned for another {left:,.0f} seconds.",
-            )
         now = asyncio.get_running_loop().time()
         if not self._login_rate.allow((login.app_id, login.uid), now):
             raise LoginError(
@@ -333,21 +326,31 @@ class Hub:
         session = self._sessions.get(session_id)
         if session is None:
             session = self._senders.by_id(session_id, asyncio.get_running_loop().time())
+            if session is not None and session.token_time_left(self._now()) <= 0:
+                return None
         return session
+
+    def replace_verifiers(self, verifiers: Mapping[str, TokenVerifier]) -> None:
+        """Take other apps, or other keys of theirs; sessions go on until their tokens end."""
+        self._access.replace(verifiers)
 
     # -- server processes --
 
-    def verify(self, app_id: str, uid: str, token: str | None) -> Grant | None:
-        """Check a token as a login does; None where no tokens are asked for.
+    def sender(self, app_id: str, uid: str) -> Session:
+        """Somebody to `perform` requests as, who need not be logged in. Ends by itself.
+
+        The caller knows that the request is the app's own.
+        """
+        return self._senders.of(app_id, uid, asyncio.get_running_loop().time())
+
+    async def sender_by_token(self, app_id: str, uid: str, token: str) -> Session:
+        """As `sender`, with what the user's token allows, until it ends.
 
         Raises:
-            LoginError: who may not, and why.
+            LoginError: who may not, and why. OSError: the engine could not tell.
         """
-        return self._check_login(Login(app_id, uid, token=token))
-
-    def sender(self, app_id: str, uid: str) -> Session:
-        """Somebody to `perform` requests as, who need not be logged in. Ends by itself."""
-        return self._senders.of(app_id, uid, asyncio.get_running_loop().time())
+        grant = await self._access.admit(Login(app_id, uid, token=token))
+        return self._senders.of(app_id, uid, asyncio.get_running_loop().time(), grant)
 
     async def perform(self, session: Session, request: Request[R]) -> R:
         """Do what a request asks, without a connection.
@@ -381,14 +384,24 @@ class Hub:
         """How many messages a query matches."""
         return await self._engine.history_count(app_id, query, self._now())
 
-    async def kick(self, app_id: str, uid: str, ban_seconds: float) -> bool:
+    async def kick(
+        self, app_id: str, uid: str, ban_seconds: float, *, revoke_tokens: bool = False
+    ) -> bool:
         """End a user's session (BANNED_BY_SERVER) and refuse logins for a while.
+
+        Args:
+            ban_seconds: for how long; 0 ends a ban.
+            revoke_tokens: also refuse, for good, the tokens that were made until now.
 
         Returns:
             Whether the user was logged in.
         """
-        until = self._now() + ban_seconds if ban_seconds > 0 else 0.0
-        await self._engine.ban(app_id, uid, until)
+        now = self._now()
+        if revoke_tokens:
+            await self._engine.revoke(app_id, uid, now)
+        await self._engine.ban(app_id, uid, now + ban_seconds if ban_seconds > 0 else 0.0)
+        for sender in self._senders.end_user(app_id, uid):
+            self._drop_uploads(sender)
         was_there = await self._engine.kick(app_id, uid)
         logger.info(
             "%s@%s was kicked, banned for %g s",
@@ -432,32 +445,6 @@ class Hub:
         if session.received - session.acknowledged >= _ACKNOWLEDGE_EVERY:
             session.acknowledged = session.received
             connection.send_now(encode_notice(Acknowledge(session.received)))
-
-    def _check_login(self, login: Login) -> Grant | None:
-        problem = app_id_problem(login.app_id)
-        if problem is not None:
-            raise LoginError(LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, problem)
-        problem = id_problem("uid", login.uid)
-        if problem is not None:
-            raise LoginError(LoginErrorCode.LOGIN_ERR_INVALID_ARGUMENT, problem)
-        if login.version != PROTOCOL_VERSION:
-            raise LoginError(
-                LoginErrorCode.LOGIN_ERR_REJECTED,
-                f"The client speaks protocol {login.version}, the hub {PROTOCOL_VERSION}; update.",
-            )
-        if self._verifiers is None:
-            return None
-        verifier = self._verifiers.get(login.app_id)
-        if verifier is None:
-            raise LoginError(
-                LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, f"There is no app {login.app_id!r} here."
-            )
-        if login.token is None:
-            raise LoginError(
-                LoginErrorCode.LOGIN_ERR_INVALID_TOKEN,
-                "This app needs a token; pass token= to login, or a token_provider.",
-            )
-        return verifier.verify(login.token, login.uid)
 
     def _login_result(self, session: Session, *, resumed: bool) -> LoginResult:
         session.acknowledged = session.received
@@ -681,6 +668,12 @@ class Hub:
         problem = message_id_problem(request.message_id)
         if problem is not None:
             raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        if not session.privileges.may_publish(request.channel_id):
+            raise ChannelMessageError.named(
+                "FAILURE",
+                f"The token does not allow to send to {request.channel_id!r}.",
+                NotPrivileged(),
+            )
         session.spend("sends", ChannelMessageError)
         with self._timed("channel") as timed:
             timed.outcome = "sent"
@@ -724,6 +717,10 @@ class Hub:
         problem = id_problem("channel_id", channel_id)
         if problem is not None:
             raise JoinChannelError.named("INVALID_ARGUMENT", problem)
+        if not session.privileges.may_join(channel_id):
+            raise JoinChannelError.named(
+                "REJECTED", f"The token does not allow to join {channel_id!r}.", NotPrivileged()
+            )
         if channel_id in session.channels:
             raise JoinChannelError.named("ALREADY_JOINED", f"{channel_id!r} is joined already.")
         if len(session.channels) >= self.limits.joined_channels:
@@ -829,6 +826,12 @@ class Hub:
             problem = id_problem("channel_id", channel_id)
             if problem is not None:
                 raise GetChannelMemberCountError.named("INVALID_ARGUMENT", problem)
+            if not session.privileges.may_join(channel_id):
+                raise GetChannelMemberCountError.named(
+                    "FAILURE",
+                    f"The token does not allow to look at {channel_id!r}.",
+                    NotPrivileged(),
+                )
         session.spend("member_counts", GetChannelMemberCountError)
         return MemberCounts(await self._engine.member_counts(session.app_id, ids))
 
@@ -855,13 +858,12 @@ class Hub:
 
     async def _renew_token(self, session: Session, request: RenewToken) -> Done:
         session.spend("token_renewals", RenewTokenError)
-        if self._verifiers is not None:
-            try:
-                grant = self._verifiers[session.app_id].verify(request.token, session.uid)
-            except LoginError as error:
-                reason = error.reason if error.reason == "TOKEN_EXPIRED" else "INVALID_TOKEN"
-                raise RenewTokenError.named(reason, error.message, error) from error
-            session.take_grant(grant)
+        try:
+            grant = await self._access.grant(session.app_id, session.uid, request.token)
+        except LoginError as error:
+            reason = error.reason if error.reason == "TOKEN_EXPIRED" else "INVALID_TOKEN"
+            raise RenewTokenError.named(reason, error.message, error) from error
+        session.take_grant(grant)
         return Done()
 
     async def _keep_history(

@@ -17,6 +17,7 @@ from .media import MEDIA_ID, Fragment, MediaStore
 from .session import Session
 from .storage import StorageThreads
 from .telemetry import Telemetry
+from .tokens import NotPrivileged
 from .uploads import Upload, UploadSpec
 
 _SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
@@ -96,9 +97,14 @@ class MediaLibrary:
         """Begin an upload, or find the one the user began under the same key.
 
         Raises:
-            UploadMediaError: empty, too large, given up already, too many are unfinished, over a
-                quota (FAILURE), or the key names an upload of another size (INVALID_ARGUMENT).
+            UploadMediaError: not allowed or over a quota (FAILURE), empty, too large, given up
+                already, too many are unfinished, or the key names an upload of another size
+                (INVALID_ARGUMENT).
         """
+        if not session.privileges.upload:
+            raise UploadMediaError.named(
+                "FAILURE", "The token does not allow uploads.", NotPrivileged()
+            )
         user = session.user
         if spec.key is not None:
             known = self._by_key.get((*user, spec.key))
@@ -210,9 +216,13 @@ class MediaLibrary:
         """The record of a medium that can be downloaded now.
 
         Raises:
-            DownloadMediaError: INVALID_ARGUMENT for what is no media id; NOT_EXIST for an unknown
-                or expired one.
+            DownloadMediaError: FAILURE where the token does not allow it; INVALID_ARGUMENT for what
+                is no media id; NOT_EXIST for an unknown or expired one.
         """
+        if not session.privileges.download:
+            raise DownloadMediaError.named(
+                "FAILURE", "The token does not allow downloads.", NotPrivileged()
+            )
         if not MEDIA_ID.fullmatch(media_id):
             raise DownloadMediaError.named(
                 "INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id."

@@ -64,6 +64,9 @@ CREATE TABLE IF NOT EXISTS media (
 CREATE TABLE IF NOT EXISTS bans (
     app_id TEXT NOT NULL, uid TEXT NOT NULL, until REAL NOT NULL, PRIMARY KEY (app_id, uid)
 );
+CREATE TABLE IF NOT EXISTS revocations (
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, before REAL NOT NULL, PRIMARY KEY (app_id, uid)
+);
 CREATE INDEX IF NOT EXISTS media_by_end ON media (expires_at);
 CREATE INDEX IF NOT EXISTS media_by_user ON media (app_id, uid, size);
 """
@@ -154,6 +157,24 @@ class LocalEngine(Engine):
                 connection.execute("INSERT INTO bans VALUES (?, ?, ?)", (app_id, uid, until))
 
         await self._disk.run(store)
+
+    async def revoke(self, app_id: str, uid: str, before: float) -> None:
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT OR REPLACE INTO revocations VALUES (?, ?, ?)", (app_id, uid, before)
+            )
+
+        await self._disk.run(store)
+
+    async def revoked_before(self, app_id: str, uid: str) -> float:
+        def load(connection: sqlite3.Connection) -> tuple[float] | None:
+            row: tuple[float] | None = connection.execute(
+                "SELECT before FROM revocations WHERE app_id = ? AND uid = ?", (app_id, uid)
+            ).fetchone()
+            return row
+
+        row = await self._disk.run(load)
+        return 0.0 if row is None else row[0]
 
     async def banned_until(self, app_id: str, uid: str) -> float:
         def load(connection: sqlite3.Connection) -> tuple[float] | None:

@@ -13,9 +13,10 @@ from ..outbox import Outbox, OutboxFull
 from ..protocol import Request, encode_call
 from .engine import Delivery
 from .limits import KeyedWindows, Limits, SlidingWindow
-from .tokens import Grant
+from .tokens import Grant, Privileges
 
 _CROWDED = 7 / 8
+_EVERYTHING = Privileges()
 
 
 class Connection(Protocol):
@@ -106,6 +107,11 @@ class Session:
         """What the session's newest token allows."""
         self.grant = grant
         self.warned = False
+
+    @property
+    def privileges(self) -> Privileges:
+        """What its user may do."""
+        return _EVERYTHING if self.grant is None else self.grant.privileges
 
     def token_time_left(self, now: float) -> float:
         """Seconds until the session's token ends; `now` is seconds since the epoch."""

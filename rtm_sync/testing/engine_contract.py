@@ -229,6 +229,17 @@ class EngineContract(_Base):
             await self.engine.ban(APP, "bob", 0.0)
             self.assertEqual(await self.engine.banned_until(APP, "bob"), 0.0)
 
+    async def test_a_revocation_is_one_users_alone_and_outlives_a_restart(self) -> None:
+        self.assertEqual(await self.engine.revoked_before(APP, "bob"), 0.0)
+        for before in (self.wall, self.wall + 1.5):
+            await self.engine.revoke(APP, "bob", before)
+            self.assertEqual(await self.engine.revoked_before(APP, "bob"), before)
+        self.assertEqual(await self.engine.revoked_before(APP, "carol"), 0.0)
+        self.assertEqual(await self.engine.revoked_before(OTHER_APP, "bob"), 0.0)
+        await self.restart()
+        kept = self.wall + 1.5 if self.outlives_process else 0.0
+        self.assertEqual(await self.engine.revoked_before(APP, "bob"), kept)
+
     async def test_a_ban_outlives_a_restart(self) -> None:
         until = self.wall + 60
         await self.engine.ban(APP, "bob", until)

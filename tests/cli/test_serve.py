@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rtm_sync import LoginError, RtmClient, RtmFileMessage, Transfer
+from rtm_sync.hub.tokens import make_token
 from tests.cli.support import PATIENCE, SECRET, CommandTestCase, Gateway
 from tests.support import wait_until
 
@@ -162,6 +164,60 @@ class RefusalTest(ServeTest):
         self.assertEqual(done.returncode, 2)
         self.assertIn("The app secret has 9 bytes; HS256 needs at least 32.", done.stderr)
         self.assertNotIn("hush-hush", done.stderr)
+
+
+class KeyTest(ServeTest):
+    """Keys change while it serves: SIGHUP reads the apps again."""
+
+    numbers = itertools.count()
+    OLD, NEW = "the old secret, 32 bytes or more.", "the new secret, 32 bytes or more."
+
+    def write(self, *secrets: str) -> None:
+        (self.home / "gateway.toml").write_text(f"[apps.my-app]\nsecrets = {list(secrets)}\n")
+
+    def accepts(self, gateway: Gateway, secret: str) -> bool:
+        uid = f"user-{next(self.numbers)}"  # one user may not log in so often
+        with RtmClient("my-app", url=gateway.url) as client:
+            try:
+                client.login(uid, make_token("my-app", uid, secret))
+            except LoginError as error:
+                self.assertEqual(error.reason, "INVALID_TOKEN")
+                return False
+        return True
+
+    def test_keys_are_changed_without_a_restart(self) -> None:
+        self.write(self.OLD)
+        gateway = self.serve("--config", "gateway.toml")
+        staying = self.client(gateway.url, "bob", make_token("my-app", "bob", self.OLD))
+        self.assertFalse(self.accepts(gateway, self.NEW))
+        self.write(self.NEW, self.OLD)
+        gateway.signal(signal.SIGHUP)
+        wait_until(lambda: "1 apps were read again" in gateway.err)
+        self.assertTrue(self.accepts(gateway, self.NEW) and self.accepts(gateway, self.OLD))
+        self.write(self.NEW)
+        gateway.signal(signal.SIGHUP)
+        wait_until(lambda: gateway.err.count("1 apps were read again") == 2)
+        self.assertTrue(self.accepts(gateway, self.NEW))
+        self.assertFalse(self.accepts(gateway, self.OLD))
+        self.assertTrue(staying.send_message_to_peer("still here", "bob").has_peer_received)
+
+    def test_a_mistake_changes_nothing_and_is_told(self) -> None:
+        self.write(self.OLD)
+        gateway = self.serve("--config", "gateway.toml")
+        for mistake, why in (
+            ("nonsense", "gateway.toml"),
+            ("[apps.my-app]\nsecrets = ['short']\n", "has 5 bytes"),
+            ("[apps.my-app]\npublic_keys = ['absent.pem']\n", "absent.pem cannot be used"),
+            ("", "begins and ends with a start"),
+        ):
+            (self.home / "gateway.toml").write_text(mistake)
+            told = gateway.complaints.count("stay as they were")
+            gateway.signal(signal.SIGHUP)
+            wait_until(
+                lambda told=told: gateway.complaints.count("stay as they were") == told + 1,
+            )
+            self.assertRegex(gateway.complaints.splitlines()[-1], why)
+        self.assertTrue(self.accepts(gateway, self.OLD))
 
 
 class StopTest(ServeTest):

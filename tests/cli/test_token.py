@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import time
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
 from rtm_sync import LoginError
-from rtm_sync.hub.tokens import JwtVerifier
+from rtm_sync.hub.tokens import JwtVerifier, Privileges
 from tests.cli.support import SECRET, CommandTestCase
 
 APP = {"RTM_SYNC_APP_ID": "my-app", "RTM_SYNC_APP_SECRET": SECRET}
@@ -27,6 +35,32 @@ class TokenTest(CommandTestCase):
 
     def test_the_lifetime_is_an_option(self) -> None:
         self.assertAlmostEqual(self.lifetime("--ttl", 86_400), 86_400, delta=10)
+
+    def test_what_the_user_may_is_an_option(self) -> None:
+        given = ("--join", "room-*", "--join", "lobby", "--publish", "lobby", "--no-upload")
+        printed = self.printed("token", "alice", *given, "--no-download", **APP).strip()
+        self.assertEqual(
+            self.verifier.verify(printed, "alice").privileges,
+            Privileges(("room-*", "lobby"), ("lobby",), upload=False, download=False),
+        )
+        printed = self.printed("token", "alice", **APP).strip()
+        self.assertEqual(self.verifier.verify(printed, "alice").privileges, Privileges())
+
+    def test_a_private_key_takes_the_place_of_the_secret(self) -> None:
+        private = Ed25519PrivateKey.generate()
+        form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (self.home / "private.pem").write_bytes(private.private_bytes(*form))
+        public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (self.home / "public.pem").write_bytes(public)
+        only_app = {"RTM_SYNC_APP_ID": "my-app"}
+        printed = self.printed(
+            "token", "alice", "--key", "private.pem", "--key-id", "k", **only_app
+        )
+        verifier = JwtVerifier("my-app", f"file:{self.home / 'public.pem'}")
+        self.assertGreater(verifier.verify(printed.strip(), "alice").expires_at, time.time())
+        (self.home / "private.pem").write_text("-----BEGIN nonsense")
+        refusal = self.refused("token", "alice", "--key", "private.pem", status=2, **only_app)
+        self.assertIn("The private key cannot be used", refusal)
 
     def test_options_and_variables_make_the_same_token(self) -> None:
         options = ("--app-id", "my-app", "--app-secret", SECRET)

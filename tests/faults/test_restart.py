@@ -32,10 +32,11 @@ def stored_media(data: Path, count: int, expires_at: float) -> list[str]:
         with file.open("wb") as blob:
             blob.truncate(SIZE)
         info = MediaInfo(media_id, SIZE, DIGEST, "f.bin", "image/png", expires_at)
-        rows.append((media_id, "app", "alice", expires_at, encode_json(info)))
+        rows.append((media_id, "app", "alice", expires_at, encode_json(info), SIZE))
     with contextlib.closing(sqlite3.connect(data / "rtm.sqlite3")) as connection, connection:
         connection.executemany(
-            "INSERT INTO media (media_id, app_id, uid, expires_at, info) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO media (media_id, app_id, uid, expires_at, info, size) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
             rows,
         )
     return ids

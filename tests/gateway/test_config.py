@@ -21,6 +21,7 @@ SETTINGS = {
     "media": "memory://",
     "app_id": "my-app",
     "app_secret": SECRET,
+    "clock_skew": 5.5,
     "limits": "web",
     "tls_cert": "chain.pem",
     "tls_key": "key.pem",
@@ -71,7 +72,9 @@ class SourceTest(ConfigCase):
         self.assertEqual((config.host, config.port, config.data), ("127.0.0.1", 8765, "rtm-data"))
 
     def test_these_tests_know_every_setting(self) -> None:
-        self.assertEqual(list(SETTINGS), [item.name for item in fields(GatewayConfig)])
+        self.assertEqual(
+            list(SETTINGS), [item.name for item in fields(GatewayConfig) if item.name != "apps"]
+        )
         for name, value in SETTINGS.items():
             self.assertNotEqual(value, getattr(GatewayConfig(), name), name)
 
@@ -240,3 +243,44 @@ class SecretTest(ConfigCase):
                 refusal = f"host is {host!r}, and without an app_secret anybody"
                 self.assertIn(refusal, self.refusal(host=host))
                 self.assertFalse(self.loaded(host=host, app_id="a", app_secret=SECRET).is_open)
+
+
+class AppsTest(ConfigCase):
+    def test_apps_and_their_keys_come_from_the_file(self) -> None:
+        config = self.loaded(
+            f"""
+            host = "0.0.0.0"
+            [apps.shop]
+            secrets = ["{SECRET}", "{SECRET}2"]
+            [apps."a game"]
+            public_keys = ["game.pem"]
+            jwks = "game.json"
+            """
+        )
+        self.assertFalse(config.is_open)
+        self.assertEqual(
+            config.secrets,
+            {"shop": (SECRET, SECRET + "2"), "a game": ("file:game.pem", "jwks:game.json")},
+        )
+        self.assertNotIn(SECRET, repr(config))
+
+    def test_the_one_app_of_the_options_is_served_beside_them(self) -> None:
+        toml = f'[apps.shop]\nsecrets = ["{SECRET}"]'
+        config = self.loaded(toml, app_id="game", app_secret=SECRET)
+        self.assertEqual(set(config.secrets), {"shop", "game"})
+        refusal = self.refusal(toml, app_id="shop", app_secret=SECRET)
+        self.assertIn("app_id is 'shop', which is one of the apps as well", refusal)
+
+    def test_what_is_no_app_is_refused_with_its_place(self) -> None:
+        for toml, why in (
+            ("apps = 1", "must be tables: [apps.NAME]"),
+            ("[apps]\nshop = 1", "apps.shop in"),
+            ("[apps.shop]", "'shop' has no secrets, public_keys or jwks"),
+            ("[apps.shop]\nsecrets = 'x'", "secrets in apps.shop in"),
+            ("[apps.shop]\nsecrets = ['short']", "has 5 bytes; HS256 needs at least 32"),
+            ("[apps.shop]\nsecret = 'x'", "'secret' in apps.shop in"),
+            ("[apps.shop]\njwks = 1", "jwks is one text"),
+            (f"[apps.'{'x' * 65}']\nsecrets = ['{SECRET}']", "app_id has 65 characters"),
+        ):
+            with self.subTest(toml):
+                self.assertIn(why, self.refusal(toml))

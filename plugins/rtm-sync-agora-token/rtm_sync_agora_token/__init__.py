@@ -13,8 +13,8 @@ SCHEME = "agora:"
 
 
 @hookimpl
-def token_verifier(app_id: str, secret: str) -> TokenVerifier | None:
+def token_verifier(app_id: str, secret: str, clock_skew: float) -> TokenVerifier | None:
     """Answer `rtm_sync`'s hook of this name: the secret is `agora:` and the app's certificate."""
     if not secret.startswith(SCHEME):
         return None
-    return AgoraTokenVerifier(app_id, secret.removeprefix(SCHEME))
+    return AgoraTokenVerifier(app_id, secret.removeprefix(SCHEME), clock_skew=clock_skew)

@@ -12,15 +12,12 @@ from collections.abc import Callable
 
 from rtm_sync import LoginError
 from rtm_sync.errors import LoginErrorCode
-from rtm_sync.hub.tokens import Grant, TokenVerifier
+from rtm_sync.hub.tokens import CLOCK_SKEW, Grant, TokenVerifier
 
 from .parsing import BadToken, Token006, Token007, parse
 
 DAY = 24 * 3600
 """Seconds that a token is valid at most, whatever it says (the vendor's rule for RTM)."""
-
-SKEW = 30
-"""Seconds that the clocks of token server and gateway may differ."""
 
 _HEX = re.compile(r"[0-9a-fA-F]{32}")
 _LOGIN_006 = 1000  # kRtmLogin
@@ -36,12 +33,19 @@ class AgoraTokenVerifier(TokenVerifier):
         app_id: 32 hexadecimal digits.
         certificate: the app's certificate, 32 hexadecimal digits.
         now: the wall clock, seconds since the epoch.
+        clock_skew: seconds that the clocks of token server and gateway may differ.
 
     Raises:
         ValueError: one of them is not 32 hexadecimal digits.
     """
 
-    def __init__(self, app_id: str, certificate: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        app_id: str,
+        certificate: str,
+        now: Callable[[], float] = time.time,
+        clock_skew: float = CLOCK_SKEW,
+    ) -> None:
         if not _HEX.fullmatch(app_id):
             raise ValueError(f"The app id {app_id!r} is not 32 hexadecimal digits.")
         if not _HEX.fullmatch(certificate):
@@ -49,6 +53,7 @@ class AgoraTokenVerifier(TokenVerifier):
         self._app_id = app_id
         self._certificate = certificate.encode()
         self._now = now
+        self._clock_skew = clock_skew
 
     def verify(self, token: str, uid: str) -> Grant:
         """Accept a token with the privilege to log in to RTM as this user.
@@ -65,9 +70,11 @@ class AgoraTokenVerifier(TokenVerifier):
                 )
             if isinstance(parsed, Token006):
                 ends_at = self._check_006(parsed, uid.encode())
+                issued_at = parsed.ends_at - DAY  # as the vendor's builders count
             else:
                 ends_at = self._check_007(parsed, uid.encode())
-            if ends_at <= self._now() - SKEW:
+                issued_at = parsed.issued_at
+            if ends_at <= self._now() - self._clock_skew:
                 raise _refused(
                     LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED,
                     "The token has expired; get a fresh one.",
@@ -81,7 +88,7 @@ class AgoraTokenVerifier(TokenVerifier):
         except LoginError as error:
             logger.info("a token of %r was refused: %s", uid, error.message)
             raise
-        return Grant(float(ends_at))
+        return Grant(float(ends_at), issued_at=float(issued_at))
 
     def _check_006(self, token: Token006, user: bytes) -> int:
         message = token.app_id.encode() + user + token.message
@@ -90,7 +97,7 @@ class AgoraTokenVerifier(TokenVerifier):
             raise BadToken("it was not signed for this user with this app's certificate")
         if token.account_checksum != zlib.crc32(user):
             raise BadToken("its checksum is another user's")
-        if token.ends_at > self._now() + DAY + SKEW:
+        if token.ends_at > self._now() + DAY + self._clock_skew:
             raise BadToken("it was made in the future")
         if _LOGIN_006 not in token.privileges:
             raise _not_authorized()
@@ -101,7 +108,7 @@ class AgoraTokenVerifier(TokenVerifier):
         key = _digest(token.salt.to_bytes(4, "little"), key)
         if not hmac.compare_digest(_digest(key, token.message), token.signature):
             raise BadToken("it was not signed with this app's certificate")
-        if token.issued_at > self._now() + SKEW:
+        if token.issued_at > self._now() + self._clock_skew:
             raise BadToken("it was made in the future")
         if token.user is None:
             raise _not_authorized()

@@ -229,14 +229,14 @@ class VectorTest(RtmTestCase):
 
 class HookTest(RtmTestCase):
     def test_secrets_of_the_scheme_are_its_own_and_no_others(self) -> None:
-        self.assertIsInstance(token_verifier(APP, f"agora:{CERTIFICATE}"), AgoraTokenVerifier)
-        self.assertIsNone(token_verifier(APP, CERTIFICATE))
+        self.assertIsInstance(token_verifier(APP, f"agora:{CERTIFICATE}", 30.0), AgoraTokenVerifier)
+        self.assertIsNone(token_verifier(APP, CERTIFICATE, 30.0))
 
     def test_what_is_no_app_id_or_certificate_is_refused_in_words(self) -> None:
         with self.assertRaisesRegex(ValueError, "app id 'my-app' is not 32 hexadecimal"):
-            token_verifier("my-app", f"agora:{CERTIFICATE}")
+            token_verifier("my-app", f"agora:{CERTIFICATE}", 30.0)
         with self.assertRaises(ValueError) as caught:
-            token_verifier(APP, f"agora:{CERTIFICATE}0")
+            token_verifier(APP, f"agora:{CERTIFICATE}0", 30.0)
         self.assertNotIn(CERTIFICATE, str(caught.exception))
 
     def test_a_gateway_takes_both_versions_and_says_why_not(self) -> None:

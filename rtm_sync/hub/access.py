@@ -1,0 +1,89 @@
+"""Who may come in: apps, tokens, bans and revocations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..errors import LoginError, LoginErrorCode
+from ..protocol import PROTOCOL_VERSION, Login, app_id_problem, id_problem
+from .engine import Engine
+from .tokens import Grant, TokenVerifier
+
+
+class Access:
+    """Decides about logins, and about what server processes send with a user's token.
+
+    Used on the hub's loop.
+
+    Args:
+        engine: knows bans and revocations.
+        verifiers: app id → who checks its tokens; only these apps exist. None is for trial: every
+            app id and uid is welcome, and tokens are not looked at.
+        now: the wall clock, seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        verifiers: Mapping[str, TokenVerifier] | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._verifiers = verifiers
+        self._now = now
+
+    def replace(self, verifiers: Mapping[str, TokenVerifier]) -> None:
+        """Other apps, or other keys of theirs, from now on; who is in stays in."""
+        self._verifiers = verifiers
+
+    async def admit(self, login: Login) -> Grant | None:
+        """What a user may who logs in so; None where no tokens are asked for.
+
+        Raises:
+            LoginError: who may not, and why. OSError: the engine could not tell.
+        """
+        problem = app_id_problem(login.app_id)
+        if problem is not None:
+            raise LoginError(LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, problem)
+        problem = id_problem("uid", login.uid)
+        if problem is not None:
+            raise LoginError(LoginErrorCode.LOGIN_ERR_INVALID_ARGUMENT, problem)
+        if login.version != PROTOCOL_VERSION:
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_REJECTED,
+                f"The client speaks protocol {login.version}, the hub {PROTOCOL_VERSION}; update.",
+            )
+        grant = await self.grant(login.app_id, login.uid, login.token)
+        left = await self._engine.banned_until(login.app_id, login.uid) - self._now()
+        if left > 0:
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_REJECTED,
+                f"{login.uid!r} is banned for another {left:,.0f} seconds.",
+            )
+        return grant
+
+    async def grant(self, app_id: str, uid: str, token: str | None) -> Grant | None:
+        """What a token allows its user; None where no tokens are asked for.
+
+        Raises:
+            LoginError: it is not valid, or was revoked. OSError: the engine could not tell.
+        """
+        if self._verifiers is None:
+            return None
+        verifier = self._verifiers.get(app_id)
+        if verifier is None:
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_INVALID_APP_ID, f"There is no app {app_id!r} here."
+            )
+        if token is None:
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_INVALID_TOKEN,
+                "This app needs a token; pass token= to login, or a token_provider.",
+            )
+        grant = verifier.verify(token, uid)
+        revoked = await self._engine.revoked_before(app_id, uid)
+        if revoked and (grant.issued_at is None or grant.issued_at < revoked):
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, "The token was revoked; get a fresh one."
+            )
+        return grant
