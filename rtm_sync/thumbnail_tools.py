@@ -1,15 +1,20 @@
 """For authors of thumbnail generators: reading a blob, and the best encoding that fits a budget.
 
-No pictures here, only bytes and numbers.
+Only `encode_thumbnail` needs Pillow (`pip install rtm-sync[thumbnails]`).
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .blob import Blob
-from .thumbnails import CannotThumbnail
+from .thumbnails import CannotThumbnail, Thumbnail
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 LONGEST_SIDE = 480
 SHORTEST_SIDE = 16
@@ -100,6 +105,38 @@ def best_fit(encode: Callable[[int, int], bytes], picture_side: int, max_bytes: 
     )
 
 
+def encode_thumbnail(picture: Picture, max_bytes: int) -> Thumbnail:
+    """The best-looking thumbnail of at most `max_bytes` of a picture that Pillow has.
+
+    A JPEG; where the picture is transparent a WebP (a PNG where Pillow has no WebP).
+
+    Args:
+        picture: RGB, or RGBA when some of it is transparent, without metadata.
+        max_bytes: any number.
+
+    Raises:
+        CannotThumbnail: none fits. ImportError: Pillow is not installed.
+    """
+    from PIL import Image
+
+    kind = _kind(picture)
+    resized = picture  # the search asks for one side several times in a row
+
+    def encode(side: int, quality: int) -> bytes:
+        nonlocal resized
+        size = scaled(picture.size, side)
+        if resized.size != size:
+            resized = picture.resize(size, Image.Resampling.LANCZOS)
+        output = io.BytesIO()
+        # Each encoder takes what it knows: PNG has no quality, only JPEG can be progressive.
+        resized.save(output, kind, quality=quality, optimize=True, progressive=True)
+        return output.getvalue()
+
+    best = best_fit(encode, max(picture.size), max_bytes)
+    width, height = scaled(picture.size, best.side)
+    return Thumbnail(best.data, width, height, f"image/{kind.lower()}")
+
+
 def _highest_quality(
     attempt: Callable[[int, int], Attempt], fits: Callable[[Attempt], bool], good: Attempt
 ) -> Attempt:
@@ -119,3 +156,21 @@ def _highest_quality(
 
 def _size(tried: Attempt) -> int:
     return len(tried.data)
+
+
+def _kind(picture: Picture) -> str:
+    """The format to write: JPEG, which every receiver can show, unless it would lose the alpha."""
+    from PIL import features
+
+    if picture.mode == "RGB":
+        return "JPEG"
+    return "WEBP" if features.check("webp") else "PNG"
+
+
+def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """`size` with its longest side brought down to `side`; never up, never under one pixel."""
+    longest = max(size)
+    if longest <= side:
+        return size
+    width, height = (max(1, round(length * side / longest)) for length in size)
+    return width, height

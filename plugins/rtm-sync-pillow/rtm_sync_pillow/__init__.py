@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rtm_sync import ThumbnailGenerator, hookimpl
 
-from .generator import PillowGenerator, encode_thumbnail
+from .generator import PillowGenerator
 
-__all__ = ["PillowGenerator", "encode_thumbnail", "thumbnail"]
+__all__ = ["PillowGenerator", "thumbnail"]
 
 
 @hookimpl

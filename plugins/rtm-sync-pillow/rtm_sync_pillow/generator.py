@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from PIL import Image, features
-
 from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator
-from rtm_sync.thumbnail_tools import LONGEST_SIDE, bare_type, best_fit, read_content
+from rtm_sync.thumbnail_tools import LONGEST_SIDE, bare_type, encode_thumbnail, read_content
 
-from .picture import CONTENT_TYPES, MAX_FILE_BYTES, read_picture, scaled
+from .picture import CONTENT_TYPES, MAX_FILE_BYTES, read_picture
 
 # Pictures decoded at once in this process: each may take a few hundred megabytes, and every client
 # has nine threads that may all want a thumbnail.
@@ -54,39 +51,3 @@ class PillowGenerator(ThumbnailGenerator):
 
 def _made(content: bytes, max_bytes: int) -> Thumbnail:
     return encode_thumbnail(read_picture(content, LONGEST_SIDE), max_bytes)
-
-
-def encode_thumbnail(picture: Image.Image, max_bytes: int) -> Thumbnail:
-    """The best-looking thumbnail of at most `max_bytes` of a picture that Pillow has.
-
-    For other generators that have their picture from elsewhere.
-
-    Args:
-        picture: RGB, or RGBA when some of it is transparent, without metadata.
-
-    Raises:
-        CannotThumbnail: none fits.
-    """
-    kind = _kind(picture)
-    resized = picture  # the search asks for one side several times in a row
-
-    def encode(side: int, quality: int) -> bytes:
-        nonlocal resized
-        size = scaled(picture.size, side)
-        if resized.size != size:
-            resized = picture.resize(size, Image.Resampling.LANCZOS)
-        output = io.BytesIO()
-        # Each encoder takes what it knows: PNG has no quality, only JPEG can be progressive.
-        resized.save(output, kind, quality=quality, optimize=True, progressive=True)
-        return output.getvalue()
-
-    best = best_fit(encode, max(picture.size), max_bytes)
-    width, height = scaled(picture.size, best.side)
-    return Thumbnail(best.data, width, height, f"image/{kind.lower()}")
-
-
-def _kind(picture: Image.Image) -> str:
-    """The format to write: JPEG, which every receiver can show, unless it would lose the alpha."""
-    if picture.mode == "RGB":
-        return "JPEG"
-    return "WEBP" if features.check("webp") else "PNG"

@@ -26,6 +26,7 @@ from PIL import (
 )
 
 from rtm_sync import CannotThumbnail
+from rtm_sync.thumbnail_tools import scaled
 
 from .jpeg_scans import read_jpeg_scans
 
@@ -161,15 +162,6 @@ def read_picture(data: bytes, side: int) -> Image.Image:
     small = _shrunk(image, side)
     small = _as_srgb(small, profile)
     return small if turn is None else small.transpose(turn)
-
-
-def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """`size` with its longest side brought down to `side`; never up, never under one pixel."""
-    longest = max(size)
-    if longest <= side:
-        return size
-    width, height = (max(1, round(length * side / longest)) for length in size)
-    return width, height
 
 
 def _recognise(data: bytes) -> _Format:
