@@ -37,7 +37,15 @@ from .events import Dispatcher
 from .handlers import ClientEvents
 from .history import Moment, read_history
 from .invitation import InvitationBook, LocalInvitation, RemoteInvitation
-from .media import Destination, Dimensions, DownloadWork, ThumbnailSource, UploadWork
+from .media import (
+    Destination,
+    Dimensions,
+    DownloadWork,
+    ThumbnailSource,
+    UploadWork,
+    checked_media_id,
+)
+from .media_stream import MediaStream, StreamSink
 from .messages import (
     MessageType,
     RtmFileMessage,
@@ -83,7 +91,14 @@ from .protocol import (
     app_id_problem,
     id_problem,
 )
-from .transfers import STALL_TIMEOUT, ProgressCallback, Transfer, TransferKind, TransferPool
+from .transfers import (
+    STALL_TIMEOUT,
+    ProgressCallback,
+    Transfer,
+    TransferControl,
+    TransferKind,
+    TransferPool,
+)
 from .transports.base import Credentials, Transport, TransportOptions
 
 R = TypeVar("R")
@@ -962,6 +977,36 @@ class RtmClient(ClientEvents):
             on_progress=on_operation_progress,
         )
         return cast("Transfer[Blob]", transfer)  # the overloads say which of the three
+
+    def open_media(self, media_id: str) -> MediaStream:
+        """Download a medium as a binary file that can be read from its first bytes on.
+
+        For those who pass it on, such as a web server: nothing waits for the whole, and seeking
+        serves parts of it. Use it in `with`: closing ends the download. Counts as one of the nine.
+
+        Args:
+            media_id: from a received message.
+
+        Returns:
+            The stream; its `info` tells size, type and file name.
+
+        Raises:
+            DownloadMediaError: at once for a bad argument or not being logged in; the rest, such as
+                NOT_EXIST, from the stream.
+        """
+        checked_media_id(media_id)
+        self._check_logged_in(DownloadMediaError)
+        stream = MediaStream()
+
+        def work(control: TransferControl) -> None:
+            control.complete(self._transport.download(media_id, StreamSink(stream), control).size)
+
+        try:
+            stream.follow(self._transfers.submit(TransferKind.DOWNLOAD, work))
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
     # -- inside --
 

@@ -121,6 +121,7 @@ class UploadWork:
             self._blob = _checked_blob(payload)
             self._name = self._blob.name if file_name is None else file_name
             check_media_message(self._name, description, 0)
+            self._blob = _renamed(self._blob, self._name)
             self._journal = None if resume_from is None else _Journal(resume_from, self._blob.size)
             self._thumbnail = b""
             self._make: ThumbnailCallable | None = None
@@ -141,10 +142,7 @@ class UploadWork:
         picture = self._generate(control)
         control.check()
         width, height = self._image_dimensions()
-        blob = self._blob
-        if blob.name != self._name:
-            blob = Blob(blob.open, blob.size, self._name, blob.content_type)
-        info = self._upload(carrier, blob, control)
+        info = self._upload(carrier, self._blob, control)
         control.complete(info.size)
         named = (info.media_id, self._name, self._description, info.size)
         if self._type is MessageType.FILE:
@@ -230,6 +228,23 @@ class UploadWork:
         return self._blob.dimensions() or (0, 0)
 
 
+def _renamed(blob: Blob, name: str) -> Blob:
+    """The blob under another name, which may tell its type where nothing else did."""
+    if blob.name == name:
+        return blob
+    known = None if blob.content_type == "application/octet-stream" else blob.content_type
+    return Blob(blob.open, blob.size, name, known)
+
+
+def checked_media_id(media_id: str) -> str:
+    """The id, where it is one. Raises DownloadMediaError."""
+    if not isinstance(media_id, str) or not _MEDIA_ID.fullmatch(media_id):
+        raise DownloadMediaError.named(
+            "INVALID_ARGUMENT", f"{str(media_id)[:40]!r} is not a media id."
+        )
+    return media_id
+
+
 class DownloadWork:
     """One download and where it goes.
 
@@ -239,11 +254,7 @@ class DownloadWork:
     """
 
     def __init__(self, media_id: str, to: Destination) -> None:
-        if not isinstance(media_id, str) or not _MEDIA_ID.fullmatch(media_id):
-            raise DownloadMediaError.named(
-                "INVALID_ARGUMENT", f"{str(media_id)[:40]!r} is not a media id."
-            )
-        self._media_id = media_id
+        self._media_id = checked_media_id(media_id)
         self._file: IO[bytes] | None = None
         self._path: Path | None = None
         if to is None:

@@ -22,6 +22,7 @@ from typing import BinaryIO, cast
 
 from .blob import CHUNK
 from .errors import RtmError, TransferCancelled
+from .protocol import MediaInfo
 from .transports.base import Sink
 
 _LEFT = re.compile(r"-([0-9a-f]{64})-[0-9a-f]{8}\.part")
@@ -58,7 +59,11 @@ class Part(Sink):
                 break
         return self
 
-    def begin(self, whole: str) -> None:
+    def begin(self, info: MediaInfo) -> None:
+        self._begin(info.sha256)
+        super().begin(info)
+
+    def _begin(self, whole: str) -> None:
         with self._writing():
             if self._path is None:
                 # Locked before it has a name that others look for.
@@ -67,11 +72,10 @@ class Part(Sink):
             if whole != self.whole:
                 name = f"{self._prefix}-{whole}-{secrets.token_hex(4)}.part"
                 self._path = self._path.rename(self._folder / name)
-        super().begin(whole)
 
     def write(self, data: bytes) -> None:
         if self._path is None:
-            self.begin("")
+            self._begin("")
         super().write(data)
 
     def publish(self, target: Path) -> Path:

@@ -17,6 +17,7 @@ from typing import IO, Any, cast
 from rtm_sync import DownloadCancelled, RtmClient
 from rtm_sync.errors import DownloadMediaError
 from rtm_sync.parts import Part
+from rtm_sync.protocol import MediaInfo
 from rtm_sync.transfers import Transfer
 from tests.support import RtmTestCase, wait_until
 from tests.transports.support import PATIENCE, GatewayCase, Timing, pattern
@@ -32,6 +33,10 @@ with RtmClient("app", url=sys.argv[1]) as client:
     client.login("carol")
     client.download_media(sys.argv[2], to=sys.argv[3]).result()
 """
+
+
+def medium(sha256: str) -> MediaInfo:
+    return MediaInfo("A" * 32, len(DATA), sha256, "file.bin", "application/octet-stream", 0.0)
 
 
 class PartCase(GatewayCase):
@@ -125,7 +130,7 @@ class GoingOnTest(PartCase):
 
     def write_part(self, media_id: str, whole: str, data: bytes) -> None:
         with contextlib.suppress(DownloadMediaError), Part(self.home, media_id) as part:
-            part.begin(whole)
+            part.begin(medium(whole))
             part.write(data)
             raise DownloadMediaError.named("TIMEOUT", "left behind")
         self.assertEqual(len(self.parts()), 1)
@@ -254,7 +259,7 @@ class PartTest(RtmTestCase):
 
     def leave(self, data: bytes = b"beginning") -> Path:
         with contextlib.suppress(DownloadMediaError), self.part() as part:
-            part.begin(self.WHOLE)
+            part.begin(medium(self.WHOLE))
             part.write(data)
             raise DownloadMediaError.named("TIMEOUT", "left behind")
         [path] = self.home.iterdir()
@@ -285,7 +290,7 @@ class PartTest(RtmTestCase):
         self.leave()
         with self.part() as first, self.part() as second:
             self.assertEqual((first.size, second.size), (9, 0))
-            second.begin(self.WHOLE)
+            second.begin(medium(self.WHOLE))
             second.write(b"other")
             second.publish(self.home / "second")
             first.publish(self.home / "first")
@@ -312,7 +317,7 @@ class PartTest(RtmTestCase):
         ):
             with self.subTest(reason):
                 with self.assertRaises(DownloadMediaError), self.part() as part:
-                    part.begin(self.WHOLE)
+                    part.begin(medium(self.WHOLE))
                     part.write(b"x")
                     raise DownloadMediaError.named(reason, "it failed")
                 self.assertEqual(len(list(self.home.iterdir())), int(stays))
@@ -330,7 +335,7 @@ class PartTest(RtmTestCase):
         self.leave()
         with self.part() as part:
             self.assertTrue(part.restart())
-            part.begin("cd" * 32)
+            part.begin(medium("cd" * 32))
             self.assertEqual(sum(path.stat().st_size for path in self.home.iterdir()), 0)
             part.write(b"new")
             part.publish(self.home / "file")

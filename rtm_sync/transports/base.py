@@ -119,9 +119,9 @@ class Sink:
         self.size = 0
         self.whole = ""
 
-    def begin(self, whole: str) -> None:
-        """Note the SHA-256 of the medium whose bytes are about to come. Raises like `write`."""
-        self.whole = whole
+    def begin(self, info: MediaInfo) -> None:
+        """Note which medium's bytes are about to come. Raises like `write`."""
+        self.whole = info.sha256
 
     def write(self, data: bytes) -> None:
         """Append bytes.

@@ -181,7 +181,7 @@ class _Connection:
         info = home.interruptibly(media.stored_media(session, media_id), control)
         if sink.size and sink.whole != info.sha256:
             sink.restart()
-        sink.begin(info.sha256)
+        sink.begin(info)
         went_on = sink.size > 0
         with self._slot(control) as store:
             self._read(store, info, sink, control)

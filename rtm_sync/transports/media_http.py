@@ -308,6 +308,7 @@ class MediaHttp:
                 response = stack.enter_context(self._follow(control, answer, headers, sink))
             if response.status_code == 416:  # nothing was missing but the confirmation
                 total = int(response.headers.get("Content-Range", "*/0").rpartition("/")[2])
+                info = _info(media_id, total, answer)
             else:
                 self._raise_for_status(
                     response, control.kind, "gateway" if response is answer else "media store"
@@ -318,26 +319,19 @@ class MediaHttp:
                     raise control.kind.error(
                         "FAILURE", "The download broke off and its destination cannot go back."
                     )
-                sink.begin(expected)
                 total = sink.size + int(response.headers.get("Content-Length", "0"))
+                info = _info(media_id, total, answer)
+                sink.begin(info)
                 while data := response.raw.read(CHUNK):
                     sink.write(data)
                     control.advance(sink.size, total)
             if sink.size < total:
                 raise Transient(f"{sink.size:,} of {total:,} bytes came")
-            sha256 = sink.sha256()
-            if expected != sha256:
+            if expected != sink.sha256():
                 if sink.restart():
                     raise Damaged("the received bytes do not have the stored ones' digest")
                 raise control.kind.error("FAILURE", "The received bytes are damaged.")
-            return MediaInfo(
-                media_id,
-                total,
-                sha256,
-                _file_name(answer),
-                answer.headers.get("Content-Type", "application/octet-stream"),
-                float(answer.headers.get("Rtm-Expires-At", "0")),
-            )
+            return info
 
     def _follow(
         self,
@@ -534,6 +528,18 @@ def _digest(response: requests.Response) -> str:
         return base64.b64decode(match[1]).hex()
     except ValueError:
         return ""
+
+
+def _info(media_id: str, size: int, answer: requests.Response) -> MediaInfo:
+    """What the gateway's answer to a download says of the medium."""
+    return MediaInfo(
+        media_id,
+        size,
+        _digest(answer),
+        _file_name(answer),
+        answer.headers.get("Content-Type", "application/octet-stream"),
+        float(answer.headers.get("Rtm-Expires-At", "0")),
+    )
 
 
 def _file_name(response: requests.Response) -> str:

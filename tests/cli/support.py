@@ -18,6 +18,9 @@ SECRET = "a secret of tests, 32 bytes or more"
 _SERVING = re.compile(r"Serving (ws://\S+) with data in (.+)\. Stop with Ctrl-C\.\n")
 
 
+INSTALLED_GENERATORS = "pillow,vips,video,pdf"
+
+
 def child_environment(**extra: str) -> dict[str, str]:
     """The environment of a child: none of our settings but these, temporary files where we look."""
     inherited = {
@@ -25,6 +28,7 @@ def child_environment(**extra: str) -> dict[str, str]:
     }
     ours = {
         "PYTHONPATH": str(REPOSITORY),
+        "RTM_SYNC_DISABLE_PLUGINS": INSTALLED_GENERATORS,  # installed or not, it is all the same
         "TMPDIR": tempfile.gettempdir(),
         "XDG_CONFIG_HOME": str(
             REPOSITORY / "tests" / "nobodys"
@@ -40,7 +44,10 @@ def with_pillow_plugin(folder: Path) -> dict[str, str]:
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rtm-sync-pillow\nVersion: 0\n")
     (metadata / "entry_points.txt").write_text("[rtm_sync]\npillow = rtm_sync_pillow\n")
-    return {"PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, plugin, folder)))}
+    return {
+        "PYTHONPATH": os.pathsep.join(map(str, (REPOSITORY, plugin, folder))),
+        "RTM_SYNC_DISABLE_PLUGINS": INSTALLED_GENERATORS.replace("pillow,", ""),
+    }
 
 
 class Gateway:

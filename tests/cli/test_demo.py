@@ -11,14 +11,13 @@ from tests.cli.support import REPOSITORY, CommandTestCase, with_pillow_plugin
 
 CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
 TRANSPORTS = ("gateway", "memory")
-WITHOUT_PLUGIN = {"RTM_SYNC_DISABLE_PLUGINS": "pillow"}
 _STEP = re.compile(r"^ +\d+\.\d ms  ([^:]+): (.+)$", re.MULTILINE)
 
 
 class DemoTest(CommandTestCase):
     def steps(self, *arguments: object, **environment: str) -> dict[str, str]:
         """What each step of a demo that works says."""
-        printed = self.printed("demo", *arguments, **(WITHOUT_PLUGIN | environment))
+        printed = self.printed("demo", *arguments, **environment)
         self.assertTrue(printed.endswith("All of it worked.\n"), printed)
         self.assertEqual(list(self.home.iterdir()), [], "files in the current folder")
         return dict(_STEP.findall(printed))
@@ -51,7 +50,7 @@ class DemoTest(CommandTestCase):
                 self.assertEqual("start a gateway" in steps, transport == "gateway")
 
     def test_a_photo_of_ones_own_with_a_thumbnail_over_both_transports(self) -> None:
-        plugin = with_pillow_plugin(self.folder()) | {"RTM_SYNC_DISABLE_PLUGINS": ""}
+        plugin = with_pillow_plugin(self.folder())
         digest = hashlib.sha256(CAT.read_bytes()).hexdigest()[:16]
         for transport in TRANSPORTS:
             with self.subTest(transport):
@@ -63,7 +62,7 @@ class DemoTest(CommandTestCase):
                 self.assertEqual(steps["compare checksums"], f"the same bytes, sha256 {digest}…")
 
     def test_without_a_thumbnail_plugin_it_says_what_to_install_and_goes_on(self) -> None:
-        printed = self.printed("demo", CAT, "--transport", "memory", **WITHOUT_PLUGIN)
+        printed = self.printed("demo", CAT, "--transport", "memory")
         self.assertRegex(printed, "no thumbnail: .*pip install rtm-sync-pillow")
         self.assertTrue(printed.endswith("All of it worked.\n"))
 

@@ -86,7 +86,7 @@ class Media:
         info = _info(record, media_id, control)
         if sink.size and sink.whole != info.sha256:
             sink.restart()
-        sink.begin(info.sha256)
+        sink.begin(info)
         went_on = sink.size > 0
         self._read(info, sink, control)
         if went_on and sink.sha256() != info.sha256:  # what was there is to blame, perhaps

@@ -293,7 +293,7 @@ class PostboxTransport(Transport):
         info, data = found
         if sink.size and sink.whole != info.sha256:  # the beginning of something else
             sink.restart()
-        sink.begin(info.sha256)
+        sink.begin(info)
         while sink.size < info.size:
             sink.write(data[sink.size : sink.size + 65_536])
             control.advance(sink.size, info.size)
