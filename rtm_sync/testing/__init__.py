@@ -1,7 +1,7 @@
 """For tests of applications and plugins: a leak-checking test case, gateways, faults, contracts.
 
 Only the standard library's `unittest` is needed; the gateways also need the gateway extra, and
-`GatewayProcess` the cli extra.
+`GatewayProcess` the cli extra. For Flask apps there is `rtm_sync.testing.flask_kit`.
 """
 
 from .case import RtmTestCase, wait_until
@@ -11,6 +11,7 @@ from .faults import FaultProxy, FaultStep, random_faults
 from .gateway import local_gateway
 from .gateway_process import GatewayProcess
 from .media_store_contract import MediaStoreContract
+from .peers import ScriptedPeer
 from .ports import free_port
 from .thumbnail_contract import ThumbnailContract
 from .token_verifier_contract import TokenVerifierContract
@@ -23,6 +24,7 @@ __all__ = [
     "GatewayProcess",
     "MediaStoreContract",
     "RtmTestCase",
+    "ScriptedPeer",
     "ThumbnailContract",
     "TokenVerifierContract",
     "TransportContract",
