@@ -19,7 +19,14 @@ from flask import Blueprint, Flask, Response, abort, current_app, jsonify, reque
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import make_server
 
-from rtm_sync import HistoricalMessage, LoginError, RtmClient, RtmError, RtmMessage, UploadMediaError
+from rtm_sync import (
+    HistoricalMessage,
+    LoginError,
+    RtmClient,
+    RtmError,
+    RtmMessage,
+    UploadMediaError,
+)
 from rtm_sync.flask import Rtm, running, status_of
 from rtm_sync.protocol import encode_json
 
@@ -161,7 +168,7 @@ def sign_in() -> Response:
 
 @chat.post("/api/sign-out")
 def sign_out() -> Response:
-    session.clear()  # the client is logged out once its event stream is closed and RTM_USER_LINGER over
+    session.clear()  # the client is logged out RTM_USER_LINGER seconds after its last event stream
     return jsonify()
 
 
@@ -170,7 +177,9 @@ def sign_out() -> Response:
 
 @chat.get("/api/me")
 def start() -> Response:
-    """What a page begins with. The user is in their channels from now on, and told of their people."""
+    """What a page begins with; the user is in all their channels from now on."""
+    if "uid" not in session:
+        return jsonify(uid=None)
     client = me()
     uid = cast(str, client.uid)
     last_event_id = rtm.relay_for(uid).last_event_id
@@ -202,19 +211,14 @@ def open_conversation() -> Response:
     else:
         client.subscribe_peers_online_status([place.id])
     conversations().note(uid, place)
-    return jsonify(members=_members(client, place))
+    if place.kind == "channel":
+        return jsonify(members=rtm.join(place.id, uid=uid).get_members())
+    return jsonify(online=client.query_peers_online_status([place.id])[place.id])
 
 
 @chat.get("/api/members")
 def members() -> Response:
-    """Who is in the channel; of a person, who is online."""
-    return jsonify(members=_members(me(), asked_place()))
-
-
-def _members(client: RtmClient, place: Place) -> list[str]:
-    if place.kind == "channel":
-        return rtm.join(place.id, uid=client.uid).get_members()
-    return [uid for uid, online in client.query_peers_online_status([place.id]).items() if online]
+    return jsonify(members=rtm.join(request.args["id"], uid=me().uid).get_members())
 
 
 def asked_place() -> Place:
