@@ -299,9 +299,10 @@ class GuideTest(RtmTestCase):
         names["app"] = names["create_app"]()
         run_block(DOCS / "flask.md", blueprints, names)
         self.assertEqual(names["app"].test_client().get("/rtm/events").status_code, 401)
-        run_block(
-            DOCS / "flask.md", kit._replace(text=kit.text.replace("cat.jpg", str(CAT), 1)), names
-        )
+        cat = self.folder() / "cat.jpg"
+        cat.write_bytes(CAT.read_bytes())
+        text = kit.text.replace('"cat.jpg", "rb"', f'"{cat}", "rb"')
+        run_block(DOCS / "flask.md", kit._replace(text=text), names)
 
     def test_the_table_of_flask_settings_is_complete(self) -> None:
         text = (DOCS / "flask.md").read_text()
