@@ -62,6 +62,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "plugins/*/*.md", "tests/data/*.md")
     for path in REPOSITORY.glob(pattern)
 )
+PYTHON = ("guide", "quickstart", "http_api", "tokens", "flask", "migration", "migration_zh")
 EXAMPLE_URL = "ws://127.0.0.1:8765"
 PATIENCE = 60.0
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -110,9 +111,7 @@ class LanguageTest(unittest.TestCase):
                 self.assertLessEqual(kinds, checked | pictures)
         ours = (document for document in DOCUMENTS if document.parent in (REPOSITORY, DOCS))
         with_python = {document for document in ours if blocks(document, "python")}
-        ours = (
-            DOCS / f"{name}.md" for name in ("guide", "quickstart", "http_api", "tokens", "flask")
-        )
+        ours = (DOCS / f"{name}.md" for name in PYTHON)
         self.assertEqual(with_python, {*READMES, *ours})
 
 
