@@ -223,7 +223,7 @@ class Rtm:
         if isinstance(file, FileStorage):
             blob = Blob.from_file(
                 file.stream,
-                name=file.filename or "",
+                name=re.split(r"[/\\]", file.filename or "")[-1],  # some send their whole path
                 content_type=_bare(file.mimetype),
             )
         else:

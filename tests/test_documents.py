@@ -32,6 +32,7 @@ import rtm_sync.testing
 from rtm_sync import RtmChannel, RtmClient, RtmError
 from rtm_sync.cli.commands import rtm_sync as command_line
 from rtm_sync.errors import ERROR_FAMILIES
+from rtm_sync.flask import SETTINGS
 from rtm_sync.gateway.config import GatewayConfig, load_config
 from rtm_sync.hub.tokens import JwtVerifier, Privileges
 from rtm_sync.protocol import (
@@ -61,6 +62,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "plugins/*/*.md", "tests/data/*.md")
     for path in REPOSITORY.glob(pattern)
 )
+PYTHON = ("guide", "quickstart", "http_api", "tokens", "flask", "migration", "migration_zh")
 EXAMPLE_URL = "ws://127.0.0.1:8765"
 PATIENCE = 60.0
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -101,7 +103,7 @@ def with_gateway(code: str, url: str) -> str:
 
 class LanguageTest(unittest.TestCase):
     def test_every_block_is_of_a_kind_that_is_checked_or_cannot_be(self) -> None:
-        checked = {"python", "sh", "json", "toml", "http"}
+        checked = {"python", "sh", "json", "toml", "http", "js"}
         pictures = {"text"}
         for document in DOCUMENTS:
             with self.subTest(document.name):
@@ -109,7 +111,7 @@ class LanguageTest(unittest.TestCase):
                 self.assertLessEqual(kinds, checked | pictures)
         ours = (document for document in DOCUMENTS if document.parent in (REPOSITORY, DOCS))
         with_python = {document for document in ours if blocks(document, "python")}
-        ours = (DOCS / f"{name}.md" for name in ("guide", "quickstart", "http_api", "tokens"))
+        ours = (DOCS / f"{name}.md" for name in PYTHON)
         self.assertEqual(with_python, {*READMES, *ours})
 
 
@@ -288,6 +290,24 @@ class GuideTest(RtmTestCase):
         with contextlib.redirect_stdout(printed):
             run_block(DOCS / "http_api.md", block, {"gateway": gateway})
         self.assertIn("OFFLINE", printed.getvalue())
+
+    def test_the_flask_snippets_run_one_after_the_other(self) -> None:
+        start, blueprints, kit = blocks(DOCS / "flask.md", "python")
+        names: dict[str, Any] = {"__name__": "tests"}
+        run_block(DOCS / "flask.md", start, names)
+        names["app"] = names["create_app"]()
+        run_block(DOCS / "flask.md", blueprints, names)
+        self.assertEqual(names["app"].test_client().get("/rtm/events").status_code, 401)
+        cat = self.folder() / "cat.jpg"
+        cat.write_bytes(CAT.read_bytes())
+        text = kit.text.replace('"cat.jpg", "rb"', f'"{cat}", "rb"')
+        run_block(DOCS / "flask.md", kit._replace(text=text), names)
+
+    def test_the_table_of_flask_settings_is_complete(self) -> None:
+        text = (DOCS / "flask.md").read_text()
+        rows = re.findall(r"^\| `(RTM_\w+)` \| .+ \| ?(.*) ?\|$", text, re.MULTILINE)
+        real = {name: f"{value}" for name, value in SETTINGS.items()}
+        self.assertEqual({name: shown.strip("` ") for name, shown in rows}, real)
 
     def test_the_tokens_snippet_makes_good_tokens(self) -> None:
         [block] = blocks(DOCS / "tokens.md", "python")

@@ -262,6 +262,8 @@ class MediaTest(AppTest):
         self.assertEqual((message.width, message.height), (1, 1))
         self.assertEqual(message.description, "from a form")
         self.assertEqual(self.post(DATA, "film.bin").json["kind"], "RtmFileMessage")
+        for path in ("/home/alice/film.bin", "C:\\films\\film.bin"):
+            self.assertEqual(self.post(DATA, path).json["name"], "film.bin")
 
     def test_a_large_form_is_read_where_werkzeug_put_it(self) -> None:
         self.assertIsInstance(self.post(DATA, "film.bin").json["media_id"], str)
