@@ -101,7 +101,7 @@ class StartTest(RtmTestCase):
 
 class MemoryTest(RtmTestCase):
     def test_what_was_said_outlives_the_logout_of_all_who_said_it(self) -> None:
-        app: Flask = loaded().create_app(RTM_URL="memory://memory-test", RTM_USER_LINGER=0)
+        app: Flask = loaded().create_app(RTM_URL="memory://memory-test", RTM_USER_LINGER=0.2)
         with running(app):
             for name in ("alice", "bob", "carol"):  # each new one ends those who are idle
                 http = app.test_client()
@@ -109,6 +109,8 @@ class MemoryTest(RtmTestCase):
                 http.post("/session", json={"name": name})
                 http.post("/talks/channel/lobby/text", json={"text": f"{name} was here"})
                 told = http.get("/talks/channel/lobby").json
+                idle = time.monotonic() + 0.2
+                wait_until(lambda moment=idle: time.monotonic() > moment)
         assert told is not None
         said = [one["message"]["text"] for one in told["messages"]]
         self.assertEqual(said, ["alice was here", "bob was here", "carol was here"])
