@@ -1,244 +1,370 @@
-"""A photo chat in Flask: channels, people, text, photos and files with progress.
+"""A photo chat: `python docs/examples/flask_chat/app.py`, then open the address it prints.
 
-    python docs/examples/flask_chat/app.py
-
-It needs no other server: the hub is in this process, and what was said ends with it. Where there
-is a gateway, FLASK_RTM_URL and FLASK_RTM_APP_ID name it. Anybody may sign in as anybody: it is an
-example.
+Channels and people, texts, photos and files. The hub is in this process and ends with it;
+`FLASK_RTM_URL=ws://…` names a gateway instead. Whoever knows a name may sign in with it: put your
+own accounts where `sign_in` is, and a database where `Conversations` is.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
 import threading
 import time
-import uuid
-from typing import Any
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
 
-from flask import (
-    Blueprint,
-    Flask,
-    Response,
-    abort,
-    current_app,
-    jsonify,
-    render_template,
-    request,
-    session,
-)
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, Flask, Response, abort, current_app, jsonify, request, session
 from werkzeug.exceptions import HTTPException
+from werkzeug.serving import make_server
 
-from rtm_sync import RtmClient, RtmError, RtmMessage, RtmTextMessage
-from rtm_sync.flask import Rtm, status_of
-from rtm_sync.protocol import encode_json, id_problem
+from rtm_sync import (
+    HistoricalMessage,
+    LoginError,
+    RtmClient,
+    RtmError,
+    RtmMessage,
+    UploadMediaError,
+)
+from rtm_sync.flask import Rtm, running, status_of
+from rtm_sync.protocol import encode_json
 
-CHANNELS = ("lobby", "photos")
-HISTORY = 100  # messages that a conversation begins with
-TEXT_LIMIT = 4000  # characters
-PEOPLE_LIMIT = 256  # that one question about presence may name
+LOBBY = "lobby"
+"""The channel everybody is in: who is there is online."""
+
+PAGE = 50  # messages of a history shown at once
+CONVERSATIONS = 100  # kept of each user
+USERS = 10_000  # of whom they are kept
+SIGNALS = 1_000  # uploads that may be cancelled
+MEDIA_BYTES = 30 * 1024 * 1024
+FORM_BYTES = 64 * 1024  # what a form has beside its file, a thumbnail among it
+UPLOAD_TIMEOUT = 120.0
+
+CONTENT_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; form-action 'self'"
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 rtm = Rtm()
 chat = Blueprint("chat", __name__)
 
 
-class People:
-    """The names that were ever signed in here, the latest last. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards _names
-        self._names: dict[str, None] = {}
-
-    def add(self, name: str) -> None:
-        with self._lock:
-            self._names.pop(name, None)
-            self._names[name] = None
-            while len(self._names) > PEOPLE_LIMIT:
-                del self._names[next(iter(self._names))]
-
-    def all(self) -> list[str]:
-        with self._lock:
-            return list(self._names)
-
-
 def create_app(**settings: Any) -> Flask:
-    """The app; `settings` are Flask's and the extension's."""
+    """The app; `FLASK_…` variables and `settings` change what it is set to."""
     app = Flask(__name__)
     app.config.update(
+        SECRET_KEY=os.urandom(32),  # a restart signs everybody out, as the hub forgets them too
+        SESSION_COOKIE_SAMESITE="Strict",
+        MAX_CONTENT_LENGTH=MEDIA_BYTES + FORM_BYTES,
         RTM_APP_ID="flask-chat",
-        RTM_USER_LINGER=120,
-        SECRET_KEY=secrets.token_hex(),  # who is signed in is so until the app ends
-        SESSION_COOKIE_SAMESITE="Lax",
-        MAX_CONTENT_LENGTH=32 * 1024 * 1024,
+        RTM_USER_LINGER=15,
     )
     app.config.from_prefixed_env()
     app.config.update(settings)
-    app.extensions["people"] = People()
     rtm.init_app(app)
+    app.extensions["conversations"] = Conversations()
+    app.extensions["uploads"] = Uploads()
     app.register_blueprint(chat)
-    app.register_blueprint(rtm.events_blueprint(lambda: session.get("name"), url="/events"))
+    app.register_blueprint(rtm.events_blueprint(lambda: session.get("uid"), url="/api/events"))
     return app
 
 
-@chat.before_app_request
-def refuse_other_sites() -> None:
-    """A page of another site cannot set this header without asking first."""
-    if request.method not in ("GET", "HEAD") and "X-Chat" not in request.headers:
-        abort(400, "The header X-Chat is missing.")
+# -- what a real app keeps in its database --
 
 
-@chat.after_app_request
-def protect(response: Response) -> Response:
-    """Let the page load nothing from elsewhere; media have a stricter rule of their own."""
-    policy = "default-src 'self'; img-src 'self' data: blob:"
-    response.headers.setdefault("Content-Security-Policy", policy)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    return response
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where messages go: a channel, or a person."""
+
+    kind: Literal["channel", "peer"]
+    id: str
 
 
-@chat.get("/")
-def page() -> str:
-    return render_template("chat.html", name=session.get("name", ""))
+class Conversations:
+    """Who talks where, and when somebody did last, in milliseconds. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards both
+        self._of: OrderedDict[str, OrderedDict[Place, int]] = OrderedDict()
+        self._channels: OrderedDict[str, int] = OrderedDict()
+
+    def note(self, uid: str, place: Place, moment: int = 0) -> None:
+        """The user has this conversation; somebody said something at `moment`."""
+        with self._lock:
+            mine = _kept(self._of, uid, OrderedDict(), USERS)
+            mine[place] = max(moment, _kept(mine, place, 0, CONVERSATIONS))
+            if place.kind == "channel":
+                last = _kept(self._channels, place.id, 0, USERS)
+                self._channels[place.id] = max(moment, last)
+
+    def of(self, uid: str) -> list[tuple[Place, int]]:
+        """The user's, with their last moments; the last used comes last."""
+        with self._lock:
+            return [
+                (place, self._channels.get(place.id, 0) if place.kind == "channel" else last)
+                for place, last in self._of.get(uid, {}).items()
+            ]
+
+
+class Uploads:
+    """The signals that cancel uploads under way. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _signals
+        self._signals: OrderedDict[tuple[str, str], threading.Event] = OrderedDict()
+
+    def signal(self, uid: str, upload_id: str) -> threading.Event:
+        """The signal of an upload; it may be cancelled before it is begun."""
+        with self._lock:
+            return _kept(self._signals, (uid, upload_id), threading.Event(), SIGNALS)
+
+    def over(self, uid: str, upload_id: str) -> None:
+        """The upload needs no signal any more."""
+        with self._lock:
+            self._signals.pop((uid, upload_id), None)
+
+
+def _kept(table: OrderedDict[K, V], key: K, default: V, limit: int) -> V:
+    """The value of a key, now the last used; the one not used for longest makes room."""
+    value = table.setdefault(key, default)
+    table.move_to_end(key)
+    if len(table) > limit:
+        table.popitem(last=False)
+    return value
 
 
 # -- who --
 
 
-@chat.post("/session")
-def sign_in() -> ResponseReturnValue:
-    name = str(body().get("name", "")).strip()
-    problem = id_problem("name", name)
-    if problem is not None:
-        abort(400, problem)
-    session["name"] = name
-    mine()
-    people().add(name)
-    for channel_id in CHANNELS:
-        rtm.join(channel_id, uid=name)
-    return {"name": name}
+def me() -> RtmClient:
+    """The client of the user who asks; 401 where nobody is signed in."""
+    uid = session.get("uid")
+    if uid is None:
+        abort(401, "Nobody is signed in.")
+    # An embedded hub lasts as long as its last client: the app's own keeps it, with its histories.
+    rtm.start(current_app)
+    return rtm.client_for(uid)
 
 
-@chat.delete("/session")
-def sign_out() -> ResponseReturnValue:
-    session.clear()
-    return "", 204
+@chat.get("/")
+def page() -> Response:
+    response = current_app.send_static_file("index.html")
+    response.headers["Content-Security-Policy"] = CONTENT_POLICY
+    return response
 
 
-@chat.get("/people")
-def list_people() -> ResponseReturnValue:
-    client, me = mine()
-    people().add(me)
-    names = people().all()
-    online = client.query_peers_online_status(names)
-    return {"people": [{"name": one, "online": online[one]} for one in names if one != me]}
+@chat.post("/api/sign-in")
+def sign_in() -> Response:
+    session["uid"] = request.form["uid"]
+    try:
+        me()
+    except LoginError:
+        session.clear()
+        raise
+    return jsonify(uid=session["uid"])
 
 
-# -- conversations --
+@chat.post("/api/sign-out")
+def sign_out() -> Response:
+    session.clear()  # the client is logged out RTM_USER_LINGER seconds after its last event stream
+    return jsonify()
 
 
-@chat.get("/talks/<kind>/<name>")
-def history(kind: str, name: str) -> ResponseReturnValue:
-    client, me = mine()
-    # First, so that nothing falls between the history and the events.
-    last_event_id = rtm.relay_for(me).last_event_id
-    members: list[str] = []
-    if kind == "channel":
-        channel = rtm.join(name, uid=me)
-        found = channel.get_history(limit=HISTORY, newest_first=True)
-        members = sorted(channel.get_members())
+# -- where --
+
+
+@chat.get("/api/me")
+def start() -> Response:
+    """What a page begins with; the user is in all their channels from now on."""
+    if "uid" not in session:
+        return jsonify(uid=None)
+    client = me()
+    uid = cast(str, client.uid)
+    last_event_id = rtm.relay_for(uid).last_event_id
+    conversations().note(uid, Place("channel", LOBBY))
+    mine = conversations().of(uid)
+    for place, _ in mine:
+        if place.kind == "channel":
+            rtm.join(place.id, uid=uid)
+    people = [place.id for place, _ in mine if place.kind == "peer"]
+    if people:
+        client.subscribe_peers_online_status(people)
+    return jsonify(
+        uid=uid,
+        lobby=LOBBY,
+        media_bytes=MEDIA_BYTES,
+        last_event_id=last_event_id,
+        online=rtm.join(LOBBY, uid=uid).get_members(),
+        conversations=[{"kind": place.kind, "id": place.id, "last": last} for place, last in mine],
+    )
+
+
+@chat.post("/api/open")
+def open_conversation() -> Response:
+    """Take up a conversation with a channel or a person."""
+    client, place = me(), asked_place()
+    uid = cast(str, client.uid)
+    if place.kind == "channel":
+        rtm.join(place.id, uid=uid)
     else:
-        found = client.get_peer_history(name, limit=HISTORY, newest_first=True)
-    messages = [json.loads(encode_json(message)) for message in reversed(found)]
-    return {"messages": messages, "members": members, "last_event_id": last_event_id}
+        client.subscribe_peers_online_status([place.id])
+    conversations().note(uid, place)
+    if place.kind == "channel":
+        return jsonify(members=rtm.join(place.id, uid=uid).get_members())
+    return jsonify(online=client.query_peers_online_status([place.id])[place.id])
 
 
-@chat.post("/talks/<kind>/<name>/text")
-def say(kind: str, name: str) -> ResponseReturnValue:
-    text = str(body().get("text", "")).strip()
-    if not 1 <= len(text) <= TEXT_LIMIT:
-        abort(400, f"A text has 1 to {TEXT_LIMIT} characters; this one has {len(text)}.")
-    return send(kind, name, RtmTextMessage(text))
+@chat.get("/api/members")
+def members() -> Response:
+    return jsonify(members=rtm.join(request.args["id"], uid=me().uid).get_members())
 
 
-@chat.post("/talks/<kind>/<name>/files")
-def send_file(kind: str, name: str) -> ResponseReturnValue:
-    client, _ = mine()
-    file = request.files.get("file")
-    if file is None:
-        abort(400, "The field file is missing.")
-    return send(kind, name, rtm.upload(file, client=client))
+def asked_place() -> Place:
+    """The place that the request names."""
+    kind, place_id = request.values["kind"], request.values["id"]
+    if kind not in ("channel", "peer"):
+        abort(400, f"kind is {kind!r}; it must be channel or peer.")
+    return Place(cast(Literal["channel", "peer"], kind), place_id)
+
+
+def conversations() -> Conversations:
+    return cast(Conversations, current_app.extensions["conversations"])
+
+
+# -- messages --
+
+
+@chat.get("/api/messages")
+def messages() -> Response:
+    """A page of the history, the oldest first: the newest, or those up to `before` milliseconds."""
+    client, place = me(), asked_place()
+    before = request.args.get("before", type=int)
+    # The end is not included, and several messages may have one millisecond: the page knows them.
+    end = None if before is None else (before + 1) / 1000
+    if place.kind == "channel":
+        channel = rtm.join(place.id, uid=client.uid)
+        found = channel.get_history(end=end, limit=PAGE, newest_first=True)
+    else:
+        found = client.get_peer_history(place.id, end=end, limit=PAGE, newest_first=True)
+    return jsonify(
+        messages=[_as_json(message) for message in reversed(found)], more=len(found) == PAGE
+    )
+
+
+@chat.post("/api/text")
+def send_text() -> Response:
+    client, place = me(), asked_place()
+    return _send(client, place, client.create_message(text=request.form["text"]))
+
+
+@chat.post("/api/media")
+def send_media() -> Response:
+    """Upload a file and send it. It can be cancelled until it is sent."""
+    client, place = me(), asked_place()
+    uid, upload_id = cast(str, client.uid), request.form["message_id"]
+    cancelled = uploads().signal(uid, upload_id)
+    thumbnail = request.files.get("thumbnail")
+    try:
+        message = rtm.upload(
+            request.files["file"],
+            description=request.form.get("description", ""),
+            thumbnail=None if thumbnail is None else thumbnail.read(),
+            cancel_signal=cancelled,
+            timeout=UPLOAD_TIMEOUT,
+            client=client,
+        )
+        if cancelled.is_set():
+            raise UploadMediaError.named("INTERRUPTED", "The upload was cancelled.")
+    finally:
+        uploads().over(uid, upload_id)
+    return _send(client, place, message)
+
+
+@chat.post("/api/cancel")
+def cancel() -> Response:
+    """Cancel an upload; the request that brings it says what became of it."""
+    uploads().signal(cast(str, me().uid), request.form["message_id"]).set()
+    return jsonify()
 
 
 @chat.get("/media/<media_id>")
-def media(media_id: str) -> ResponseReturnValue:
-    client, _ = mine()
-    return rtm.send_media(media_id, client=client, as_attachment="save" in request.args)
+def media(media_id: str) -> Response:
+    """A medium, for everybody signed in who has its id."""
+    return rtm.send_media(media_id, as_attachment="download" in request.args, client=me())
 
 
-@chat.app_errorhandler(RtmError)
-def failed(error: RtmError) -> ResponseReturnValue:
-    return jsonify(error=error.message, reason=error.reason), status_of(error)
+def uploads() -> Uploads:
+    return cast(Uploads, current_app.extensions["uploads"])
 
 
-@chat.app_errorhandler(HTTPException)
-def refused(error: HTTPException) -> ResponseReturnValue:
-    return jsonify(error=error.description, reason=error.name), error.code or 500
-
-
-# -- inside --
-
-
-def people() -> People:
-    found: People = current_app.extensions["people"]
-    return found
-
-
-def mine() -> tuple[RtmClient, str]:
-    """The signed-in user's client and name."""
-    name = session.get("name")
-    if not name:
-        abort(401, "Sign in first.")
-    # An embedded hub ends with its last client, and the history with it: the app's own keeps it.
-    rtm.start(current_app)
-    return rtm.client_for(name), name
-
-
-def send(kind: str, name: str, message: RtmMessage) -> ResponseReturnValue:
-    """Send, keep in the history, and tell the user's other pages."""
-    client, me = mine()
-    message_id = uuid.uuid4().hex
-    if kind == "channel":
-        rtm.join(name, uid=me).send_message(
+def _send(client: RtmClient, place: Place, message: RtmMessage) -> Response:
+    """Send a message, and tell all pages of its sender."""
+    uid, message_id = cast(str, client.uid), request.form["message_id"]
+    received = None
+    if place.kind == "channel":
+        rtm.join(place.id, uid=uid).send_message(
             message, enable_historical_messaging=True, message_id=message_id
         )
     else:
-        client.send_message_to_peer(
+        received = client.send_message_to_peer(
             message,
-            name,
-            enable_offline_messaging=True,
+            place.id,
             enable_historical_messaging=True,
+            enable_offline_messaging=True,
             message_id=message_id,
-        )
-    told = {
+        ).has_peer_received
+    now = int(time.time() * 1000)
+    conversations().note(uid, place, now)
+    if place.kind == "peer":
+        conversations().note(place.id, Place("peer", uid), now)
+    sent = {
         "message": json.loads(encode_json(message)),
-        "source": me,
-        "destination": name,
-        "is_channel": kind == "channel",
         "message_id": message_id,
-        "message_props": {"server_received_ts": int(time.time() * 1000)},
+        "kind": place.kind,
+        "id": place.id,
+        "sent_at": now,
+        "received": received,
     }
-    rtm.relay_for(me).publish("Sent", told)
-    return told
+    rtm.relay_for(uid).publish("Sent", sent)
+    return jsonify(sent)
 
 
-def body() -> dict[str, Any]:
-    given = request.get_json(silent=True)
-    if not isinstance(given, dict):
-        abort(400, "The body must be a JSON object.")
-    return given
+def _as_json(message: HistoricalMessage) -> dict[str, object]:
+    return cast("dict[str, object]", json.loads(encode_json(message)))
+
+
+# -- what goes wrong --
+
+
+@chat.app_errorhandler(RtmError)
+def rtm_failed(error: RtmError) -> Response:
+    return _failed(status_of(error), error.reason, error.message)
+
+
+@chat.app_errorhandler(HTTPException)
+def http_failed(error: HTTPException) -> Response:
+    status = error.code or 500
+    reasons = {401: "USER_NOT_LOGGED_IN", 413: "SIZE_OVERFLOW"}
+    return _failed(status, reasons.get(status, "FAILURE"), error.description or "")
+
+
+def _failed(status: int, reason: str, message: str) -> Response:
+    response = jsonify(reason=reason, message=message)
+    response.status_code = status
+    return response
+
+
+def main() -> None:
+    """Serve, a thread for each request, until Ctrl-C."""
+    host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "5000"))
+    app = create_app()
+    with running(app), make_server(host, port, app, threaded=True) as server:
+        print(f"Open http://{host}:{server.port} (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
 
 
 if __name__ == "__main__":
-    create_app().run(port=int(os.environ.get("PORT", "8000")), threaded=True)
+    main()
