@@ -312,15 +312,15 @@ function photo(message, uid, over) {
   return sized(node, message.width, message.height);
 }
 
+const sheet = (name) => el("span", { className: "sheet", ariaHidden: "true" }, name.includes(".") ? name.split(".").pop().slice(0, 4) : "");
+
+const about = (name, says) => el("span", { className: "about" }, el("span", { className: "name" }, name), el("span", { className: "size" }, says));
+
 function file(message, over) {
-  const ending = message.file_name.includes(".") ? message.file_name.split(".").pop().slice(0, 4) : "";
-  const about = over ? t("expiredShort") : size(message.size);
-  const inside = [
-    el("span", { className: "sheet", ariaHidden: "true" }, ending),
-    el("span", { className: "about" }, el("span", { className: "name" }, message.file_name), el("span", { className: "size" }, about)),
-  ];
-  if (over) return el("div", { className: "file over", title: t("expired") }, ...inside);
-  const link = el("a", { className: "file", href: `${urlOf(message)}?download`, download: message.file_name, ariaLabel: `${t("downloadOf", message.file_name)}, ${about}` }, ...inside, icon("save"));
+  const says = over ? t("expiredShort") : size(message.size);
+  const inside = [sheet(message.file_name), about(message.file_name, says)];
+  if (over) return el("div", { className: "file", title: t("expired") }, ...inside);
+  const link = el("a", { className: "file", href: `${urlOf(message)}?download`, download: message.file_name, ariaLabel: `${t("downloadOf", message.file_name)}, ${says}` }, ...inside, icon("save"));
   link.addEventListener("click", async (event) => {
     if (!event.isTrusted) return; // our own, below
     event.preventDefault();
@@ -540,7 +540,7 @@ function uploadParts(record) {
   const parts = [];
   if (isText) parts.push(words(name));
   else if (url) parts.push(el("div", { className: "photo" }, el("img", { src: url, alt: name, onload: ({ target }) => sized(target.parentNode, target.naturalWidth, target.naturalHeight) })));
-  else parts.push(file({ file_name: name, size: source.size }, true));
+  else parts.push(el("div", { className: "file" }, sheet(name), about(name, size(source.size))));
   if (description) parts.push(words(description));
   if (state === "failed") {
     parts.push(el("div", { className: "failed" },
@@ -573,7 +573,7 @@ function choose(files) {
 function showTray() {
   $("tray").hidden = !current?.tray.length;
   $("tray").replaceChildren(...(current?.tray ?? []).map((item) => el("li", {},
-    item.url ? el("img", { src: item.url, alt: "" }) : el("span", { className: "sheet", ariaHidden: "true" }, item.file.name.split(".").pop().slice(0, 4)),
+    item.url ? el("img", { src: item.url, alt: "" }) : sheet(item.file.name),
     el("span", { className: "name" }, item.file.name),
     el("button", { type: "button", className: "icon", ariaLabel: t("remove", item.file.name), onclick: () => {
       current.tray = current.tray.filter((other) => other !== item);
