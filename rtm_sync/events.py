@@ -24,6 +24,21 @@ class ReceivedEvent(NamedTuple):
     args: tuple[Any, ...]
 
 
+def event_name(event: str, known: frozenset[str], owner: str) -> str:
+    """The name of an event as the reference writes it, from either way to write it.
+
+    Raises:
+        ValueError: `owner` has no such event; says which it has.
+    """
+    if event in known:
+        return event
+    # str(), because `@client.on` without its event passes the function
+    camel = "".join(part.capitalize() for part in str(event).split("_"))
+    if camel in known:
+        return camel
+    raise ValueError(f"{owner} has no event {event!r}; it has {', '.join(sorted(known))}.")
+
+
 class EventEmitter:
     """Named events and their handlers (the reference's EventEmitter, in Python).
 
@@ -147,16 +162,7 @@ class EventEmitter:
         return handler
 
     def _event_name(self, event: str) -> str:
-        if event in self.EVENTS:
-            return event
-        # str(), because `@client.on` without its event passes the function
-        camel = "".join(part.capitalize() for part in str(event).split("_"))
-        if camel in self.EVENTS:
-            return camel
-        raise ValueError(
-            f"{type(self).__name__} has no event {event!r}; "
-            f"it has {', '.join(sorted(self.EVENTS))}."
-        )
+        return event_name(event, self.EVENTS, type(self).__name__)
 
     def _end_streams(self) -> None:
         """No more events will come: whoever waits for one is told."""

@@ -61,7 +61,10 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "plugins/*/*.md", "tests/data/*.md")
     for path in REPOSITORY.glob(pattern)
 )
-PYTHON = ("guide", "quickstart", "http_api", "tokens", "migration", "migration_zh")
+PYTHON = (
+    *("guide", "quickstart", "http_api", "tokens", "migration", "migration_zh"),
+    "testing_your_app",
+)
 EXAMPLE_URL = "ws://127.0.0.1:8765"
 PATIENCE = 60.0
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -307,6 +310,24 @@ class GuideTest(RtmTestCase):
             run_block(DOCS / "quickstart.md", block, names)
             self.assertEqual(names["message"].text, "hello")
         self.assertEqual(len(snippets), 1)
+
+
+class TestingTest(unittest.TestCase):
+    def test_every_test_of_the_document_passes(self) -> None:
+        document = DOCS / "testing_your_app.md"
+        names: dict[str, Any] = {"__name__": "testing_your_app"}
+        for block in blocks(document, "python"):
+            run_block(document, block, names)
+        cases = [
+            value
+            for value in names.values()
+            if isinstance(value, type) and value.__module__ == "testing_your_app"
+        ]
+        load = unittest.defaultTestLoader.loadTestsFromTestCase
+        result = unittest.TestResult()
+        unittest.TestSuite(map(load, cases)).run(result)
+        self.assertEqual([text for _, text in (*result.errors, *result.failures)], [])
+        self.assertEqual(result.testsRun, document.read_text().count("    def test_"))
 
 
 class ProtocolTest(RtmTestCase):
