@@ -41,7 +41,7 @@ class ScriptedPeerTest(RtmTestCase):
         for text in ("one", "two", "three", "two"):
             self.alice.send_message_to_peer(text, "bob")
         bob.expect("MessageFromPeer", lambda message, *_: message.text == "two")
-        left = [event.args[0].text for event in bob.unexpected]
+        left = [event.args[0].text for event in bob.unexpected()]
         self.assertEqual(left, ["one", "three", "two"])
 
     def test_what_never_comes_fails_and_says_what_came_instead(self) -> None:
@@ -65,7 +65,7 @@ class ScriptedPeerTest(RtmTestCase):
         cats.send_message("meow")
         self.assertEqual(bob.expect("MemberJoined"), ("alice",))
         self.assertEqual(bob.expect("ChannelMessage")[1], "alice")
-        self.assertEqual(bob.unexpected, [])
+        self.assertEqual(bob.unexpected(), [])
 
     def test_it_answers_by_handlers_of_its_own(self) -> None:
         bob = self.peer()

@@ -15,6 +15,7 @@ from ..client import RtmClient
 from ..events import EventEmitter, ReceivedEvent, event_name
 
 _KEPT = 10_000
+_SETTLE = 5.0  # seconds that handlers may take
 _SHOWN = 10  # of the events that came instead of the expected one
 _KNOWN = RtmClient.EVENTS | RtmChannel.EVENTS
 _BY_THEMSELVES = frozenset({"ConnectionStateChanged", "MemberCountUpdated"})
@@ -28,8 +29,8 @@ class ScriptedPeer(RtmClient):
             message, sender, _ = bob.expect("MessageFromPeer")
             bob.send_message_to_peer("hello yourself", sender)
 
-    `with` logs it in, and at the end closes it and raises what its handlers raised. All of
-    `RtmClient` is there, so what it is to answer by itself is a handler: `@bob.on("…")`.
+    `with` logs it in. At the end it lets its handlers finish, closes, and raises what they raised.
+    All of `RtmClient` is there, so what it is to answer by itself is a handler: `@bob.on("…")`.
     Thread-safe.
 
     Args:
@@ -63,6 +64,7 @@ class ScriptedPeer(RtmClient):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._dispatcher.settle(_SETTLE)  # a handler that answers may finish
         self.close()
         with self._changed:
             errors = list(self._errors)
@@ -111,12 +113,13 @@ class ScriptedPeer(RtmClient):
                 if not self._changed.wait(deadline - time.monotonic()):
                     raise AssertionError(self._instead_of(name, where, timeout))
 
-    @property
     def unexpected(self) -> list[ReceivedEvent]:
         """What came and was not taken so far, in order; of 10,000 the latest.
 
+        All that its sender knows to be received (`has_peer_received`) has come.
         `ConnectionStateChanged` and `MemberCountUpdated` come by themselves and do not count.
         """
+        self._dispatcher.settle(_SETTLE)
         with self._changed:
             return [event for event in self._events if event.name not in _BY_THEMSELVES]
 
