@@ -29,11 +29,11 @@ from PIL import Image
 
 import rtm_sync
 import rtm_sync.testing
-from rtm_sync import RtmChannel, RtmClient, RtmError
+from rtm_sync import LoginError, RtmChannel, RtmClient, RtmError
 from rtm_sync.cli.commands import rtm_sync as command_line
 from rtm_sync.errors import ERROR_FAMILIES
 from rtm_sync.gateway.config import GatewayConfig, load_config
-from rtm_sync.hub.tokens import JwtVerifier, Privileges
+from rtm_sync.hub.tokens import JwtVerifier, Privileges, make_token
 from rtm_sync.protocol import (
     EVENTS,
     REQUESTS,
@@ -63,7 +63,7 @@ DOCUMENTS = sorted(
 )
 PYTHON = (
     *("guide", "quickstart", "http_api", "tokens", "migration", "migration_zh"),
-    "testing_your_app",
+    *("testing_your_app", "security"),
 )
 EXAMPLE_URL = "ws://127.0.0.1:8765"
 PATIENCE = 60.0
@@ -302,6 +302,24 @@ class GuideTest(RtmTestCase):
         allowed = verifier.verify(str(names["visitor"]), "guest-17").privileges
         self.assertTrue(allowed.may_join("room-1") and allowed.may_publish("lobby"))
         self.assertFalse(allowed.may_join("shop") or allowed.may_publish("room-1"))
+
+    def test_the_security_snippets_do_what_they_say(self) -> None:
+        secret = "a secret of thirty-two bytes, or more"
+        url = self.entered(local_gateway(app_id="my-app", app_secret=secret))
+        names: dict[str, Any] = {}
+        for block in blocks(DOCS / "security.md", "python"):
+            here = block._replace(text=block.text.replace("https://rtm.example", url))
+            run_block(DOCS / "security.md", here, names)
+        token = make_token("my-app", "mallory", secret)
+        client = names["client"] = self.entered(RtmClient("my-app", url=url))
+        inbox = names["inbox"] = self.folder()
+        client.login("mallory", token)
+        upload = client.create_media_message_by_uploading(b"x", file_name="../../escaped.txt")
+        self.assertEqual(names["save"](upload.result(PATIENCE)).parent, inbox)
+        names["lock_out"]("mallory", secret)
+        wait_until(lambda: client.connection_state == "ABORTED", PATIENCE)
+        with RtmClient("my-app", url=url) as again, self.assertRaises(LoginError):
+            again.login("mallory", token)
 
     def test_the_quick_start_runs(self) -> None:
         snippets = blocks(DOCS / "quickstart.md", "python")
