@@ -36,7 +36,6 @@ from .client import RtmClient
 from .errors import JoinChannelError, RtmError
 from .event_relay import EventRelay
 from .events import EventEmitter, Handler
-from .hub.media import content_disposition
 from .hub.tokens import Privileges, make_token
 from .messages import MessageType, RtmFileMessage, RtmImageMessage
 from .protocol import ConnectionState, id_problem
@@ -270,9 +269,10 @@ class Rtm:
             direct_passthrough=True,
         )
         response.call_on_close(stream.close)
-        disposition = content_disposition(info)
-        response.headers["Content-Disposition"] = (
-            disposition.replace("attachment", "inline", 1) if shown else disposition
+        response.headers.set(
+            "Content-Disposition",
+            "inline" if shown else "attachment",
+            filename=info.file_name or info.media_id,
         )
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
