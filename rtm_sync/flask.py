@@ -41,6 +41,7 @@ from .hub.tokens import Privileges, make_token
 from .messages import MessageType, RtmFileMessage, RtmImageMessage
 from .protocol import ConnectionState, id_problem
 from .sender import RtmSender
+from .visits import Visit
 
 H = TypeVar("H", bound=Handler)
 
@@ -357,11 +358,15 @@ class Rtm:
             last = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
             many = request.environ.get("wsgi.multithread", True)
             session = self._process.session(uid)
-            return Response(
-                session.stream(last, seconds if many else min(seconds, _TURN), heartbeat),
+            visit = Visit(request.environ)
+            lasting = seconds if many else min(seconds, _TURN)
+            response = Response(
+                session.stream(last, lasting, heartbeat, visit.is_over),
                 content_type="text/event-stream",
                 headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
             )
+            response.call_on_close(visit.close)
+            return response
 
         return blueprint
 
@@ -443,12 +448,18 @@ class _Session:
         return channel
 
     def stream(
-        self, last_event_id: str | None, seconds: float, heartbeat: float
+        self,
+        last_event_id: str | None,
+        seconds: float,
+        heartbeat: float,
+        is_over: Callable[[], bool],
     ) -> Iterator[bytes]:
         with self._lock:
             self._streams += 1
         try:
-            yield from self.relay.stream(last_event_id, seconds=seconds, heartbeat=heartbeat)
+            yield from self.relay.stream(
+                last_event_id, seconds=seconds, heartbeat=heartbeat, is_over=is_over
+            )
         finally:
             with self._lock:
                 self._streams -= 1
