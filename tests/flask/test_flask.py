@@ -160,7 +160,8 @@ class UserTest(AppTest):
         with self.app.app_context():
             alice = self.rtm.client_for("alice")
             self.assertIs(self.rtm.client_for("alice"), alice)
-            wait_until(lambda: self.rtm.client_for("bob") and alice.uid is None)
+            self.assertIsNotNone(alice.uid)
+            wait_until(lambda: alice.uid is None)  # though nobody asks for anything
             self.assertIsNot(self.rtm.client_for("alice"), alice)
             self.assertTrue(self.rtm.client.uid)  # the process's own stays
 
@@ -175,7 +176,7 @@ class UserTest(AppTest):
             self.rtm.client_for("bob").send_message_to_peer("hi", "alice")
             self.assertIn("event: MessageFromPeer", next(body).decode())
             stream.close()
-            wait_until(lambda: self.rtm.client_for("bob") and alice.uid is None)
+            wait_until(lambda: alice.uid is None)
 
     def test_there_are_only_so_many(self) -> None:
         self.app.config["RTM_USERS"] = 2
