@@ -224,6 +224,7 @@ class Rtm:
                 else there is. TimeoutError: not done in time; it is given up.
         """
         if isinstance(file, FileStorage):
+            file.stream.seek(0)  # the view may have looked into it
             blob = Blob.from_file(
                 file.stream,
                 name=re.split(r"[/\\]", file.filename or "")[-1],  # some send their whole path

@@ -56,12 +56,13 @@ class DirectionTest(unittest.TestCase):
                     module, *VALUES, "hub", "gateway", "plugins", "transports", "version"
                 )
 
-    def test_only_the_embedded_transport_meets_the_hub(self) -> None:
+    def test_only_the_embedded_transport_and_the_faces_of_servers_meet_the_hub(self) -> None:
+        faces = ("hub", "gateway", "cli", "flask", "testing", "default_plugins")
         meeting = {
             module
             for module, imported in MODULES.items()
             if any(name.startswith(("hub", "gateway")) for name in imported)
-            and not module.startswith(("hub", "gateway", "cli", "testing", "default_plugins"))
+            and not module.startswith(faces)
         }
         self.assertEqual(meeting, {"transports.embedded"})
 
