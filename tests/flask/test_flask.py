@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask, current_app, request, session
+from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import ServiceUnavailable
 
 from rtm_sync import (
@@ -166,7 +167,8 @@ class UserTest(AppTest):
         with self.app.app_context():
             alice = self.rtm.client_for("alice")
             self.assertIs(self.rtm.client_for("alice"), alice)
-            wait_until(lambda: self.rtm.client_for("bob") and alice.uid is None)
+            self.assertIsNotNone(alice.uid)
+            wait_until(lambda: alice.uid is None)  # though nobody asks for anything
             self.assertIsNot(self.rtm.client_for("alice"), alice)
             self.assertTrue(self.rtm.client.uid)  # the process's own stays
 
@@ -181,7 +183,7 @@ class UserTest(AppTest):
             self.rtm.client_for("bob").send_message_to_peer("hi", "alice")
             self.assertIn('"text":"hi"', awaited(body, "MessageFromPeer"))
             stream.close()
-            wait_until(lambda: self.rtm.client_for("bob") and alice.uid is None)
+            wait_until(lambda: alice.uid is None)
 
     def test_there_are_only_so_many(self) -> None:
         self.app.config["RTM_USERS"] = 2
@@ -268,7 +270,18 @@ class MediaTest(AppTest):
         self.assertEqual((message.width, message.height), (1, 1))
         self.assertEqual(message.description, "from a form")
         self.assertEqual(self.post(DATA, "film.bin").json["kind"], "RtmFileMessage")
-        self.assertEqual(self.post(DATA, "/home/alice/film.bin").json["name"], "film.bin")
+
+    def test_of_a_path_the_last_part_is_the_files_name(self) -> None:
+        for path in ("/home/alice/film.bin", "C:\\films\\film.bin"):
+            with self.app.app_context():
+                message = self.rtm.upload(FileStorage(io.BytesIO(DATA), path))
+            self.assertEqual(message.file_name, "film.bin")
+
+    def test_a_file_that_the_view_has_looked_into_is_uploaded_whole(self) -> None:
+        file = FileStorage(io.BytesIO(DATA), "film.bin")
+        self.assertEqual(file.read(100_000), DATA[:100_000])
+        with self.app.app_context():
+            self.assertEqual(self.rtm.upload(file).size, len(DATA))
 
     def test_a_large_form_is_read_where_werkzeug_put_it(self) -> None:
         self.assertIsInstance(self.post(DATA, "film.bin").json["media_id"], str)
