@@ -67,7 +67,7 @@ class EventEmitter:
             ValueError: there is no such event.
         """
         if handler is None:
-            name = self._event_name(event)
+            name = self.event_name(event)
             return lambda decorated: self._add(name, decorated, once=False)
         return self._add(event, handler, once=False)
 
@@ -77,7 +77,7 @@ class EventEmitter:
 
     def off(self, event: str, handler: Handler) -> None:
         """Remove a handler (its latest registration); unknown ones are ignored."""
-        name = self._event_name(event)
+        name = self.event_name(event)
         with self._events_lock:
             handlers = self._handlers.get(name, [])
             for index in range(len(handlers) - 1, -1, -1):
@@ -91,12 +91,12 @@ class EventEmitter:
             if event is None:
                 self._handlers.clear()
             else:
-                self._handlers.pop(self._event_name(event), None)
+                self._handlers.pop(self.event_name(event), None)
 
     def listeners(self, event: str) -> list[Handler]:
         """The handlers of an event, in calling order."""
         with self._events_lock:
-            return [handler for handler, _ in self._handlers.get(self._event_name(event), [])]
+            return [handler for handler, _ in self._handlers.get(self.event_name(event), [])]
 
     def listener_count(self, event: str) -> int:
         """How many handlers an event has."""
@@ -135,7 +135,7 @@ class EventEmitter:
         Args:
             max_waiting: events kept until they are taken; the oldest make room for new ones.
         """
-        chosen = frozenset(self._event_name(name) for name in names) or self.EVENTS
+        chosen = frozenset(self.event_name(name) for name in names) or self.EVENTS
         return EventStream(self, chosen, max_waiting)
 
     def emit(self, event: str, *args: Any, on_error: Callable[[BaseException], object]) -> None:
@@ -154,15 +154,21 @@ class EventEmitter:
                 on_error(error)
 
     def _add(self, event: str, handler: H, *, once: bool) -> H:
-        name = self._event_name(event)
+        name = self.event_name(event)
         if not callable(handler):
             raise TypeError(f"The handler of {name} must be callable, not {handler!r}.")
         with self._events_lock:
             self._handlers.setdefault(name, []).append((handler, once))
         return handler
 
-    def _event_name(self, event: str) -> str:
-        return event_name(event, self.EVENTS, type(self).__name__)
+    @classmethod
+    def event_name(cls, event: str) -> str:
+        """The event's name as the reference writes it.
+
+        Raises:
+            ValueError: there is no such event.
+        """
+        return event_name(event, cls.EVENTS, cls.__name__)
 
     def _end_streams(self) -> None:
         """No more events will come: whoever waits for one is told."""

@@ -33,6 +33,7 @@ import rtm_sync.testing
 from rtm_sync import LoginError, RtmChannel, RtmClient, RtmError
 from rtm_sync.cli.commands import rtm_sync as command_line
 from rtm_sync.errors import ERROR_FAMILIES
+from rtm_sync.flask import SETTINGS
 from rtm_sync.gateway.config import GatewayConfig, load_config
 from rtm_sync.hub.tokens import JwtVerifier, Privileges, make_token
 from rtm_sync.protocol import (
@@ -63,7 +64,7 @@ DOCUMENTS = sorted(
     for path in REPOSITORY.glob(pattern)
 )
 PYTHON = (
-    *("guide", "quickstart", "http_api", "tokens", "migration", "migration_zh"),
+    *("guide", "quickstart", "http_api", "tokens", "flask", "migration", "migration_zh"),
     *("testing_your_app", "security"),
 )
 EXAMPLE_URL = "ws://127.0.0.1:8765"
@@ -106,7 +107,7 @@ def with_gateway(code: str, url: str) -> str:
 
 class LanguageTest(unittest.TestCase):
     def test_every_block_is_of_a_kind_that_is_checked_or_cannot_be(self) -> None:
-        checked = {"python", "sh", "json", "toml", "http"}
+        checked = {"python", "sh", "json", "toml", "http", "js"}
         pictures = {"text"}
         for document in DOCUMENTS:
             with self.subTest(document.name):
@@ -293,6 +294,24 @@ class GuideTest(RtmTestCase):
         with contextlib.redirect_stdout(printed):
             run_block(DOCS / "http_api.md", block, {"gateway": gateway})
         self.assertIn("OFFLINE", printed.getvalue())
+
+    def test_the_flask_snippets_run_one_after_the_other(self) -> None:
+        start, blueprints, kit = blocks(DOCS / "flask.md", "python")
+        names: dict[str, Any] = {"__name__": "tests"}
+        run_block(DOCS / "flask.md", start, names)
+        names["app"] = names["create_app"]()
+        run_block(DOCS / "flask.md", blueprints, names)
+        self.assertEqual(names["app"].test_client().get("/rtm/events").status_code, 401)
+        cat = self.folder() / "cat.jpg"
+        cat.write_bytes(CAT.read_bytes())
+        text = kit.text.replace('"cat.jpg", "rb"', f'"{cat}", "rb"')
+        run_block(DOCS / "flask.md", kit._replace(text=text), names)
+
+    def test_the_table_of_flask_settings_is_complete(self) -> None:
+        text = (DOCS / "flask.md").read_text()
+        rows = re.findall(r"^\| `(RTM_\w+)` \| .+ \| ?(.*) ?\|$", text, re.MULTILINE)
+        real = {name: f"{value}" for name, value in SETTINGS.items()}
+        self.assertEqual({name: shown.strip("` ") for name, shown in rows}, real)
 
     def test_the_tokens_snippet_makes_good_tokens(self) -> None:
         [block] = blocks(DOCS / "tokens.md", "python")

@@ -1,7 +1,7 @@
 """For tests of applications and plugins: a leak-checking test case, gateways, faults, contracts.
 
 Only the standard library's `unittest` is needed; the gateways also need the gateway extra, and
-`GatewayProcess` the cli extra.
+`GatewayProcess` the cli extra. For Flask apps there is `rtm_sync.testing.flask_kit`.
 """
 
 from .case import RtmTestCase, wait_until
