@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import websocket
 from PIL import Image
@@ -515,6 +516,32 @@ class LinkTest(unittest.TestCase):
         self.assertLessEqual(documents, set(listed))
         for name in listed[1:-1]:
             self.assertIn(name, documents)
+
+
+class PictureTest(unittest.TestCase):
+    SVG = "{http://www.w3.org/2000/svg}"
+
+    def test_every_picture_is_shown_with_words_for_who_cannot_see_it(self) -> None:
+        shown = {
+            picture: words
+            for document in DOCUMENTS
+            for words, picture in re.findall(r"!\[(.*?)\]\(pictures/(.+?)\)", document.read_text())
+        }
+        drawn = {path.name for path in (DOCS / "pictures").iterdir()}
+        self.assertEqual(set(shown), drawn)
+        self.assertEqual([name for name, words in shown.items() if len(words) < 20], [])
+
+    def test_every_drawing_has_title_description_and_colours_for_light_and_dark(self) -> None:
+        for path in (DOCS / "pictures").glob("*.svg"):
+            with self.subTest(path.name):
+                drawing = ElementTree.parse(path).getroot()
+                for name in ("title", "desc"):
+                    self.assertTrue(drawing.findtext(f"{self.SVG}{name}"))
+                style = drawing.findtext(f"{self.SVG}style") or ""
+                light, _, dark = style.partition("@media (prefers-color-scheme: dark)")
+                self.assertIn(".card", dark)  # its own ground: readable on any page
+                coloured = set(re.findall(r"\.(\w+)(?=[^{}]*\{[^}]*#)", light))
+                self.assertLessEqual(coloured, set(re.findall(r"\.(\w+)", dark)))
 
 
 class ReferenceTest(unittest.TestCase):
