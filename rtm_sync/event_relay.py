@@ -25,6 +25,7 @@ from .protocol import encode_json
 READY = "ready"
 """The event that begins each stream: `{"recovered": false}` when something was missed."""
 
+_LOOK_INTERVAL = 1.0
 _RETRY = 1000  # milliseconds after which a browser comes back
 _ARGUMENTS = {
     "MessageFromPeer": ("message", "peer_id", "message_props"),
@@ -109,6 +110,7 @@ class EventRelay:
         *,
         seconds: float = 600.0,
         heartbeat: float = 15.0,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> Iterator[bytes]:
         """The body of a `text/event-stream`: what was missed, then what comes.
 
@@ -117,19 +119,23 @@ class EventRelay:
             seconds: until it ends; browsers come back by themselves.
             heartbeat: seconds without an event after which a comment is sent, by which a browser
                 that is gone is noticed.
+            is_over: asked every second whether to end, for what is known of the browser besides.
         """
         deadline = time.monotonic() + seconds
+        beats_at = time.monotonic() + heartbeat
         position, recovered = self._place(last_event_id)
         yield b"retry: %d\n\n" % _RETRY + self._ready(position, recovered=recovered)
-        while (left := deadline - time.monotonic()) > 0:
-            fresh = self._after(position, min(heartbeat, left))
+        while (now := time.monotonic()) < deadline and not is_over():
+            fresh = self._after(position, min(beats_at - now, deadline - now, _LOOK_INTERVAL))
             if fresh is None:
                 return
             began, events = fresh
             if began > position:  # it reads so slowly that some are gone
                 yield self._ready(began, recovered=False)
             position = began + len(events)
-            yield b"".join(events) or b": still here\n\n"
+            if events or time.monotonic() >= beats_at:
+                yield b"".join(events) or b": still here\n\n"
+                beats_at = time.monotonic() + heartbeat
 
     def close(self) -> None:
         """Let go of what is watched, and end all streams. Idempotent."""

@@ -24,6 +24,21 @@ class ReceivedEvent(NamedTuple):
     args: tuple[Any, ...]
 
 
+def event_name(event: str, known: frozenset[str], owner: str) -> str:
+    """The name of an event as the reference writes it, from either way to write it.
+
+    Raises:
+        ValueError: `owner` has no such event; says which it has.
+    """
+    if event in known:
+        return event
+    # str(), because `@client.on` without its event passes the function
+    camel = "".join(part.capitalize() for part in str(event).split("_"))
+    if camel in known:
+        return camel
+    raise ValueError(f"{owner} has no event {event!r}; it has {', '.join(sorted(known))}.")
+
+
 class EventEmitter:
     """Named events and their handlers (the reference's EventEmitter, in Python).
 
@@ -153,15 +168,7 @@ class EventEmitter:
         Raises:
             ValueError: there is no such event.
         """
-        if event in cls.EVENTS:
-            return event
-        # str(), because `@client.on` without its event passes the function
-        camel = "".join(part.capitalize() for part in str(event).split("_"))
-        if camel in cls.EVENTS:
-            return camel
-        raise ValueError(
-            f"{cls.__name__} has no event {event!r}; it has {', '.join(sorted(cls.EVENTS))}."
-        )
+        return event_name(event, cls.EVENTS, cls.__name__)
 
     def _end_streams(self) -> None:
         """No more events will come: whoever waits for one is told."""
@@ -277,6 +284,12 @@ class Dispatcher:
                 self._thread.start()
             self._queue.put(run)  # with the lock: nothing that was taken comes after the end mark
         return True
+
+    def settle(self, timeout: float) -> None:
+        """Wait until what waits now has run, for `timeout` seconds at most; not from a handler."""
+        done = threading.Event()
+        if threading.current_thread() is not self._thread and self.submit(done.set):
+            done.wait(timeout)
 
     def close(self, drain: float = 1.0, timeout: float = 5.0) -> None:
         """Take nothing more, run what waits for up to `drain` seconds, end. Idempotent.

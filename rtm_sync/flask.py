@@ -36,11 +36,11 @@ from .client import RtmClient
 from .errors import JoinChannelError, RtmError
 from .event_relay import EventRelay
 from .events import EventEmitter, Handler
-from .hub.media import content_disposition
 from .hub.tokens import Privileges, make_token
 from .messages import MessageType, RtmFileMessage, RtmImageMessage
 from .protocol import ConnectionState, id_problem
 from .sender import RtmSender
+from .visits import Visit
 
 H = TypeVar("H", bound=Handler)
 
@@ -59,6 +59,8 @@ SETTINGS: Mapping[str, object] = {
 
 _EXTENSION = "rtm_sync"
 _LOGIN_PATIENCE = 60.0  # seconds for another thread's login
+_SWEEP_INTERVAL = 1.0
+_SWEEP_PATIENCE = 5.0
 _TURN = 1.0  # seconds that a stream may take of a server that serves one request at a time
 _NOT_OF_UID = re.compile(r"[^A-Za-z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]")
 # What a browser shows by itself and cannot run as a page of ours.
@@ -221,6 +223,7 @@ class Rtm:
                 else there is. TimeoutError: not done in time; it is given up.
         """
         if isinstance(file, FileStorage):
+            file.stream.seek(0)  # the view may have looked into it
             blob = Blob.from_file(
                 file.stream,
                 name=re.split(r"[/\\]", file.filename or "")[-1],  # some send their whole path
@@ -270,9 +273,10 @@ class Rtm:
             direct_passthrough=True,
         )
         response.call_on_close(stream.close)
-        disposition = content_disposition(info)
-        response.headers["Content-Disposition"] = (
-            disposition.replace("attachment", "inline", 1) if shown else disposition
+        response.headers.set(
+            "Content-Disposition",
+            "inline" if shown else "attachment",
+            filename=info.file_name or info.media_id,
         )
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
@@ -357,11 +361,15 @@ class Rtm:
             last = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
             many = request.environ.get("wsgi.multithread", True)
             session = self._process.session(uid)
-            return Response(
-                session.stream(last, seconds if many else min(seconds, _TURN), heartbeat),
+            visit = Visit(request.environ)
+            lasting = seconds if many else min(seconds, _TURN)
+            response = Response(
+                session.stream(last, lasting, heartbeat, visit.is_over),
                 content_type="text/event-stream",
                 headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
             )
+            response.call_on_close(visit.close)
+            return response
 
         return blueprint
 
@@ -443,12 +451,18 @@ class _Session:
         return channel
 
     def stream(
-        self, last_event_id: str | None, seconds: float, heartbeat: float
+        self,
+        last_event_id: str | None,
+        seconds: float,
+        heartbeat: float,
+        is_over: Callable[[], bool],
     ) -> Iterator[bytes]:
         with self._lock:
             self._streams += 1
         try:
-            yield from self.relay.stream(last_event_id, seconds=seconds, heartbeat=heartbeat)
+            yield from self.relay.stream(
+                last_event_id, seconds=seconds, heartbeat=heartbeat, is_over=is_over
+            )
         finally:
             with self._lock:
                 self._streams -= 1
@@ -460,7 +474,10 @@ class _Session:
 
 
 class _Process:
-    """What one app has in one process: sessions and a sender, made when they are needed."""
+    """What one app has in one process: sessions and a sender, made when they are needed.
+
+    Owns a daemon thread that logs out users who are not used any more, while there are users.
+    """
 
     def __init__(self, app: Flask, handlers: list[_Registered]) -> None:
         self._app = app
@@ -470,9 +487,10 @@ class _Process:
 
     def forget(self) -> None:
         """Begin anew, in the child of a fork: what there was is the parent's."""
-        self._lock = threading.Lock()  # guards what follows; never held while logging in
+        self._changed = threading.Condition()  # guards what follows; never held while logging in
         self._sessions: dict[str | None, Future[_Session]] = {}
         self._sender: RtmSender | None = None
+        self._sweeper: threading.Thread | None = None
 
     def setting(self, name: str) -> str:
         """A setting that must be there. Raises RuntimeError."""
@@ -503,43 +521,68 @@ class _Process:
 
     def session(self, uid: str | None) -> _Session:
         """A user's session, or (None) the process's own. One thread logs in, others wait for it."""
-        limit, linger = (
-            int(self._app.config["RTM_USERS"]),
-            float(self._app.config["RTM_USER_LINGER"]),
-        )
-        with self._lock:
-            over = [
-                (key, waiting)
-                for key, waiting in self._sessions.items()
-                if waiting.done() and self._is_done_with(key, uid, waiting.result(), linger)
-            ]
-            for key, _ in over:
-                del self._sessions[key]
+        limit = int(self._app.config["RTM_USERS"])
+        ended = None
+        with self._changed:
             waiting = self._sessions.get(uid)
+            if waiting is not None and waiting.done():
+                known = waiting.result()
+                known.touch()  # with the lock held: the sweeper is not to take it now
+                if known.is_over:
+                    ended, waiting = known, None
+                    del self._sessions[uid]
             mine = waiting is None
             if waiting is None:
-                if len(self._sessions) > limit:
+                users = len(self._sessions.keys() - {None})
+                if uid is not None and users >= limit:
                     raise ServiceUnavailable(f"{limit} users are here, as many as RTM_USERS says.")
                 waiting = self._sessions[uid] = Future()
-        for _, ended in over:
-            ended.result().close()
+                if uid is not None:
+                    self._sweep_from_now_on()
+        if ended is not None:
+            ended.close()
         if mine:
             self._log_in(uid, waiting)
-        session = waiting.result(_LOGIN_PATIENCE)
-        session.touch()
-        return session
+        return waiting.result(_LOGIN_PATIENCE)
 
-    @staticmethod
-    def _is_done_with(key: str | None, asked: str | None, session: _Session, linger: float) -> bool:
-        if key == asked:
-            return session.is_over
-        return key is not None and session.idle() > linger
+    def _sweep_from_now_on(self) -> None:
+        """Start the sweeper, if it does not run; the lock is held."""
+        if self._sweeper is None:
+            self._sweeper = threading.Thread(
+                target=self._sweep,
+                args=(self._changed, self._sessions),
+                name="rtm-sync-flask-sweeper",
+                daemon=True,
+            )
+            self._sweeper.start()
+
+    def _sweep(
+        self, changed: threading.Condition, sessions: dict[str | None, Future[_Session]]
+    ) -> None:
+        """Log out who has not been used for a while, until there are no users of these left."""
+        while True:
+            with changed:
+                changed.wait(_SWEEP_INTERVAL)
+                if self._sessions is not sessions:
+                    return  # forgotten, and closed by who forgot them
+                if not sessions.keys() - {None}:
+                    self._sweeper = None
+                    return
+                linger = float(self._app.config["RTM_USER_LINGER"])
+                unused = [
+                    uid
+                    for uid, waiting in sessions.items()
+                    if uid is not None and waiting.done() and waiting.result().idle() > linger
+                ]
+                ended = [sessions.pop(uid).result() for uid in unused]
+            for session in ended:
+                session.close()
 
     def _log_in(self, uid: str | None, waiting: Future[_Session]) -> None:
         try:
             session = self._made(uid)
         except BaseException as error:
-            with self._lock:
+            with self._changed:
                 if self._sessions.get(uid) is waiting:
                     del self._sessions[uid]  # the next use tries again
             waiting.set_exception(error)
@@ -591,7 +634,7 @@ class _Process:
                 "rtm.client."
             )
         config = self._app.config
-        with self._lock:
+        with self._changed:
             if self._sender is None:
                 options = {
                     name: value
@@ -604,14 +647,19 @@ class _Process:
 
     def close(self) -> None:
         """Log out, and end what was made. The next use begins anew."""
-        with self._lock:
+        changed = self._changed
+        with changed:
             sessions, sender = list(self._sessions.values()), self._sender
-        self.forget()
+            sweeper = self._sweeper
+            self.forget()
+            changed.notify_all()
         if sender is not None:
             sender.close()
         for waiting in sessions:
             with contextlib.suppress(Exception):
                 waiting.result(_LOGIN_PATIENCE).close()
+        if sweeper is not None and sweeper is not threading.current_thread():
+            sweeper.join(_SWEEP_PATIENCE)
 
 
 _processes: weakref.WeakSet[_Process] = weakref.WeakSet()

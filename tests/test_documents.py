@@ -23,18 +23,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import websocket
 from PIL import Image
 
 import rtm_sync
 import rtm_sync.testing
-from rtm_sync import RtmChannel, RtmClient, RtmError
+from rtm_sync import LoginError, RtmChannel, RtmClient, RtmError
 from rtm_sync.cli.commands import rtm_sync as command_line
 from rtm_sync.errors import ERROR_FAMILIES
 from rtm_sync.flask import SETTINGS
 from rtm_sync.gateway.config import GatewayConfig, load_config
-from rtm_sync.hub.tokens import JwtVerifier, Privileges
+from rtm_sync.hub.tokens import JwtVerifier, Privileges, make_token
 from rtm_sync.protocol import (
     EVENTS,
     REQUESTS,
@@ -62,7 +63,10 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "plugins/*/*.md", "tests/data/*.md")
     for path in REPOSITORY.glob(pattern)
 )
-PYTHON = ("guide", "quickstart", "http_api", "tokens", "flask", "migration", "migration_zh")
+PYTHON = (
+    *("guide", "quickstart", "http_api", "tokens", "flask", "migration", "migration_zh"),
+    *("testing_your_app", "security"),
+)
 EXAMPLE_URL = "ws://127.0.0.1:8765"
 PATIENCE = 60.0
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -319,6 +323,24 @@ class GuideTest(RtmTestCase):
         self.assertTrue(allowed.may_join("room-1") and allowed.may_publish("lobby"))
         self.assertFalse(allowed.may_join("shop") or allowed.may_publish("room-1"))
 
+    def test_the_security_snippets_do_what_they_say(self) -> None:
+        secret = "a secret of thirty-two bytes, or more"
+        url = self.entered(local_gateway(app_id="my-app", app_secret=secret))
+        names: dict[str, Any] = {}
+        for block in blocks(DOCS / "security.md", "python"):
+            here = block._replace(text=block.text.replace("https://rtm.example", url))
+            run_block(DOCS / "security.md", here, names)
+        token = make_token("my-app", "mallory", secret)
+        client = names["client"] = self.entered(RtmClient("my-app", url=url))
+        inbox = names["inbox"] = self.folder()
+        client.login("mallory", token)
+        upload = client.create_media_message_by_uploading(b"x", file_name="../../escaped.txt")
+        self.assertEqual(names["save"](upload.result(PATIENCE)).parent, inbox)
+        names["lock_out"]("mallory", secret)
+        wait_until(lambda: client.connection_state == "ABORTED", PATIENCE)
+        with RtmClient("my-app", url=url) as again, self.assertRaises(LoginError):
+            again.login("mallory", token)
+
     def test_the_quick_start_runs(self) -> None:
         snippets = blocks(DOCS / "quickstart.md", "python")
         for block in snippets:
@@ -326,6 +348,24 @@ class GuideTest(RtmTestCase):
             run_block(DOCS / "quickstart.md", block, names)
             self.assertEqual(names["message"].text, "hello")
         self.assertEqual(len(snippets), 1)
+
+
+class TestingTest(unittest.TestCase):
+    def test_every_test_of_the_document_passes(self) -> None:
+        document = DOCS / "testing_your_app.md"
+        names: dict[str, Any] = {"__name__": "testing_your_app"}
+        for block in blocks(document, "python"):
+            run_block(document, block, names)
+        cases = [
+            value
+            for value in names.values()
+            if isinstance(value, type) and value.__module__ == "testing_your_app"
+        ]
+        load = unittest.defaultTestLoader.loadTestsFromTestCase
+        result = unittest.TestResult()
+        unittest.TestSuite(map(load, cases)).run(result)
+        self.assertEqual([text for _, text in (*result.errors, *result.failures)], [])
+        self.assertEqual(result.testsRun, document.read_text().count("    def test_"))
 
 
 class ProtocolTest(RtmTestCase):
@@ -476,6 +516,32 @@ class LinkTest(unittest.TestCase):
         self.assertLessEqual(documents, set(listed))
         for name in listed[1:-1]:
             self.assertIn(name, documents)
+
+
+class PictureTest(unittest.TestCase):
+    SVG = "{http://www.w3.org/2000/svg}"
+
+    def test_every_picture_is_shown_with_words_for_who_cannot_see_it(self) -> None:
+        shown = {
+            picture: words
+            for document in DOCUMENTS
+            for words, picture in re.findall(r"!\[(.*?)\]\(pictures/(.+?)\)", document.read_text())
+        }
+        drawn = {path.name for path in (DOCS / "pictures").iterdir()}
+        self.assertEqual(set(shown), drawn)
+        self.assertEqual([name for name, words in shown.items() if len(words) < 20], [])
+
+    def test_every_drawing_has_title_description_and_colours_for_light_and_dark(self) -> None:
+        for path in (DOCS / "pictures").glob("*.svg"):
+            with self.subTest(path.name):
+                drawing = ElementTree.parse(path).getroot()
+                for name in ("title", "desc"):
+                    self.assertTrue(drawing.findtext(f"{self.SVG}{name}"))
+                style = drawing.findtext(f"{self.SVG}style") or ""
+                light, _, dark = style.partition("@media (prefers-color-scheme: dark)")
+                self.assertIn(".card", dark)  # its own ground: readable on any page
+                coloured = set(re.findall(r"\.(\w+)(?=[^{}]*\{[^}]*#)", light))
+                self.assertLessEqual(coloured, set(re.findall(r"\.(\w+)", dark)))
 
 
 class ReferenceTest(unittest.TestCase):

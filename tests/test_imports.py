@@ -56,14 +56,16 @@ class DirectionTest(unittest.TestCase):
                     module, *VALUES, "hub", "gateway", "plugins", "transports", "version"
                 )
 
-    def test_only_the_embedded_transport_meets_the_hub(self) -> None:
+    def test_only_the_embedded_transport_meets_the_hub_and_flask_its_tokens(self) -> None:
         meeting = {
             module
             for module, imported in MODULES.items()
             if any(name.startswith(("hub", "gateway")) for name in imported)
             and not module.startswith(("hub", "gateway", "cli", "testing", "default_plugins"))
         }
-        self.assertEqual(meeting, {"transports.embedded"})
+        self.assertEqual(meeting, {"transports.embedded", "flask"})
+        of_flask = {name for name in MODULES["flask"] if name.startswith(("hub", "gateway"))}
+        self.assertEqual(of_flask, {"hub.tokens"})
 
     def test_there_are_no_cycles(self) -> None:
         done: set[str] = set()

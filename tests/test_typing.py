@@ -1,19 +1,28 @@
-"""What a type checker says about user code: right code passes, mistakes with events are errors."""
+"""What type checkers say about user code: right code passes, mistakes with events are errors.
+
+`data/typed_user.py` is user code of every public part. Pyright comes as `basedpyright`, which pip
+installs whole, while the package `pyright` downloads the checker when it runs.
+"""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import json
 import re
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
-from rtm_sync import LocalInvitation, RemoteInvitation, RtmChannel, RtmClient
+import rtm_sync
+from rtm_sync import Blob, LocalInvitation, RemoteInvitation, RtmChannel, RtmClient, RtmSender
 from rtm_sync.events import EventEmitter
+from rtm_sync.transports.base import Listener
 from tests.support import RtmTestCase
 
 REPOSITORY = Path(__file__).parents[1]
+USER = REPOSITORY / "tests" / "data" / "typed_user.py"
 PATIENCE = 180.0
 
 PREAMBLE = """
@@ -96,6 +105,7 @@ WRONG = {
 }
 
 
+INTERNAL = {"EVENTS"} | {name for name in vars(Listener) if not name.startswith("_")}
 RECEIVERS: dict[str, type[EventEmitter]] = {
     "client": RtmClient,
     "channel": RtmChannel,
@@ -130,8 +140,8 @@ class TypingTest(RtmTestCase):
 
     def test_right_code_passes_and_every_mistake_is_an_error_on_its_line(self) -> None:
         wrong = [*WRONG, *FOUR_ARGUMENTS]
-        right, mistakes = self.checked(RIGHT, PREAMBLE + "\n".join(wrong))
-        self.assertEqual(right, [])
+        right, mistakes, user = self.checked(RIGHT, PREAMBLE + "\n".join(wrong), USER.read_text())
+        self.assertEqual((right, user), ([], []))
         first = PREAMBLE.count("\n") + 1
         for number, code in enumerate(wrong, start=first):
             with self.subTest(code):
@@ -150,3 +160,57 @@ class TypingTest(RtmTestCase):
             snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", event).lower()
             with self.subTest(event):
                 self.assertLessEqual({event, snake}, named)
+
+
+@unittest.skipUnless(
+    importlib.util.find_spec("basedpyright"),
+    "basedpyright is not installed; pip install basedpyright",
+)
+class PyrightTest(RtmTestCase):
+    def errors(self, source: str) -> list[tuple[int, str]]:
+        """What strict pyright says of a source: lines, counted from 1, and words."""
+        folder = self.folder()
+        (folder / "user.py").write_text(source)
+        settings = {
+            "include": ["user.py"],
+            "typeCheckingMode": "strict",
+            "extraPaths": [str(REPOSITORY)],
+        }
+        (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+        command = [sys.executable, "-m", "basedpyright", "--outputjson", "-p", str(folder)]
+        done = subprocess.run(
+            [*command, "--pythonpath", sys.executable],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        said = json.loads(done.stdout)
+        self.assertEqual(said["summary"]["filesAnalyzed"], 1)
+        return [
+            (found["range"]["start"]["line"] + 1, found["message"])
+            for found in said["generalDiagnostics"]
+        ]
+
+    def test_user_code_of_every_public_part_is_clean_in_strict_mode(self) -> None:
+        self.assertEqual(self.errors(USER.read_text()), [])
+
+    def test_every_mistake_with_an_event_is_an_error_on_its_line(self) -> None:
+        wrong = [*WRONG, *FOUR_ARGUMENTS]
+        found = {line for line, _ in self.errors(PREAMBLE + "\n".join(wrong))}
+        first = PREAMBLE.count("\n") + 1
+        missed = [code for line, code in enumerate(wrong, start=first) if line not in found]
+        self.assertEqual(missed, [])
+
+
+class UserCodeTest(unittest.TestCase):
+    def test_it_uses_every_public_name_and_every_method_of_a_user(self) -> None:
+        tree = ast.parse(USER.read_text())
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        self.assertEqual(set(rtm_sync.__all__) - names - attributes, set())
+        for kind in (RtmClient, RtmChannel, RtmSender, LocalInvitation, RemoteInvitation, Blob):
+            own = {name for name in vars(kind) if not name.startswith("_")} - INTERNAL
+            with self.subTest(kind.__name__):
+                self.assertEqual(own - attributes, set())

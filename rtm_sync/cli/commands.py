@@ -24,6 +24,7 @@ from .options import (
     UploadOptions,
     app_options,
     client_options,
+    complete_path,
     finish,
     output_of,
     output_options,
@@ -167,7 +168,13 @@ def demo(photo: Path | None, transport: str, output: Output) -> None:
 @rtm_sync.command()
 @click.option("--to", "peers", multiple=True, metavar="UID", help="A user who gets it.")
 @click.option("--channel", "channels", multiple=True, metavar="ID", help="A channel that gets it.")
-@click.option("--file", "source", metavar="PATH", help="Upload a file and send it; - is stdin.")
+@click.option(
+    "--file",
+    "source",
+    metavar="PATH",
+    shell_complete=complete_path,
+    help="Upload a file and send it; - is stdin.",
+)
 @click.option("--media-id", help="Send a medium that was uploaded before.")
 @click.option("--lines", is_flag=True, help="With TEXT -: every line is a message.")
 @click.option("--raw", is_flag=True, help="Send TEXT as a raw message, as bytes.")
@@ -309,7 +316,7 @@ def history(
 
 
 @rtm_sync.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=complete_path)
 @upload_options
 @client_options
 @output_options
@@ -334,6 +341,7 @@ def upload(paths: tuple[str, ...], upload: UploadOptions, profile: Profile, outp
     "--to",
     default=".",
     metavar="PATH",
+    shell_complete=complete_path,
     help="A folder, a file, or - for standard output. [default: this folder]",
 )
 @client_options

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..blob import Blob
 from ..client import RtmClient
@@ -56,6 +57,13 @@ def _complete_profile(
     return [name for name in sorted(names) if name.startswith(incomplete)]
 
 
+def complete_path(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Have the shell offer files: for what is a path but may also be `-`."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 _PROFILE_OPTIONS = (
     click.option(
         "--profile",
@@ -80,7 +88,11 @@ _CLIENT_OPTIONS = (
     click.option("--uid", help="The user to log in as."),
     click.option("--token", help="The user's token."),
     click.option("--proxy", help="An HTTP proxy's URL, or \"none\". [default: the environment's]"),
-    click.option("--ca-file", help="Certificates to trust. [default: the environment's]"),
+    click.option(
+        "--ca-file",
+        shell_complete=complete_path,
+        help="Certificates to trust. [default: the environment's]",
+    ),
 )
 
 

@@ -11,7 +11,7 @@ from .faults import FaultProxy, FaultStep, random_faults
 from .gateway import local_gateway
 from .gateway_process import GatewayProcess
 from .media_store_contract import MediaStoreContract
-from .peers import ScriptedPeer
+from .peer import ScriptedPeer
 from .ports import free_port
 from .thumbnail_contract import ThumbnailContract
 from .token_verifier_contract import TokenVerifierContract

@@ -9,11 +9,10 @@ from types import TracebackType
 from flask import Flask
 from flask.testing import FlaskClient
 
-from ..client import RtmClient
 from ..flask import running
 from .clock import VirtualClock
 from .gateway import local_gateway
-from .peers import ScriptedPeer
+from .peer import ScriptedPeer
 
 
 class FlaskKit:
@@ -21,7 +20,7 @@ class FlaskKit:
 
         with FlaskKit(create_app()) as kit, kit.peer("alice") as alice:
             kit.http.post("/say", data={"to": "alice", "text": "hello"})
-            assert alice.expect().text == "hello"
+            message, sender, _ = alice.expect("MessageFromPeer")
 
     The gateway asks nobody for a token, and nothing of it stays. Where the app has set no
     `RTM_APP_ID`, there is one.
@@ -59,8 +58,5 @@ class FlaskKit:
         self._stack.close()
 
     def peer(self, uid: str) -> ScriptedPeer:
-        """Another user of the app, logged in; use it in `with`, or it ends with the kit."""
-        client = RtmClient(str(self.app.config["RTM_APP_ID"]), url=self.url)
-        peer = ScriptedPeer(client, uid)
-        self._stack.callback(peer.close)
-        return peer
+        """Another user of the app, logged in by `with`."""
+        return ScriptedPeer(str(self.app.config["RTM_APP_ID"]), uid, url=self.url)

@@ -73,21 +73,23 @@ class _Wire:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-_of_thread = threading.local()
+# By thread. No threading.local: where gevent patches after this module was imported, as under
+# gunicorn --preload, all greenlets would share one, and one transfer's cancellation cut another's.
+_wires: dict[int, _Wire] = {}
 
 
 class _WiredConnection(HTTPConnection):
     """Tells the thread's wire which socket it uses, from before it connects."""
 
     def _new_conn(self) -> socket.socket:
-        wire: _Wire | None = getattr(_of_thread, "wire", None)
+        wire: _Wire | None = _wires.get(threading.get_ident())
         if wire is None:
             return super()._new_conn()
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
         return _connect(self._dns_host, self.port, timeout, wire)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        wire: _Wire | None = getattr(_of_thread, "wire", None)
+        wire: _Wire | None = _wires.get(threading.get_ident())
         if wire is not None and self.sock is not None:
             wire.use(self.sock)  # a kept-alive connection
         super().request(*args, **kwargs)
@@ -378,7 +380,7 @@ class MediaHttp:
     @contextlib.contextmanager
     def _wired(self, control: TransferControl, wire: _Wire) -> Iterator[None]:
         """While the block talks, cancelling cuts its socket; lost connections are transient."""
-        _of_thread.wire = wire
+        _wires[threading.get_ident()] = wire
         try:
             with control.interruptible(wire.cut):
                 try:
@@ -393,7 +395,7 @@ class MediaHttp:
                 ) as error:
                     raise Transient(f"{error}") from error
         finally:
-            _of_thread.wire = None
+            _wires.pop(threading.get_ident(), None)
 
     def _send(
         self,

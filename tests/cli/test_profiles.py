@@ -193,21 +193,3 @@ class PluginsTest(CommandTestCase):
         self.assertEqual((broken["distribution"], broken["version"]), ("broken", "1.2"))
         self.assertEqual(broken["status"], "failed")
         self.assertIn("no_such_module", broken["reason"])
-
-
-class CompletionTest(CommandTestCase):
-    def completed(self, words: str, **environment: str) -> list[str]:
-        printed = self.printed(
-            _RTM_SYNC_COMPLETE="bash_complete",
-            COMP_WORDS=words,
-            COMP_CWORD=str(words.count(" ")),
-            **environment,
-        )
-        return [line.partition(",")[2] for line in printed.splitlines()]
-
-    def test_commands_options_and_profiles_are_completed(self) -> None:
-        self.assertEqual(self.completed("rtm-sync do"), ["doctor", "download"])
-        self.assertEqual(self.completed("rtm-sync listen --sa"), ["--save"])
-        (self.home / "mine.toml").write_text(FILE)
-        words = "rtm-sync listen --profile w"
-        self.assertEqual(self.completed(words, RTM_SYNC_PROFILES="mine.toml"), ["work"])

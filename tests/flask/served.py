@@ -32,13 +32,13 @@ def create_app() -> Flask:
 
     @app.get("/uid")
     def uid() -> ResponseReturnValue:
-        rtm.join("room")
+        rtm.join(app.config["ROOM"])
         return {"uid": rtm.client.uid, "pid": os.getpid()}
 
     @app.post("/photos")
     def photos() -> ResponseReturnValue:
         message = rtm.upload(request.files["photo"])
-        rtm.sender.send_message_to_channel(message, "room", uid="carol")
+        rtm.sender.send_message_to_channel(message, app.config["ROOM"], uid="carol")
         return {"media_id": message.media_id, "type": type(message).__name__}
 
     @app.get("/photos/<media_id>")

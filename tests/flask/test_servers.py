@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,17 +54,18 @@ class Address(NamedTuple):
 class ServersTest(RtmTestCase):
     def setUp(self) -> None:
         self.hub = self.entered(local_gateway(self.folder(), app_id="app", app_secret=SECRET))
-        self.peer = self.entered(RtmClient("app", url=self.hub))
-        self.peer.login("peer", make_token("app", "peer", SECRET))
 
     @contextlib.contextmanager
-    def served(self, *command: str) -> Iterator[Address]:
+    def served(self, *command: str, room: str = "room") -> Iterator[Address]:
         """Run a server, and stop it as its operator would; what it logs must have no traceback."""
         folder = self.folder()
         if command[0] == "gunicorn":
             command += ("--worker-tmp-dir", str(folder), "--control-socket", f"{folder}/control")
         environment = child_environment(
-            SERVED_RTM_URL=self.hub, SERVED_RTM_APP_ID="app", SERVED_RTM_SECRET=SECRET
+            SERVED_RTM_URL=self.hub,
+            SERVED_RTM_APP_ID="app",
+            SERVED_RTM_SECRET=SECRET,
+            SERVED_ROOM=room,
         )
         log = folder / "log"
         with (
@@ -114,49 +116,63 @@ class ServersTest(RtmTestCase):
         wait_until(are_found, PATIENCE)
         return found
 
-    def check(self, *command: str, workers: int = 2, streams: bool = True) -> None:
-        with self.served(*command) as server:
-            self.assertEqual(server.get("/").json()["threads"], [])  # not before the first use
-            uids = self.workers(server, workers)
-            for pid, uid in uids.items():
-                self.assertRegex(uid, rf"^web-.+-{pid}$")
-            self.assertNotIn(os.getpid(), uids)
-            online = self.peer.query_peers_online_status(list(uids.values()))
-            self.assertEqual(set(online.values()), {True})
-            self.check_handlers(list(uids.values()))
-            media_id = self.check_media(server)
-            if streams:
-                self.check_events(server, media_id)
-        wait_until(
-            lambda: not any(self.peer.query_peers_online_status(list(uids.values())).values()),
-            PATIENCE,
-        )
+    def check(self, *commands: tuple[str, ...], workers: int = 2) -> None:
+        """All of it, for several servers at once: most of their time they wait."""
+        with ThreadPoolExecutor() as pool:
+            checks = [
+                pool.submit(self.check_server, self.peer(f"peer {number}"), workers, *command)
+                for number, command in enumerate(commands)
+            ]
+        for check in checks:
+            check.result()
 
-    def check_handlers(self, uids: list[str]) -> None:
-        with self.peer.events("MessageFromPeer") as arriving:
+    def peer(self, uid: str) -> RtmClient:
+        client = self.entered(RtmClient("app", url=self.hub))
+        client.login(uid, make_token("app", uid, SECRET))
+        return client
+
+    def check_server(self, peer: RtmClient, workers: int, *command: str) -> None:
+        room = f"room of {peer.uid}"
+        with contextlib.ExitStack() as stack:
+            with self.served(*command, room=room) as server:
+                self.assertEqual(server.get("/").json()["threads"], [])  # not before the first use
+                uids = self.workers(server, workers)
+                for pid, uid in uids.items():
+                    self.assertRegex(uid, rf"^web-.+-{pid}$")
+                self.assertNotIn(os.getpid(), uids)
+                online = peer.query_peers_online_status(list(uids.values()))
+                self.assertEqual(set(online.values()), {True})
+                self.check_handlers(peer, list(uids.values()))
+                self.check_media(server)
+                self.check_events(server, peer, room)
+                # Open until after the server's end, which is not to wait for it.
+                next(stack.enter_context(server.events()))
+            online = peer.query_peers_online_status(list(uids.values()))
+            self.assertEqual(set(online.values()), {False})  # logged out, not merely out of reach
+
+    def check_handlers(self, peer: RtmClient, uids: list[str]) -> None:
+        with peer.events("MessageFromPeer") as arriving:
             for uid in uids:
-                self.assertTrue(self.peer.send_message_to_peer("hello", uid).has_peer_received)
+                self.assertTrue(peer.send_message_to_peer("hello", uid).has_peer_received)
                 message, sender, _ = next(arriving.until(PATIENCE)).args
                 self.assertEqual((message.text, sender), ("served got it", uid))
 
-    def check_media(self, server: Address) -> str:
+    def check_media(self, server: Address) -> None:
         form = {"photo": ("cat.png", PHOTO, "image/png")}
         answer = requests.post(f"{server.url}/photos", files=form, timeout=PATIENCE)
         self.assertEqual(answer.status_code, 200, answer.text)
         self.assertEqual(answer.json()["type"], "RtmImageMessage")
-        media_id: str = answer.json()["media_id"]
-        path = f"/photos/{media_id}"
+        path = f"/photos/{answer.json()['media_id']}"
         self.assertEqual(server.get(path).content, PHOTO)
         part = server.get(path, Range="bytes=1000000-1000099")
         self.assertEqual((part.status_code, part.content), (206, PHOTO[1000000:1000100]))
-        return media_id
 
-    def check_events(self, server: Address, media_id: str) -> None:
+    def check_events(self, server: Address, peer: RtmClient, room_id: str) -> None:
         """An event that came while a browser was away comes when it is back at the same worker."""
         with server.events() as events:
             ready = next(events)
             self.assertEqual((ready.event, ready.data), ("ready", {"recovered": True}))
-        room = self.peer.create_channel("room")
+        room = peer.create_channel(room_id)
         room.join()
         room.send_message("to the room")
 
@@ -171,22 +187,23 @@ class ServersTest(RtmTestCase):
         room.leave()
 
     def test_flasks_own_server(self) -> None:
-        self.check(*FLASK, workers=1)
+        self.check(FLASK, workers=1)
 
-    def test_gunicorn_with_sync_workers(self) -> None:
-        self.check(*GUNICORN)
+    def test_gunicorn_with_sync_workers_preloaded_or_not(self) -> None:
+        self.check(GUNICORN, (*GUNICORN, "--preload"))
 
-    def test_gunicorn_with_sync_workers_preloaded(self) -> None:
-        self.check(*GUNICORN, "--preload")
+    def test_gunicorn_with_threads_preloaded_or_not(self) -> None:
+        threads = (*GUNICORN, "--threads", "8")
+        self.check(threads, (*threads, "--preload"))
 
-    def test_gunicorn_with_threads(self) -> None:
-        self.check(*GUNICORN, "--threads", "8")
+    def test_gunicorn_with_gevent_preloaded_or_not(self) -> None:
+        gevent = (*GUNICORN, "-k", "gevent")
+        self.check(gevent, (*gevent, "--preload"))
 
-    def test_gunicorn_with_threads_preloaded(self) -> None:
-        self.check(*GUNICORN, "--threads", "8", "--preload")
-
-    def test_gunicorn_with_gevent(self) -> None:
-        self.check(*GUNICORN, "-k", "gevent")
-
-    def test_gunicorn_with_gevent_preloaded(self) -> None:
-        self.check(*GUNICORN, "-k", "gevent", "--preload")
+    def test_browsers_that_have_left_take_no_threads(self) -> None:
+        with self.served(*GUNICORN, "-w", "1", "--threads", "4") as server:
+            for _ in range(12):  # a page that is reloaded; a heartbeat comes after 15 seconds only
+                began = time.monotonic()
+                with server.events() as events:
+                    self.assertEqual(next(events).event, "ready")
+                self.assertLess(time.monotonic() - began, 5.0)
