@@ -60,7 +60,7 @@ def create_app(**settings: Any) -> Flask:
         SESSION_COOKIE_SAMESITE="Strict",
         MAX_CONTENT_LENGTH=MEDIA_BYTES + FORM_BYTES,
         RTM_APP_ID="flask-chat",
-        RTM_USER_LINGER=15,
+        RTM_USER_LINGER=5,
     )
     app.config.from_prefixed_env()
     app.config.update(settings)
@@ -215,11 +215,6 @@ def open_conversation() -> Response:
     if place.kind == "channel":
         return jsonify(members=rtm.join(place.id, uid=uid).get_members())
     return jsonify(online=client.query_peers_online_status([place.id])[place.id])
-
-
-@chat.get("/api/members")
-def members() -> Response:
-    return jsonify(members=rtm.join(request.args["id"], uid=me().uid).get_members())
 
 
 def asked_place() -> Place:

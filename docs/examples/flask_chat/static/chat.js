@@ -4,7 +4,6 @@ import { Refused, get, idOf, isThere, nameOf, post, thumbnail, upload } from "./
 import { clock, complaint, dateAndTime, day, size, t, toggleLanguage, translate } from "./words.js";
 
 const UPLOADS_AT_ONCE = 3; // a browser has six connections to a server, and events take one
-const MEMBERS_EVERY = 20_000; // milliseconds; joins and leaves are told at once, this is the net below
 const TOGETHER = 5 * 60_000; // messages of one person in that time stand together
 const COLOURS = ["#0d6b5c", "#8a3b12", "#2f55a4", "#7a2f6f", "#4a6113", "#96304a", "#50459b", "#0f6684"];
 
@@ -126,12 +125,6 @@ function showRoomHead() {
     const inside = [face(id), el("span", { className: "name" }, nameOf(id) + (id === me.uid ? ` (${t("you")})` : ""))];
     return el("li", {}, id === me.uid ? el("span", { className: "place" }, ...inside) : el("a", { className: "place", href: hashOf({ kind: "peer", id }) }, ...inside));
   }));
-}
-
-async function refreshMembers() {
-  const shown = new Set([lobby(), ...(current?.kind === "channel" ? [current] : [])]);
-  for (const place of shown) place.members = new Set((await get("/api/members", { id: place.id })).members);
-  showPlaces();
 }
 
 /** Show the place that the address names. */
@@ -827,8 +820,6 @@ document.addEventListener("visibilitychange", () => {
   markRead(current);
   showPlaces();
 });
-setInterval(() => me && document.visibilityState === "visible" && refreshMembers().catch(() => {}), MEMBERS_EVERY);
-
 translate();
 start().catch((error) => {
   showWelcome();
