@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import http.client
 import http.server
 import importlib
+import importlib.util
 import io
 import json
 import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import unittest
@@ -63,10 +66,19 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "plugins/*/*.md", "tests/data/*.md")
     for path in REPOSITORY.glob(pattern)
 )
-PYTHON = (
-    *("guide", "quickstart", "http_api", "tokens", "flask", "migration", "migration_zh"),
-    *("testing_your_app", "security"),
-)
+GIVEN = {
+    "guide": "from pathlib import Path; folder: Path; web: str; alice: RtmClient; bob: RtmClient",
+    "http_api": "gateway: str",
+    "flask": "from flask import Flask; app: Flask",
+    "migration": "from pathlib import Path; folder: Path; url: str",
+    "migration_zh": "from pathlib import Path; folder: Path; url: str",
+    "plugins": "from rtm_sync.hub.media import MediaStore; MyStore: Callable[[object], MediaStore]",
+    **dict.fromkeys(
+        (f"rtm-sync-{name}" for name in ("pdf", "pillow", "video", "vips")), "client: RtmClient"
+    ),
+}
+"""What code may take as given, by the name of its document, or of a README's folder."""
+
 EXAMPLE_URL = "ws://127.0.0.1:8765"
 PATIENCE = 60.0
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -100,6 +112,22 @@ def run_block(document: Path, block: Block, names: dict[str, object]) -> None:
     exec(compile(source, str(document), "exec"), names)
 
 
+_RELAXED = (
+    "# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, "
+    "allow-redefinition, no-strict-optional, disable-error-code=import-untyped"
+)
+"""Documents leave out what readers can do without: annotations, and checks for None."""
+
+
+def as_module(code: list[Block], given: str) -> str:
+    """The blocks as one program, each line where its document has it; `given` stands before."""
+    imports = "from rtm_sync import RtmClient; from collections.abc import Callable"
+    lines = [_RELAXED, f"{imports}; {given}"]  # where a document has its title and an empty line
+    for block in code:
+        lines += [""] * (block.line - 1 - len(lines)) + block.text.splitlines()
+    return "\n".join(lines) + "\n"
+
+
 def with_gateway(code: str, url: str) -> str:
     """The code, with the gateway that runs in the place of the example's."""
     return code.replace(EXAMPLE_URL, url)
@@ -113,10 +141,76 @@ class LanguageTest(unittest.TestCase):
             with self.subTest(document.name):
                 kinds = {block.language for block in blocks(document)}
                 self.assertLessEqual(kinds, checked | pictures)
-        ours = (document for document in DOCUMENTS if document.parent in (REPOSITORY, DOCS))
-        with_python = {document for document in ours if blocks(document, "python")}
-        ours = (DOCS / f"{name}.md" for name in PYTHON)
-        self.assertEqual(with_python, {*READMES, *ours})
+
+    def test_what_is_indented_is_no_python(self) -> None:
+        for document in DOCUMENTS:
+            text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+            for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE):
+                with self.subTest(document.name, block=block), self.assertRaises(SyntaxError):
+                    ast.parse(textwrap.dedent(block))
+
+    def test_every_fence_names_its_language(self) -> None:
+        for document in DOCUMENTS:
+            fences = re.findall(r"^ *```(.*)$", document.read_text(), re.MULTILINE)
+            with self.subTest(document.name):
+                self.assertNotIn("", fences[::2])
+                self.assertEqual(set(fences[1::2]) - {""}, set())
+
+
+@unittest.skipUnless(importlib.util.find_spec("mypy"), "mypy is not installed")
+class PythonTest(RtmTestCase):
+    maxDiff = None
+
+    def test_all_python_of_every_document_fits_together_and_to_the_package(self) -> None:
+        """Whatever else runs it: a new document's code is checked from its first day."""
+        written = {}
+        for number, document in enumerate(DOCUMENTS):
+            if code := blocks(document, "python"):
+                file = f"document_{number}.py"
+                written[file] = document.relative_to(REPOSITORY)
+                given = GIVEN.get(self.name(document), "")
+                (self.checked / file).write_text(as_module(code, given))
+        self.assertGreater(len(written), 10)
+        said = self.mypy_says(*written)
+        for file, document in written.items():
+            said = said.replace(f"{file}:", f"{document}:")
+        self.assertEqual(said.splitlines(), [])
+
+    def test_a_mistake_in_a_document_is_found_on_its_line(self) -> None:
+        document = self.checked / "document.md"
+        fenced = "```python\n{}\n```\n"
+        blocks_of = (
+            "from rtm_sync import RtmClient\n\nclient = RtmClient('a')",
+            "client.log_in(uid)",
+        )
+        document.write_text("# A document\n\n" + "\n".join(map(fenced.format, blocks_of)))
+        (self.checked / "wrong.py").write_text(as_module(blocks(document, "python"), "uid: str"))
+        [error] = self.mypy_says("wrong.py").splitlines()
+        self.assertIn('wrong.py:10: error: "RtmClient" has no attribute "log_in"', error)
+
+    def setUp(self) -> None:
+        self.checked = self.folder()
+
+    @staticmethod
+    def name(document: Path) -> str:
+        return document.parent.name if document.stem == "README" else document.stem
+
+    def mypy_says(self, *files: str) -> str:
+        # As the package itself is checked, so that what mypy remembers of it serves again.
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary"),
+                *(str(self.checked / file) for file in files),
+            ],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=3 * PATIENCE,
+            check=False,
+        )
+        self.assertEqual(done.stderr, "")
+        # It remembers what it said, and of which folder.
+        return re.sub(r"^\S+/(?=\w+\.py:)", "", done.stdout, flags=re.MULTILINE)
 
 
 class ReadmeTest(RtmTestCase):
@@ -510,12 +604,17 @@ class LinkTest(unittest.TestCase):
                     self.assertTrue((document.parent / link.partition("#")[0]).exists())
         self.assertGreater(found, 10)
 
-    def test_the_index_lists_every_document(self) -> None:
-        listed = (DOCS / "index.md").read_text().partition(":maxdepth:")[2].split()
-        documents = {path.stem for path in DOCS.glob("*.md")} - {"index"}
-        self.assertLessEqual(documents, set(listed))
-        for name in listed[1:-1]:
-            self.assertIn(name, documents)
+    def test_the_index_lists_every_document_once_in_the_order_of_a_reader(self) -> None:
+        trees = re.findall(
+            r"^```{toctree}\n(.+?)^```$", (DOCS / "index.md").read_text(), re.M | re.S
+        )
+        listed = [line for tree in trees for line in tree.splitlines() if re.match(r"\w", line)]
+        self.assertEqual(
+            sorted(listed), sorted({path.stem for path in DOCS.glob("*.md")} - {"index"})
+        )
+        begin = ["quickstart", "guide", "flask", "reference", "protocol", "architecture"]
+        self.assertEqual([name for name in listed if name in begin], begin)
+        self.assertEqual(listed[-2:], ["reliability", "benchmarks"])
 
 
 class PictureTest(unittest.TestCase):
@@ -527,8 +626,8 @@ class PictureTest(unittest.TestCase):
             for document in DOCUMENTS
             for words, picture in re.findall(r"!\[(.*?)\]\(pictures/(.+?)\)", document.read_text())
         }
-        drawn = {path.name for path in (DOCS / "pictures").iterdir()}
-        self.assertEqual(set(shown), drawn)
+        drawn = {path.name for path in (DOCS / "pictures").glob("*.svg")}
+        self.assertLessEqual(drawn, set(shown))
         self.assertEqual([name for name, words in shown.items() if len(words) < 20], [])
 
     def test_every_drawing_has_title_description_and_colours_for_light_and_dark(self) -> None:
