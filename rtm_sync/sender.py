@@ -341,6 +341,15 @@ class RtmSender:
         answer = self._post(self._user(uid, SenderError) + "/kick", body, SenderError)
         return bool(answer.get("was_online"))
 
+    def get_bans(self) -> dict[str, float]:
+        """Who is banned now, and until when, seconds since the epoch.
+
+        Raises:
+            SenderError: refused, or timed out.
+        """
+        bans = self._ask("GET", "/bans", None, SenderError).get("bans", {})
+        return {str(uid): float(until) for uid, until in bans.items()}
+
     # -- inside --
 
     def _user(self, uid: str | None, family: type[RtmError]) -> str:

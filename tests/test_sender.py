@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from rtm_sync import (
@@ -125,8 +126,12 @@ class SendTest(SenderCase):
         self.assertEqual(newest[0].message, RtmTextMessage("129"))
         self.assertEqual(sender.get_history(source="alice", end=1_000_000.0), [])
         self.assertTrue(sender.kick("bob", ban_seconds=60))
+        [(banned, until)] = sender.get_bans().items()
+        self.assertEqual(banned, "bob")
+        self.assertAlmostEqual(until, time.time() + 60, delta=10)
         wait_until(lambda: bob.connection_state.value == "ABORTED")
         self.assertFalse(sender.kick("bob"))
+        self.assertEqual(sender.get_bans(), {})
 
 
 class RefusalTest(SenderCase):

@@ -218,6 +218,11 @@ def _paths() -> _Schema:
             answer=_object(states={"type": "object", "additionalProperties": _TEXT}),
             query={"user_id": _list(_ID)},
         ),
+        "/rtm/bans": _operation(
+            "list_bans",
+            "Who is banned now, and until when, seconds since the epoch.",
+            answer=_object(bans={"type": "object", "additionalProperties": {"type": "number"}}),
+        ),
         "/rtm/vendor/user_events": _operation(
             "take_user_events", "Logins and logouts; reading removes them.", answer=events
         ),

@@ -155,6 +155,7 @@ class Rest:
             web.post(user + "/media_session", self._answered(self._media_session)),
             web.post(user + "/kick", self._answered(self._kick)),
             web.get(BASE + "/rtm/presence", self._answered(self._presence)),
+            web.get(BASE + "/rtm/bans", self._answered(self._bans)),
             web.get(vendor + "/user_events", self._answered(self._user_events)),
             web.get(vendor + "/channel_events", self._answered(self._channel_events)),
             web.post(history + "/query", self._answered(self._ask_history)),
@@ -283,6 +284,9 @@ class Rest:
             raise _Refused(400, "INVALID_ARGUMENT", problem)
         states = await self._hub.presence(app_id, uids)
         return {"states": {uid: state.value for uid, state in states.items()}}
+
+    async def _bans(self, request: web.Request) -> dict[str, Any]:
+        return {"bans": await self._hub.bans(self._check_customer(request))}
 
     async def _kick(self, request: web.Request) -> dict[str, Any]:
         app_id, uid = self._check_customer(request), request.match_info["uid"]

@@ -145,6 +145,10 @@ class Engine(ABC):
         """Note durably until when a user may not log in, seconds since the epoch; 0 ends a ban."""
 
     @abstractmethod
+    async def bans(self, app_id: str, now: float) -> dict[str, float]:
+        """Who is banned now, and until when, seconds since the epoch; who is so longest last."""
+
+    @abstractmethod
     async def revoke(self, app_id: str, uid: str, before: float) -> None:
         """Note durably that the user's tokens made before then, epoch seconds, are not valid."""
 

@@ -412,6 +412,10 @@ class Hub:
         )
         return was_there
 
+    async def bans(self, app_id: str) -> dict[str, float]:
+        """Who is banned now, and until when, seconds since the epoch."""
+        return await self._engine.bans(app_id, self._now())
+
     def receive(self, session: Session, connection: Connection, text: str | bytes) -> None:
         """Take one frame from the session's client. Never blocks; answers go to the outbox.
 

@@ -158,6 +158,15 @@ class LocalEngine(Engine):
 
         await self._disk.run(store)
 
+    async def bans(self, app_id: str, now: float) -> dict[str, float]:
+        def load(connection: sqlite3.Connection) -> list[tuple[str, float]]:
+            return connection.execute(
+                "SELECT uid, until FROM bans WHERE app_id = ? AND until > ? ORDER BY until",
+                (app_id, now),
+            ).fetchall()
+
+        return dict(await self._disk.run(load))
+
     async def revoke(self, app_id: str, uid: str, before: float) -> None:
         def store(connection: sqlite3.Connection) -> None:
             connection.execute(

@@ -229,6 +229,16 @@ class EngineContract(_Base):
             await self.engine.ban(APP, "bob", 0.0)
             self.assertEqual(await self.engine.banned_until(APP, "bob"), 0.0)
 
+    async def test_the_bans_of_an_app_can_be_listed(self) -> None:
+        self.assertEqual(await self.engine.bans(APP, self.wall), {})
+        for uid, seconds in (("bob", 60), ("carol", 30), ("dora", 10)):
+            await self.engine.ban(APP, uid, self.wall + seconds)
+        await self.engine.ban(APP, "dora", 0.0)
+        await self.engine.ban(OTHER_APP, "eve", self.wall + 60)
+        listed = await self.engine.bans(APP, self.wall)
+        self.assertEqual(list(listed.items()), [("carol", self.wall + 30), ("bob", self.wall + 60)])
+        self.assertEqual(list(await self.engine.bans(APP, self.wall + 30)), ["bob"])
+
     async def test_a_revocation_is_one_users_alone_and_outlives_a_restart(self) -> None:
         self.assertEqual(await self.engine.revoked_before(APP, "bob"), 0.0)
         for before in (self.wall, self.wall + 1.5):

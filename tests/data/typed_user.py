@@ -275,7 +275,8 @@ def serve(secret: str) -> bool:
             sent = sender.send_message_to_peer("hello", "bob")
             print(online(sender.query_peers_presence(["bob"])), sent.has_peer_received)
             print(list(texts(sender.get_history(source="bob"))))
-            return sender.kick("bob", ban_seconds=60, revoke_tokens=True)
+            until: dict[str, float] = sender.get_bans()
+            return sender.kick("bob", ban_seconds=60, revoke_tokens=bool(until))
         except SenderError as error:
             print(error.code.name)
             return False

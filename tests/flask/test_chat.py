@@ -99,6 +99,23 @@ class StartTest(RtmTestCase):
         self.assertNotIn("Traceback", log.read_text())
 
 
+class MemoryTest(RtmTestCase):
+    def test_what_was_said_outlives_the_logout_of_all_who_said_it(self) -> None:
+        app: Flask = loaded().create_app(RTM_URL="memory://memory-test", RTM_USER_LINGER=0.2)
+        with running(app):
+            for name in ("alice", "bob", "carol"):  # each new one ends those who are idle
+                http = app.test_client()
+                http.environ_base["HTTP_X_CHAT"] = "1"
+                http.post("/session", json={"name": name})
+                http.post("/talks/channel/lobby/text", json={"text": f"{name} was here"})
+                told = http.get("/talks/channel/lobby").json
+                idle = time.monotonic() + 0.2
+                wait_until(lambda moment=idle: time.monotonic() > moment)
+        assert told is not None
+        said = [one["message"]["text"] for one in told["messages"]]
+        self.assertEqual(said, ["alice was here", "bob was here", "carol was here"])
+
+
 @unittest.skipUnless(
     sync_playwright is not None and CHROMIUM,
     "the chat is tested in a browser: install playwright (pip) and chromium",

@@ -125,6 +125,7 @@ class CrossingTest(AppsCase):
         self.assertTrue(self.sender("shop", SHOP).kick("bob", ban_seconds=60, revoke_tokens=True))
         self.other_alice.send_message_to_peer("still there", "bob")
         self.assertEqual(self.arrived, ["peer"])
+        self.assertEqual(self.sender("game", GAME).get_bans(), {})
 
 
 class KeysTest(AppsCase):

@@ -113,6 +113,7 @@ def sign_in() -> ResponseReturnValue:
     if problem is not None:
         abort(400, problem)
     session["name"] = name
+    mine()
     people().add(name)
     for channel_id in CHANNELS:
         rtm.join(channel_id, uid=name)
@@ -199,6 +200,8 @@ def mine() -> tuple[RtmClient, str]:
     name = session.get("name")
     if not name:
         abort(401, "Sign in first.")
+    # An embedded hub ends with its last client, and the history with it: the app's own keeps it.
+    rtm.start(current_app)
     return rtm.client_for(name), name
 
 

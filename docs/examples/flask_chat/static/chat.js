@@ -159,7 +159,7 @@ async function openTalk(kind, name, { quietly = false } = {}) {
     note();
     told.messages.forEach(show);
     if (!told.messages.length) {
-      const empty = document.createElement("li");
+      const empty = document.createElement("div");
       empty.className = "empty";
       empty.textContent = say("empty");
       $("messages").append(empty);
@@ -191,7 +191,7 @@ function show(told) {
   if (state.seen.has(key)) return;
   state.seen.add(key);
   $("messages").querySelector(".empty")?.remove();
-  const entry = document.createElement("li");
+  const entry = document.createElement("div");
   entry.className = `message${told.source === state.name ? " mine" : ""}`;
   const who = document.createElement("div");
   who.className = "who";
