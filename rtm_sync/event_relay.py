@@ -80,6 +80,14 @@ class EventRelay:
             with self._changed:
                 self._watched.append((emitter, name, handler))
 
+    def unwatch(self, emitter: EventEmitter) -> None:
+        """Relay a client's or channel's events no more; unknown ones are ignored."""
+        with self._changed:
+            mine = [item for item in self._watched if item[0] is emitter]
+            self._watched = [item for item in self._watched if item[0] is not emitter]
+        for watched, name, handler in mine:
+            watched.off(name, handler)
+
     def publish(self, name: str, data: Mapping[str, object]) -> None:
         """Relay an event of the application's own.
 

@@ -152,6 +152,21 @@ class Rtm:
         """
         return self._process.session(uid).join(channel_id)
 
+    def leave(self, channel_id: str, *, uid: str | None = None) -> None:
+        """Leave a channel that was joined by `join`; another is ignored.
+
+        Raises:
+            LeaveChannelError: not done in time. LoginError: refused, or unreachable.
+        """
+        self._process.session(uid).leave(channel_id)
+
+    def logout(self, uid: str) -> None:
+        """Log one of the app's users out of this process, as when the user signs out of the app.
+
+        Open event streams of the user's end. A user who is not here is ignored.
+        """
+        self._process.end(uid)
+
     @property
     def sender(self) -> RtmSender:
         """A sender of the current app: over HTTP, without a session, as any user.
@@ -420,8 +435,8 @@ class _Session:
 
     @property
     def is_over(self) -> bool:
-        """Whether the hub has ended it: a login elsewhere, a token that was not renewed."""
-        return self.client.connection_state is ConnectionState.ABORTED
+        """Whether it has ended: a login elsewhere, a token that was not renewed, a logout."""
+        return self.client.uid is None or self.client.connection_state is ConnectionState.ABORTED
 
     def touch(self) -> None:
         """It is used now."""
@@ -449,6 +464,13 @@ class _Session:
         if mine:
             self.relay.watch(channel)
         return channel
+
+    def leave(self, channel_id: str) -> None:
+        with self._lock:
+            channel = self._channels.pop(channel_id, None)
+        if channel is not None:
+            self.relay.unwatch(channel)
+            channel.leave()
 
     def stream(
         self,
@@ -625,6 +647,15 @@ class _Process:
                 handler(*args)
 
         return run
+
+    def end(self, uid: str) -> None:
+        """Log a user out, where the user is here and logged in."""
+        with self._changed:
+            waiting = self._sessions.get(uid)
+            if waiting is None or not waiting.done():
+                return
+            del self._sessions[uid]
+        waiting.result().close()
 
     def sender(self) -> RtmSender:
         url = self.setting("RTM_URL")

@@ -221,6 +221,33 @@ class UserTest(AppTest):
                 self.assertIn(b"Member", chunk)
             self.assertEqual(chunk.count(b"event: ChannelMessage"), 1)
 
+    def test_a_channel_is_left_and_heard_no_more(self) -> None:
+        with self.app.app_context():
+            room = self.rtm.join("room", uid="alice")
+            self.rtm.leave("room", uid="alice")
+            self.rtm.leave("room", uid="alice")
+            self.assertEqual(room.listener_count("ChannelMessage"), 0)
+            self.assertEqual(self.rtm.join("room").get_members(), [str(self.rtm.client.uid)])
+
+    def test_a_user_who_signs_out_is_offline_at_once(self) -> None:
+        with self.app.app_context():
+            alice = self.rtm.client_for("alice")
+            stream = self.rtm.relay_for("alice").stream(seconds=PATIENCE)
+            next(stream)
+            self.rtm.logout("alice")
+            self.rtm.logout("nobody")
+            self.assertIsNone(alice.uid)
+            self.assertLess(len(list(stream)), 5)  # it has ended
+            online = self.rtm.client.query_peers_online_status(["alice"])
+            self.assertEqual(online, {"alice": False})
+            self.assertIsNot(self.rtm.client_for("alice"), alice)
+
+    def test_a_client_that_was_logged_out_by_the_app_begins_anew(self) -> None:
+        with self.app.app_context():
+            alice = self.rtm.client_for("alice")
+            alice.logout()
+            self.assertIsNot(self.rtm.client_for("alice"), alice)
+
 
 class HandlerTest(AppTest):
     def test_handlers_run_with_the_apps_context(self) -> None:
