@@ -1,12 +1,20 @@
 """The suite: `python -m unittest` from the repository's top. Mirrors the house."""
 
-from hypothesis import HealthCheck, settings
-from tqdm import tqdm
+# The benchmarks are in this package, too, and need neither library.
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:
+    pass
+else:
+    # A busy machine is no reason to fail a property, and a failure is the same on every machine.
+    settings.register_profile(
+        "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("suite")
 
-# A busy machine is no reason to fail a property, and a failure is the same on every machine.
-settings.register_profile(
-    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("suite")
-
-tqdm.monitor_interval = 0  # its monitor is a thread that never ends
+try:
+    from tqdm import tqdm
+except ImportError:
+    pass
+else:
+    tqdm.monitor_interval = 0  # its monitor is a thread that never ends

@@ -1,5 +1,48 @@
 """What the tests share."""
 
-from rtm_sync.testing import RtmTestCase, local_gateway, wait_until
+from __future__ import annotations
 
-__all__ = ["RtmTestCase", "local_gateway", "wait_until"]
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rtm_sync.testing import RtmTestCase, local_gateway, wait_until
+from rtm_sync.testing.case import PATIENCE
+
+__all__ = ["PATIENCE", "RtmTestCase", "Stopwatch", "local_gateway", "wait_until"]
+
+
+class Stopwatch:
+    """Measures what is promised to take a certain time; runs from when it is made.
+
+    Time for which a thread of this process or of its children was ready and waited for a core does
+    not count: a busy machine is no reason to fail. The time of threads that have ended is not known
+    and counts. On systems other than Linux all time counts.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._waited = dict(_waited_for_a_core())
+
+    def seconds(self) -> float:
+        """Seconds since it was made."""
+        took = time.monotonic() - self._began
+        waited = sum(
+            max(0.0, seconds - self._waited.get(thread, 0.0))
+            for thread, seconds in _waited_for_a_core()
+        )
+        return max(0.0, took - waited)
+
+
+def _waited_for_a_core() -> Iterator[tuple[str, float]]:
+    """For each thread of this process and its descendants, the seconds it has waited so far."""
+    processes = [str(os.getpid())]
+    while processes:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for thread in Path("/proc", processes.pop(), "task").iterdir():
+                with contextlib.suppress(OSError):
+                    processes += (thread / "children").read_text().split()
+                    _, waited, _ = (thread / "schedstat").read_text().split()
+                    yield thread.name, int(waited) / 1e9

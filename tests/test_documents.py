@@ -56,7 +56,7 @@ from rtm_sync.protocol import (
 )
 from rtm_sync.transports.base import Listener
 from tests.cli.support import REPOSITORY, child_environment, with_pillow_plugin
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
 DOCS = REPOSITORY / "docs"
@@ -80,7 +80,6 @@ GIVEN = {
 """What code may take as given, by the name of its document, or of a README's folder."""
 
 EXAMPLE_URL = "ws://127.0.0.1:8765"
-PATIENCE = 60.0
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")

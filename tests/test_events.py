@@ -8,9 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rtm_sync.events import Dispatcher, EventEmitter
-from tests.support import RtmTestCase, wait_until
-
-PATIENCE = 10.0
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
 
 class Radio(EventEmitter):

@@ -11,10 +11,10 @@ import venv
 from pathlib import Path
 
 from tests.cli.support import REPOSITORY
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
 EXAMPLES = REPOSITORY / "docs" / "examples" / "plugins"
-PATIENCE = 120.0
+LONG = 2 * PATIENCE  # pip builds and installs
 
 DESCRIBE = """
 import json
@@ -49,7 +49,7 @@ class ExamplePluginTest(RtmTestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE,
+            timeout=LONG,
             check=False,
         )
         self.assertEqual(done.returncode, 0, done.stdout)

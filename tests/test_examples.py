@@ -14,12 +14,11 @@ from pathlib import Path
 from rtm_sync import RtmClient, RtmImageMessage, RtmTextMessage
 from rtm_sync.testing import FaultProxy
 from tests.cli.support import REPOSITORY, child_environment
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 EXAMPLES = REPOSITORY / "docs" / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
-PATIENCE = 30.0
 
 
 class Script:
@@ -197,7 +196,7 @@ class DocumentedTest(unittest.TestCase):
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=3 * PATIENCE,
             check=False,
         )
         self.assertEqual(done.returncode, 0, done.stdout)

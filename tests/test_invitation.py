@@ -28,9 +28,8 @@ from rtm_sync.protocol import (
     Request,
     SendInvitation,
 )
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
-PATIENCE = 10.0
 SHORT = InvitationTimes(resend=0.05, give_up=0.3, answer=0.5)
 _numbers = itertools.count()
 

@@ -8,9 +8,8 @@ import threading
 
 from rtm_sync import DownloadMediaError, RtmClient
 from rtm_sync.protocol import MediaInfo
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
-PATIENCE = 20.0
 DATA = random.Random(7).randbytes(3_000_000)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import rtm_sync
 from rtm_sync import LocalInvitation, RemoteInvitation, RtmChannel, RtmClient, Transfer
 from rtm_sync.errors import ERROR_FAMILIES, HistoryError, SenderError
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 from tests.test_documents import CAT, DOCS, blocks, run_block
 from tests.test_reference_api import (
     CHANNEL,
@@ -31,7 +31,6 @@ from tests.test_reference_api import (
 
 ENGLISH = DOCS / "migration.md"
 CHINESE = DOCS / "migration_zh.md"
-PATIENCE = 30.0
 _CODE = re.compile(r"`([^`]+)`")
 
 VALUES = (

@@ -19,8 +19,8 @@ from rtm_sync.errors import DownloadMediaError
 from rtm_sync.parts import Part
 from rtm_sync.protocol import MediaInfo
 from rtm_sync.transfers import Transfer
-from tests.support import RtmTestCase, wait_until
-from tests.transports.support import PATIENCE, GatewayCase, Timing, pattern
+from tests.support import PATIENCE, RtmTestCase, wait_until
+from tests.transports.support import GatewayCase, Timing, pattern
 
 DATA = pattern(4_000_000)
 PIECE = 1_500_000  # after so many bytes the network fails

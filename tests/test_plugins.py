@@ -25,9 +25,7 @@ from rtm_sync.hub.media import MediaStore, MediaWriter
 from rtm_sync.plugins import HOOKS_VERSION, Hooks, PluginManager, PluginStatus
 from rtm_sync.thumbnails import Thumbnail, ThumbnailGenerator, choose_generator
 from tests.cli.support import REPOSITORY
-from tests.support import RtmTestCase
-
-PATIENCE = 10.0
+from tests.support import PATIENCE, RtmTestCase
 
 STORE = """
 from rtm_sync import hookimpl
@@ -454,7 +452,7 @@ class EntryPointTest(RtmTestCase):
             env={**os.environ, "PYTHONPATH": path},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual((done.stdout, done.returncode), ("1\n", 0), done.stderr)

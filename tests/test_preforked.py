@@ -12,9 +12,8 @@ from pathlib import Path
 import requests
 
 from rtm_sync import RtmClient
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
-PATIENCE = 20.0
 APP = """
 import os, threading
 from rtm_sync import RtmClient, RtmError
@@ -42,7 +41,7 @@ def app(environ, start_response):
         except RtmError as error:
             return [str(error).encode()]
     number = environ["QUERY_STRING"]
-    result = mine().send_message_to_peer(number, "watcher", timeout=10)
+    result = mine().send_message_to_peer(number, "watcher", timeout=60)
     return [f"{{os.getpid()}} {{result.has_peer_received}}".encode()]
 """
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from rtm_sync import ConnectionState, RtmClient
 from rtm_sync.testing import local_gateway
-from tests.support import RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
-PATIENCE = 15.0
 EXIT_BOUND = 5.0  # seconds a script may take to end, however busy its clients are
 
 
@@ -29,7 +28,7 @@ class ExitTest(RtmTestCase):
             [sys.executable, "-c", body, *arguments],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -169,7 +168,7 @@ with RtmClient("app", url=sys.argv[1]) as client:
                     [sys.executable, "-c", self.SCRIPT, url],
                     capture_output=True,
                     text=True,
-                    timeout=60,
+                    timeout=PATIENCE,
                     check=False,
                 )
                 self.assertEqual(
@@ -195,7 +194,7 @@ parent.close()
             [sys.executable, "-c", body, url],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, "12\n", ""))

@@ -11,9 +11,8 @@ from typing import Any
 
 from rtm_sync import RtmClient, UploadCancelled, UploadMediaError
 from rtm_sync.testing import FaultProxy
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
-PATIENCE = 10.0
 SIZE = 6_000_000
 PIECE = 2_000_000
 

@@ -26,10 +26,9 @@ from rtm_sync import (
 )
 from rtm_sync.hub.tokens import make_token
 from rtm_sync.testing import FaultProxy
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"
-PATIENCE = 10.0
 
 
 class SenderCase(RtmTestCase):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 from rtm_sync.testing import case
-from tests.support import RtmTestCase, wait_until
+from tests.support import RtmTestCase, Stopwatch, wait_until
 
 LINUX = sys.platform == "linux"
 
@@ -197,3 +199,32 @@ class WaitUntilTest(unittest.TestCase):
 
     def test_a_true_predicate_is_enough_even_without_any_time(self) -> None:
         wait_until(lambda: True, timeout=0)
+
+
+class StopwatchTest(RtmTestCase):
+    def test_it_counts_what_is_done_and_what_is_waited_for(self) -> None:
+        watch = Stopwatch()
+        threading.Event().wait(0.05)
+        self.assertGreaterEqual(watch.seconds(), 0.04)
+        compute(0.05)
+        self.assertGreaterEqual(watch.seconds(), 0.08)
+
+    @unittest.skipUnless(LINUX, "what waits for a core is seen on Linux only")
+    def test_it_does_not_count_the_time_that_others_have_the_cores(self) -> None:
+        with contextlib.ExitStack() as stack:
+            for _ in range(3 * (os.cpu_count() or 1)):
+                other = stack.enter_context(
+                    subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+                )
+                stack.callback(other.kill)
+            began, watch = time.monotonic(), Stopwatch()
+            compute(0.1)
+            took = time.monotonic() - began
+            self.assertLess(watch.seconds(), took - 0.05)
+
+
+def compute(seconds: float) -> None:
+    """Use a core for so long."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass

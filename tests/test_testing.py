@@ -19,10 +19,9 @@ from rtm_sync.testing import (
     local_gateway,
     random_faults,
 )
-from tests.support import RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, wait_until
 from tests.transports.support import pattern, tcp_server
 
-PATIENCE = 20.0
 WEEK = 7 * 24 * 3600.0
 
 

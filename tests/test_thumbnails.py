@@ -20,12 +20,11 @@ from rtm_sync import (
 )
 from rtm_sync.media import ThumbnailSource
 from rtm_sync.messages import MESSAGE_LIMIT
-from tests.support import RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
 PNG = (  # the header of a picture of 640 by 480, as far as its size needs
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
 ) + b"\x08\x02\x00\x00\x00"
-PATIENCE = 10.0
 
 
 class Shrinker(ThumbnailGenerator):

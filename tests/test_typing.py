@@ -19,11 +19,11 @@ import rtm_sync
 from rtm_sync import Blob, LocalInvitation, RemoteInvitation, RtmChannel, RtmClient, RtmSender
 from rtm_sync.events import EventEmitter
 from rtm_sync.transports.base import Listener
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
 REPOSITORY = Path(__file__).parents[1]
 USER = REPOSITORY / "tests" / "data" / "typed_user.py"
-PATIENCE = 180.0
+LONG = 3 * PATIENCE  # a type checker reads much before it says a word
 
 PREAMBLE = """
 from __future__ import annotations
@@ -130,7 +130,7 @@ class TypingTest(RtmTestCase):
             paths.append(path)
         command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *paths]
         done = subprocess.run(
-            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=LONG, check=False
         )
         self.assertEqual(done.stderr, "")
         said = [
@@ -183,7 +183,7 @@ class PyrightTest(RtmTestCase):
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=LONG,
             check=False,
         )
         said = json.loads(done.stdout)

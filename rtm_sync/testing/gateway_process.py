@@ -14,10 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from .case import PATIENCE
 from .ports import free_port
 
-_START_TIMEOUT = 30.0
-_END_TIMEOUT = 20.0  # more than the gateway's own eight seconds of draining
 _LOG_LIMIT = 64 * 1024
 
 
@@ -95,7 +94,7 @@ class GatewayProcess:
             )
         return self._log
 
-    def start(self, timeout: float = _START_TIMEOUT) -> float:
+    def start(self, timeout: float = PATIENCE) -> float:
         """Start it and wait until it serves; returns how many seconds that took.
 
         Raises:
@@ -122,7 +121,7 @@ class GatewayProcess:
             )
         return time.monotonic() - began
 
-    def stop(self, timeout: float = _END_TIMEOUT) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """SIGTERM: it drains and ends. Returns its exit status.
 
         Raises:
@@ -154,7 +153,7 @@ class GatewayProcess:
         """SIGKILL, if it runs: it gets no chance to clean up. Idempotent."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(_END_TIMEOUT)
+            self._process.wait(PATIENCE)
             self._ended()
 
     def restart(self) -> float:

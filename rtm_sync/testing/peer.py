@@ -13,9 +13,9 @@ from typing import Any
 from ..channel import RtmChannel
 from ..client import RtmClient
 from ..events import EventEmitter, ReceivedEvent, event_name
+from .case import PATIENCE
 
 _KEPT = 10_000
-_SETTLE = 5.0  # seconds that handlers may take
 _SHOWN = 10  # of the events that came instead of the expected one
 _KNOWN = RtmClient.EVENTS | RtmChannel.EVENTS
 _BY_THEMSELVES = frozenset({"ConnectionStateChanged", "MemberCountUpdated"})
@@ -64,7 +64,7 @@ class ScriptedPeer(RtmClient):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._dispatcher.settle(_SETTLE)  # a handler that answers may finish
+        self._dispatcher.settle(PATIENCE)  # a handler that answers may finish
         self.close()
         with self._changed:
             errors = list(self._errors)
@@ -87,7 +87,7 @@ class ScriptedPeer(RtmClient):
         event: str,
         where: Callable[..., object] | None = None,
         *,
-        timeout: float = 5.0,
+        timeout: float = PATIENCE,
     ) -> tuple[Any, ...]:
         """Take an event that came, or wait for one that comes; returns its arguments.
 
@@ -119,7 +119,7 @@ class ScriptedPeer(RtmClient):
         All that its sender knows to be received (`has_peer_received`) has come.
         `ConnectionStateChanged` and `MemberCountUpdated` come by themselves and do not count.
         """
-        self._dispatcher.settle(_SETTLE)
+        self._dispatcher.settle(PATIENCE)
         with self._changed:
             return [event for event in self._events if event.name not in _BY_THEMSELVES]
 

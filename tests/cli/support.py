@@ -14,10 +14,9 @@ from unittest import mock
 from click.testing import CliRunner
 
 from rtm_sync.cli.commands import rtm_sync
-from tests.support import RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 30.0
 SECRET = "a secret of tests, 32 bytes or more"
 _SERVING = re.compile(r"Serving (ws://\S+) with data in (.+)\. Stop with Ctrl-C\.\n")
 

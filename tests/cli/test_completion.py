@@ -11,8 +11,9 @@ import unittest
 from pathlib import Path
 
 from rtm_sync.cli.commands import rtm_sync as command_line
-from tests.cli.support import PATIENCE, REPOSITORY, CommandTestCase, child_environment
+from tests.cli.support import REPOSITORY, CommandTestCase, child_environment
 from tests.cli.test_profiles import FILE
+from tests.support import PATIENCE
 
 SHELLS = ("bash", "zsh", "fish")
 _ASK = """

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 from rtm_sync import __version__
-from tests.cli.support import PATIENCE, CommandTestCase, child_environment
+from tests.cli.support import CommandTestCase, child_environment
+from tests.support import PATIENCE
 
 
 class MainTest(CommandTestCase):

@@ -16,9 +16,9 @@ from rtm_sync import RtmClient, RtmFileMessage, RtmImageMessage, RtmRawMessage, 
 from rtm_sync.cli.listen import JOURNAL
 from rtm_sync.hub.library import new_media_id
 from rtm_sync.testing import FaultProxy
-from tests.cli.support import PATIENCE, REPOSITORY, CommandTestCase, child_environment
+from tests.cli.support import REPOSITORY, CommandTestCase, child_environment
 from tests.cli.test_docs import sections
-from tests.support import local_gateway, wait_until
+from tests.support import PATIENCE, local_gateway, wait_until
 
 CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
 UNKNOWN = "A" * 32

@@ -18,8 +18,8 @@ from typing import Any
 
 from rtm_sync.errors import TransferCancelled
 from rtm_sync.transfers import Transfer
+from tests.support import PATIENCE
 from tests.transports import test_cancellation
-from tests.transports.support import PATIENCE
 
 WAYS = {
     "event set": "test_setting_the_event_ends_it",

@@ -11,9 +11,8 @@ from pathlib import Path
 from rtm_sync import RtmClient, RtmError
 from rtm_sync.protocol import MediaInfo, encode_json
 from rtm_sync.testing import GatewayProcess, local_gateway, wait_until
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase, Stopwatch
 
-PATIENCE = 20.0
 START_BOUND = 2.0  # seconds, by the promise; the interpreter and the imports are in it
 MEDIA = 20_000
 SIZE = 52_429  # bytes each: a gigabyte in all
@@ -51,8 +50,9 @@ class BigFolderTest(RtmTestCase):
         for end in (gateway.stop, gateway.kill):
             end()
             stored_media(gateway.data, MEDIA // 2, time.time() + DAY)
-            seconds = gateway.start()
-            self.assertLess(seconds, START_BOUND + 1.0)  # for a machine that does more than this
+            watch = Stopwatch()
+            gateway.start()
+            self.assertLess(watch.seconds(), START_BOUND + 1.0)  # the interpreter starts, too
         with RtmClient("app", url=gateway.url) as alice:
             alice.login("alice")
             blob = alice.download_media(message.media_id).result(PATIENCE)

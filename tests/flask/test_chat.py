@@ -32,7 +32,7 @@ from werkzeug.serving import make_server
 from rtm_sync.flask import running
 from rtm_sync.testing.flask_kit import FlaskKit
 from tests.cli.support import child_environment
-from tests.support import RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, Stopwatch, wait_until
 
 try:
     from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -52,7 +52,6 @@ CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-PATIENCE = 15_000.0  # milliseconds
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 PICTURES = os.environ.get("RTM_SYNC_PICTURES")
 RED, BLUE = (200, 30, 30), (30, 60, 200)
@@ -93,17 +92,17 @@ class ServerTest(RtmTestCase):
             ) as server,
         ):
             try:
-                wait_until(lambda: "Open http" in log.read_text(), PATIENCE / 1000)
+                wait_until(lambda: "Open http" in log.read_text(), PATIENCE)
                 [url] = re.findall(r"Open (\S+)", log.read_text())
                 with requests.Session() as http:
-                    self.assertIn("Photo chat", http.get(url, timeout=10).text)
-                    self.assertEqual(http.get(f"{url}/media/x", timeout=10).status_code, 401)
-                    http.post(f"{url}/api/sign-in", data={"uid": "alice"}, timeout=10)
-                    told = http.get(f"{url}/api/me", timeout=10).json()
+                    self.assertIn("Photo chat", http.get(url, timeout=PATIENCE).text)
+                    self.assertEqual(http.get(f"{url}/media/x", timeout=PATIENCE).status_code, 401)
+                    http.post(f"{url}/api/sign-in", data={"uid": "alice"}, timeout=PATIENCE)
+                    told = http.get(f"{url}/api/me", timeout=PATIENCE).json()
                     self.assertEqual((told["uid"], told["online"]), ("alice", ["alice"]))
             finally:
                 server.send_signal(signal.SIGINT)
-                server.wait(PATIENCE / 1000)
+                server.wait(PATIENCE)
         self.assertNotIn("Traceback", log.read_text())
 
     def test_what_was_said_outlives_the_logout_of_all_who_said_it(self) -> None:
@@ -182,6 +181,7 @@ class ChatTest(RtmTestCase):
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
         )
         cls._stack.callback(cls.browser.close)
+        expect.set_options(timeout=1000 * PATIENCE)  # in milliseconds
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -221,7 +221,7 @@ class ChatTest(RtmTestCase):
         if uid:
             context.request.post(f"{self.url}/api/sign-in", form={"uid": uid}).dispose()
         page = context.new_page()
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(1000 * PATIENCE)  # in milliseconds
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(f"{error}"))
         page.on(
@@ -265,7 +265,7 @@ class ChatTest(RtmTestCase):
             self.assertEqual(told, [], name)
 
     def until(self, page: Page, expression: str) -> None:
-        wait_until(lambda: page.evaluate(expression), PATIENCE / 1000, expression)
+        wait_until(lambda: page.evaluate(expression), PATIENCE, expression)
 
     def assert_halves(self, page: Page, selector: str) -> None:
         """Red is seen at a quarter of the element, and blue at three quarters."""
@@ -337,10 +337,10 @@ class ChatTest(RtmTestCase):
         expect(bar).to_be_visible()
         self.until(alice, "document.querySelector('progress')?.value > 0.05")
         self.shot(alice, "uploading")
-        began = time.monotonic()
+        watch = Stopwatch()
         alice.get_by_role("button", name="Cancel film.bin").click()
         expect(bar).to_have_count(0)
-        self.assertLess(time.monotonic() - began, 3.0)
+        self.assertLess(watch.seconds(), 3.0)
         expect(alice.get_by_text("Cancelled; nothing was sent.")).to_be_visible()
         self.say(alice, "never mind")
         expect(bob.locator(".words")).to_have_text("never mind")

@@ -29,9 +29,8 @@ from rtm_sync.hub.tokens import JwtVerifier, Privileges
 from rtm_sync.protocol import ConnectionState
 from rtm_sync.testing import local_gateway
 from rtm_sync.testing.flask_kit import FlaskKit
-from tests.support import RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
-PATIENCE = 20.0
 SECRET = "a secret of tests, 32 bytes or more"
 DATA = random.Random(3).randbytes(2_000_000)
 PNG = bytes.fromhex(

@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 
 from rtm_sync import RtmClient, RtmImageMessage
 from rtm_sync.event_relay import EventRelay
-from tests.support import RtmTestCase, wait_until
-
-PATIENCE = 10.0
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
 
 class Sent(NamedTuple):

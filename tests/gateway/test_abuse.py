@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 import socket
-import time
 import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,9 +14,8 @@ import requests
 
 from rtm_sync import RtmClient
 from rtm_sync.testing import GatewayProcess
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase, Stopwatch
 
-PATIENCE = 10.0
 SOON = 2.0
 STREAM = "application/offset+octet-stream"
 OUTSIDE = b"the file outside"
@@ -45,10 +43,10 @@ class AbuseCase(RtmTestCase):
         sent = self.bearer | {name.replace("_", "-"): value for name, value in headers.items()}
         prepared = requests.Request(method, self.http, data=body, headers=sent).prepare()
         prepared.url = self.http + path
-        began = time.monotonic()
+        watch = Stopwatch()
         with requests.Session() as session:
             answer = session.send(prepared, timeout=PATIENCE, allow_redirects=False)
-        self.assertLess(time.monotonic() - began, SOON, f"{method} {path[:60]}")
+        self.assertLess(watch.seconds(), SOON, f"{method} {path[:60]}")
         return answer
 
     def raw(self, data: bytes, *, hang_up: bool = True) -> bytes:

@@ -17,9 +17,8 @@ from rtm_sync import (
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.hub.tokens import Privileges, make_token
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
-PATIENCE = 10.0
 SHOP, GAME = "the shop's secret, 32 bytes or more", "the game's secret, 32 bytes or more"
 SECOND = "the shop's second secret, as long"
 SECRETS = {"shop": SHOP, "game": GAME}

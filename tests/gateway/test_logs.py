@@ -16,10 +16,9 @@ from rtm_sync import LoginError, RtmClient, RtmRawMessage, RtmTextMessage
 from rtm_sync.gateway.logs import logged
 from rtm_sync.hub.tokens import make_token
 from rtm_sync.testing import GatewayProcess
-from tests.support import RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"
-PATIENCE = 10.0
 WORDS = "c4n4ry"  # in everything that is somebody's own
 
 

@@ -17,7 +17,7 @@ import requests
 from tusclient.client import TusClient
 
 from rtm_sync import RtmClient
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 DATA = os.urandom(600_000)
 LARGE = DATA * 5
@@ -43,7 +43,7 @@ class MediaCase(RtmTestCase):
         if body is not None:
             sent["Content-Type"] = STREAM
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.http.request(method, url, data=body, headers=sent, timeout=10)
+        return self.http.request(method, url, data=body, headers=sent, timeout=PATIENCE)
 
     def create(self, size: int, body: bytes | None = None, **headers: str):
         return self.tus("POST", self.media, body, Upload_Length=str(size), **headers)
@@ -77,11 +77,11 @@ class TusTest(MediaCase):
             self.assertEqual(head.headers["Upload-Offset"], str(start))
             self.assertEqual(head.headers["Upload-Length"], str(len(DATA)))
             self.assertEqual(head.headers["Cache-Control"], "no-store")
-            self.assertEqual(self.http.get(location, timeout=10).status_code, 404)
+            self.assertEqual(self.http.get(location, timeout=PATIENCE).status_code, 404)
             piece = DATA[start : start + 250_000]
             answer = self.tus("PATCH", location, piece, Upload_Offset=str(start))
             self.assertEqual(answer.status_code, 204)
-        self.assertEqual(self.http.get(location, timeout=10).content, DATA)
+        self.assertEqual(self.http.get(location, timeout=PATIENCE).content, DATA)
         self.assertEqual(self.stored_files(), [media_id])
 
     def test_tuspy_works_unmodified(self) -> None:
@@ -91,7 +91,7 @@ class TusTest(MediaCase):
         for checksum in (False, True):
             uploader = client.uploader(str(source), chunk_size=200_000, upload_checksum=checksum)
             uploader.upload()
-            self.assertEqual(self.http.get(uploader.url, timeout=10).content, DATA)
+            self.assertEqual(self.http.get(uploader.url, timeout=PATIENCE).content, DATA)
 
     def test_a_wrong_checksum_keeps_nothing_of_its_chunk(self) -> None:
         location = self.create(len(DATA)).headers["Location"]
@@ -105,7 +105,7 @@ class TusTest(MediaCase):
         self.assertEqual(self.tus("HEAD", location).headers["Upload-Offset"], "300000")
         answer = self.tus("PATCH", location, rest, Upload_Offset="300000")
         self.assertEqual(answer.status_code, 204)
-        self.assertEqual(self.http.get(location, timeout=10).content, DATA)
+        self.assertEqual(self.http.get(location, timeout=PATIENCE).content, DATA)
 
     def test_a_terminated_upload_is_gone(self) -> None:
         location = self.create(len(DATA)).headers["Location"]
@@ -121,10 +121,10 @@ class TusTest(MediaCase):
             "POST", location, b"abc", Upload_Offset="0", X_HTTP_Method_Override="PATCH"
         )
         self.assertEqual(answer.status_code, 204)
-        self.assertEqual(self.http.get(location, timeout=10).content, b"abc")
+        self.assertEqual(self.http.get(location, timeout=PATIENCE).content, b"abc")
 
     def test_options_tells_what_is_spoken(self) -> None:
-        answer = requests.options(self.media, timeout=10)
+        answer = requests.options(self.media, timeout=PATIENCE)
         self.assertEqual(answer.status_code, 204)
         self.assertEqual(answer.headers["Tus-Version"], "1.0.0")
         self.assertEqual(answer.headers["Tus-Max-Size"], str(30 * 1024 * 1024))
@@ -164,7 +164,7 @@ class TusTest(MediaCase):
         self.assertGreaterEqual(offset, kept)
         answer = self.tus("PATCH", location, LARGE[offset:], Upload_Offset=str(offset))
         self.assertEqual(answer.status_code, 204)
-        self.assertEqual(self.http.get(location, timeout=10).content, LARGE)
+        self.assertEqual(self.http.get(location, timeout=PATIENCE).content, LARGE)
 
     def test_an_interrupted_creation_without_a_key_is_forgotten(self) -> None:
         self.broken_off({})
@@ -194,7 +194,10 @@ class TusTest(MediaCase):
         location = self.create(10).headers["Location"]
         unknown = f"{self.media}/{'A' * 32}"
         refusals = {
-            "no version": (requests.post(self.media, headers=self.http.headers, timeout=10), 412),
+            "no version": (
+                requests.post(self.media, headers=self.http.headers, timeout=PATIENCE),
+                412,
+            ),
             "no length": (self.tus("POST", self.media), 400),
             "bad length": (self.tus("POST", self.media, Upload_Length="-1"), 400),
             "empty": (self.create(0), 400),
@@ -272,7 +275,7 @@ class TusTest(MediaCase):
 class DownloadTest(MediaCase):
     def test_headers_protect_and_describe(self) -> None:
         media_id = self.uploaded(name="söme <b>.html")
-        answer = self.http.get(f"{self.media}/{media_id}", timeout=10)
+        answer = self.http.get(f"{self.media}/{media_id}", timeout=PATIENCE)
         digest = hashlib.sha256(DATA)
         self.assertEqual(answer.content, DATA)
         self.assertEqual(answer.headers["ETag"], f'"{digest.hexdigest()}"')
@@ -291,7 +294,7 @@ class DownloadTest(MediaCase):
 
     def test_ranges(self) -> None:
         url = f"{self.media}/{self.uploaded()}"
-        etag = self.http.head(url, timeout=10).headers["ETag"]
+        etag = self.http.head(url, timeout=PATIENCE).headers["ETag"]
         cases = {
             "bytes=0-0": (206, DATA[:1]),
             "bytes=100-199": (206, DATA[100:200]),
@@ -304,21 +307,21 @@ class DownloadTest(MediaCase):
         }
         for wanted, (status, content) in cases.items():
             with self.subTest(wanted):
-                answer = self.http.get(url, headers={"Range": wanted}, timeout=10)
+                answer = self.http.get(url, headers={"Range": wanted}, timeout=PATIENCE)
                 self.assertEqual((answer.status_code, answer.content), (status, content))
         sent = {"Range": "bytes=0-9", "If-Range": etag}
-        self.assertEqual(self.http.get(url, headers=sent, timeout=10).status_code, 206)
+        self.assertEqual(self.http.get(url, headers=sent, timeout=PATIENCE).status_code, 206)
         sent["If-Range"] = '"other"'
-        self.assertEqual(self.http.get(url, headers=sent, timeout=10).status_code, 200)
-        answer = self.http.get(url, headers={"If-None-Match": etag}, timeout=10)
+        self.assertEqual(self.http.get(url, headers=sent, timeout=PATIENCE).status_code, 200)
+        answer = self.http.get(url, headers={"If-None-Match": etag}, timeout=PATIENCE)
         self.assertEqual((answer.status_code, answer.content), (304, b""))
-        head = self.http.head(url, timeout=10)
+        head = self.http.head(url, timeout=PATIENCE)
         self.assertEqual(head.headers["Content-Length"], str(len(DATA)))
 
     def test_clients_that_hang_up_in_the_middle_have_their_slots_back_within_seconds(self) -> None:
         media_id = self.uploaded(os.urandom(30_000_000))
         deaf = [self.deaf_download(media_id) for _ in range(9)]
-        answer = self.http.get(f"{self.media}/{media_id}", timeout=10)
+        answer = self.http.get(f"{self.media}/{media_id}", timeout=PATIENCE)
         self.assertEqual(answer.status_code, 429)  # and now each is stuck: that took 3 seconds
         for number, sock in enumerate(deaf):
             if number % 2:
@@ -344,7 +347,7 @@ class DownloadTest(MediaCase):
     def test_media_need_a_session(self) -> None:
         media_id = self.uploaded()
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
-            answer = requests.get(f"{self.media}/{media_id}", headers=headers, timeout=10)
+            answer = requests.get(f"{self.media}/{media_id}", headers=headers, timeout=PATIENCE)
             self.assertEqual(answer.status_code, 401)
             self.assertIn("DOWNLOAD_MEDIA_ERR_NOT_LOGGED_IN", answer.text)
 
@@ -357,9 +360,11 @@ class DownloadTest(MediaCase):
         self.assertIn("NOT_EXIST", str(error))
 
     def test_unknown_and_malformed_ids(self) -> None:
-        self.assertEqual(self.http.get(f"{self.media}/{'A' * 32}", timeout=10).status_code, 404)
+        self.assertEqual(
+            self.http.get(f"{self.media}/{'A' * 32}", timeout=PATIENCE).status_code, 404
+        )
         for bad in ("x", "A" * 33, "..%2f..%2frtm.sqlite3"):
-            answer = self.http.get(f"{self.media}/{bad}", timeout=10)
+            answer = self.http.get(f"{self.media}/{bad}", timeout=PATIENCE)
             self.assertIn(answer.status_code, (400, 404))
             self.assertNotIn(b"SQLite format", answer.content)
 
@@ -367,5 +372,5 @@ class DownloadTest(MediaCase):
         media_id = self.uploaded()
         for path in Path(self.data, "media").glob("*/*"):
             path.unlink()
-        answer = self.http.get(f"{self.media}/{media_id}", timeout=10)
+        answer = self.http.get(f"{self.media}/{media_id}", timeout=PATIENCE)
         self.assertEqual(answer.status_code, 404)

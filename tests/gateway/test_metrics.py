@@ -12,10 +12,9 @@ from rtm_sync.errors import LoginError
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.hub.tokens import make_token
-from tests.support import RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"
-PATIENCE = 10.0
 
 
 class MetricsTest(RtmTestCase):

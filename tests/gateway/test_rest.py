@@ -12,10 +12,9 @@ from rtm_sync import RtmClient
 from rtm_sync.gateway.rest import BODY_LIMIT
 from rtm_sync.hub.tokens import make_token
 from rtm_sync.protocol import ConnectionChangeReason, ConnectionState
-from tests.support import RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"
-PATIENCE = 10.0
 
 
 class RestCase(RtmTestCase):

@@ -13,9 +13,7 @@ from rtm_sync import LoginError, RtmClient
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import ConfigError, GatewayConfig
 from rtm_sync.gateway.tls import Certificate
-from tests.support import RtmTestCase
-
-PATIENCE = 10.0
+from tests.support import PATIENCE, RtmTestCase
 
 
 class TlsCase(RtmTestCase):

@@ -35,9 +35,8 @@ from rtm_sync.protocol import (
     encode_notice,
     encode_reply,
 )
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
-PATIENCE = 10.0
 DAY = 24 * 3600.0
 APP = "app"
 

@@ -11,9 +11,8 @@ import unittest
 from collections.abc import Callable
 
 from rtm_sync.hub.database import Database
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
-PATIENCE = 10.0
 SCHEMA = "CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY)"
 
 

@@ -16,7 +16,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from rtm_sync.errors import LoginError
 from rtm_sync.hub.keys import key_source
 from rtm_sync.hub.tokens import AnyOf, Grant, JwtVerifier, Privileges, make_token
-from tests.support import RtmTestCase
+from tests.support import RtmTestCase, Stopwatch
 
 APP = "app"
 SECRETS = "the first secret, of 32 bytes or so", "the second secret, of 32 bytes too"
@@ -257,6 +257,6 @@ class PrivilegesTest(KeyCase):
 
     def test_a_hostile_pattern_costs_no_time(self) -> None:
         hostile = Privileges(join=("*a" * 2000 + "b",))
-        began = time.monotonic()
+        watch = Stopwatch()
         self.assertFalse(hostile.may_join("a" * 64))
-        self.assertLess(time.monotonic() - began, 1.0)
+        self.assertLess(watch.seconds(), 1.0)

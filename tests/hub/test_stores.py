@@ -11,7 +11,7 @@ from rtm_sync.hub.disk import DiskMediaStore
 from rtm_sync.hub.media import MediaStore
 from rtm_sync.hub.memory import MemoryMediaStore
 from rtm_sync.testing import MediaStoreContract
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
 ID = "A" * 32
 
@@ -78,7 +78,7 @@ class DiskStoreTest(MediaStoreContract, RtmTestCase):
             [sys.executable, "-c", _TRACE, str(self.root), ID],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             check=True,
         )
         self.assertEqual(
@@ -96,7 +96,7 @@ class DiskStoreTest(MediaStoreContract, RtmTestCase):
             [sys.executable, "-c", _FULL, str(self.root), ID],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
             check=False,
         )

@@ -10,7 +10,6 @@ from rtm_sync.events import EventStream
 from rtm_sync.testing import TransportContract
 from tests.support import RtmTestCase, local_gateway
 
-PATIENCE = 10.0
 ONLINE, OFFLINE = PeerOnlineState.ONLINE, PeerOnlineState.OFFLINE
 _numbers = itertools.count()
 

@@ -19,8 +19,9 @@ from rtm_sync.hub.media import MediaStore
 from rtm_sync.plugins import PluginManager
 from rtm_sync.protocol import MediaInfo
 from rtm_sync.testing import FaultProxy, RtmTestCase, local_gateway, wait_until
+from tests.support import PATIENCE
 
-from .support import PATIENCE, Timing, http_server, media_through, pattern, serving
+from .support import Timing, http_server, media_through, pattern, serving
 
 DATA = pattern(4_000_000)
 PIECE = 1_500_000

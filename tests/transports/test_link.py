@@ -32,9 +32,7 @@ from rtm_sync.protocol import (
     encode_reply,
 )
 from rtm_sync.transports.link import Link
-from tests.support import RtmTestCase, wait_until
-
-PATIENCE = 10.0
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
 
 class App:

@@ -22,9 +22,8 @@ from rtm_sync.errors import RtmError
 from rtm_sync.testing import GatewayProcess
 from rtm_sync.transfers import Transfer
 from rtm_sync.transports.media_http import retry_after
-from tests.support import wait_until
+from tests.support import PATIENCE, wait_until
 from tests.transports.support import (
-    PATIENCE,
     GatewayCase,
     Timing,
     deaf_address,

@@ -20,9 +20,8 @@ import trustme
 from rtm_sync import CreateInstanceError, LoginError, RtmClient
 from rtm_sync.testing import local_gateway
 from rtm_sync.transports.network import find_route
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
-PATIENCE = 10.0
 SPEAKING = ("_proxy", "_ca_bundle", "ssl_cert_file")  # variables that would have a say
 
 
