@@ -103,6 +103,7 @@ from .once import OnceOnly
 from .presence import PresenceDesk
 from .senders import Senders
 from .session import Connection, Session
+from .tasks import BackgroundTasks
 from .telemetry import Telemetry
 from .tokens import NotPrivileged, TokenVerifier
 
@@ -159,8 +160,7 @@ class Hub:
         self._senders = Senders(self.limits)
         self._presence = PresenceDesk(engine, self.limits)
         self._counts: dict[tuple[str, str], CountNews] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._own_tasks: list[asyncio.Task[None]] = []
+        self._tasks = BackgroundTasks()
         self._handlers: dict[type[Request[Any]], Callable[[Session, Any], Coroutine[Any, Any, Any]]]
         attributes = AttributeDesk(engine, self._now_ms)
         self._handlers = {
@@ -190,9 +190,8 @@ class Hub:
         """Start the engine and the sweeping of what has expired."""
         await self._engine.start(self)
         await self.media.start()
-        loop = asyncio.get_running_loop()
-        for work in (self._sweep_for_ever(), self._look_after_sessions()):
-            self._own_tasks.append(loop.create_task(work))
+        self._tasks.run_loop("sweep", self._sweep_for_ever)
+        self._tasks.run_loop("session watch", self._look_after_sessions)
 
     def disconnect_all(self) -> None:
         """Close every connection (1001); the sessions, and their transfers, go on for a while."""
@@ -205,19 +204,9 @@ class Hub:
         self.disconnect_all()
         for session in list(self._sessions.values()):
             self._end(session, why="stopping")
-        for task in self._own_tasks:
-            task.cancel()
-        await asyncio.wait([asyncio.ensure_future(self._finish_tasks())], timeout=_STOP_PATIENCE)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, *self._own_tasks, return_exceptions=True)
+        await self._tasks.close(_STOP_PATIENCE)
         await self.media.stop()
         await self._engine.stop()
-
-    async def _finish_tasks(self) -> None:
-        """What sessions and uploads leave to be done, such as deleting fragments."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @property
     def session_count(self) -> int:
@@ -289,7 +278,7 @@ class Hub:
         self._sessions[session.id] = session
         self._users[login.app_id, login.uid] = session
         self._note_user(session, "Login")
-        self._spawn(self._release_with_offline(session))
+        self._tasks.spawn(self._release_with_offline(session))
         return session, self._login_result(session, resumed=False)
 
     def attach(self, session: Session, connection: Connection) -> bool:
@@ -440,10 +429,10 @@ class Hub:
             return
         session.received += 1
         if isinstance(frame, Call):
-            self._spawn(self._answer(session, frame))
+            self._tasks.spawn(self._answer(session, frame))
         elif isinstance(frame, Notice):
             if isinstance(frame.event, CancelUpload):
-                self._spawn(self.media.cancel_upload(session, frame.event.key))
+                self._tasks.spawn(self.media.cancel_upload(session, frame.event.key))
         elif frame.id is not None:
             session.answer(frame.id, accepted=not isinstance(frame, Failure))
         if session.received - session.acknowledged >= _ACKNOWLEDGE_EVERY:
@@ -505,11 +494,11 @@ class Hub:
         for channel_id in session.channels:
             self._note_member(session, channel_id, "Leave")
             self._forget_member(session, channel_id)
-        self._spawn(self._leave_engine(session))
+        self._tasks.spawn(self._leave_engine(session))
 
     def _drop_uploads(self, session: Session) -> None:
         for upload in self.media.passing_uploads(session):
-            self._spawn(self.media.drop_upload(upload))
+            self._tasks.spawn(self.media.drop_upload(upload))
 
     async def _leave_engine(self, session: Session) -> None:
         try:
@@ -754,7 +743,7 @@ class Hub:
         self._note_member(session, channel_id, "Join")
         if request.since is not None:  # in a task, for it comes after the answer
             others = [item for item in missed.messages if item.member_id != session.uid]
-            self._spawn(session.catch_up(channel_id, map(encode_notice, others)))
+            self._tasks.spawn(session.catch_up(channel_id, map(encode_notice, others)))
         return JoinResult(missed.position, missed.complete)
 
     async def _leave_channel(self, session: Session, request: LeaveChannel) -> Done:
@@ -922,7 +911,7 @@ class Hub:
                 reachable = session.silence(now) <= self.limits.unreachable_after
                 if reachable is not session.reachable:
                     session.reachable = reachable
-                    self._spawn(self._tell_reachable(session, reachable=reachable))
+                    self._tasks.spawn(self._tell_reachable(session, reachable=reachable))
                 self._look_at_token(session)
             await asyncio.sleep(_LOOK_INTERVAL)
 
@@ -955,25 +944,17 @@ class Hub:
     async def _sweep_for_ever(self) -> None:
         rounds = 0
         while True:
-            try:
-                self._sweep_senders()
-                await self.media.sweep_uploads()
-                if rounds % _MEDIA_SWEEP_ROUNDS == 0:
-                    swept = await self.media.sweep_media()
-                    if swept:
-                        logger.info("removed %d expired media", swept)
-            except OSError:
-                logger.exception("sweeping failed; it is tried again")
+            self._sweep_senders()
+            await self.media.sweep_uploads()
+            if rounds % _MEDIA_SWEEP_ROUNDS == 0:
+                swept = await self.media.sweep_media()
+                if swept:
+                    logger.info("removed %d expired media", swept)
             rounds += 1
             await asyncio.sleep(_SWEEP_INTERVAL)
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 class _Timed:

@@ -1,0 +1,59 @@
+"""The tasks that a hub starts and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from ..supervision import supervised
+
+logger = logging.getLogger(__name__)
+
+
+class BackgroundTasks:
+    """Owns tasks on one event loop, from `spawn` or `run_loop` to `close`."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()  # each ends by itself
+        self._loops: list[asyncio.Task[None]] = []  # each ends when it is cancelled
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine as a task. An exception of it is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def run_loop(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Run a loop, supervised, until `close`."""
+        self._loops.append(asyncio.get_running_loop().create_task(supervised(name, work)))
+
+    async def close(self, patience: float) -> None:
+        """End the loops, give the tasks `patience` seconds to finish, and cancel the rest.
+
+        Tasks that are spawned meanwhile count as well.
+        """
+        for loop in self._loops:
+            loop.cancel()
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + patience
+        while self._tasks and (left := deadline - clock()) > 0:
+            # Done tasks are taken out here and not by their callbacks alone: a wait for tasks that
+            # are all done need not yield to the loop, and then the callbacks never run.
+            done, _ = await asyncio.wait(self._tasks, timeout=left)
+            self._tasks -= done
+        rest = [*self._tasks, *self._loops]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        self._tasks.clear()
+        self._loops.clear()
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a task of the hub failed", exc_info=error)

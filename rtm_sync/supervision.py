@@ -1,0 +1,120 @@
+"""Background threads and loops: how they start, and what happens when they fail.
+
+Every thread of the package is started by `start_thread`, and every loop that runs for as long as
+its owner lives runs under `supervised` (asyncio) or `supervised_thread`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from .timing import Backoff, Clock
+
+_BACKOFF = Backoff(first=0.5, longest=30.0)
+_HEALTHY_AFTER = 60.0  # a loop that ran for so long before it failed begins its back-off anew
+
+logger = logging.getLogger(__name__)
+
+_failures: Counter[str] = Counter()
+_failures_lock = threading.Lock()
+
+
+def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
+    """Start a daemon thread and return it.
+
+    An owner keeps the thread that this returns. Therefore it never remembers a thread that could
+    not be started.
+
+    Args:
+        name: the thread's name, `rtm-sync-…`.
+        target: what the thread runs.
+
+    Raises:
+        RuntimeError: the system allows no more threads.
+    """
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def loop_failures() -> dict[str, int]:
+    """How often each supervised loop of this process has failed, by name. Thread-safe."""
+    with _failures_lock:
+        return dict(_failures)
+
+
+async def supervised(
+    name: str,
+    work: Callable[[], Awaitable[object]],
+    *,
+    backoff: Backoff = _BACKOFF,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> None:
+    """Run a loop until it returns. When it raises, log that, count it, wait, and run it again.
+
+    Args:
+        name: of the loop, for the log and for `loop_failures`.
+        work: runs the loop; called again after each failure.
+        backoff: the waits between a failure and the next run.
+        clock, sleep: the time.
+    """
+    supervisor = _Supervisor(name, backoff, clock)
+    while True:
+        supervisor.begin()
+        try:
+            await work()
+        except Exception:
+            await sleep(supervisor.failed())
+        else:
+            return
+
+
+def supervised_thread(
+    name: str,
+    work: Callable[[], object],
+    stopping: threading.Event,
+    *,
+    backoff: Backoff = _BACKOFF,
+    clock: Clock = time.monotonic,
+) -> None:
+    """As `supervised`, on the calling thread, and only until `stopping` is set."""
+    supervisor = _Supervisor(name, backoff, clock)
+    while not stopping.is_set():
+        supervisor.begin()
+        try:
+            work()
+        except Exception:
+            stopping.wait(supervisor.failed())
+        else:
+            return
+
+
+class _Supervisor:
+    """Counts the failures of one loop and says how long to wait after each."""
+
+    def __init__(self, name: str, backoff: Backoff, clock: Clock) -> None:
+        self._name = name
+        self._backoff = backoff
+        self._clock = clock
+        self._began = clock()
+        self._in_a_row = 0
+
+    def begin(self) -> None:
+        self._began = self._clock()
+
+    def failed(self) -> float:
+        """Log and count the exception that is being handled; returns the seconds to wait."""
+        with _failures_lock:
+            _failures[self._name] += 1
+        if self._clock() - self._began >= _HEALTHY_AFTER:
+            self._in_a_row = 0
+        self._in_a_row += 1
+        wait = self._backoff.wait(self._in_a_row)
+        logger.exception("the %s loop failed; it runs again in %.1f s", self._name, wait)
+        return wait
