@@ -5,13 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from rtm_sync.testing import RtmTestCase, local_gateway, wait_until
 from rtm_sync.testing.case import PATIENCE
 
-__all__ = ["PATIENCE", "RtmTestCase", "Stopwatch", "local_gateway", "wait_until"]
+__all__ = [
+    "PATIENCE",
+    "RtmTestCase",
+    "Stopwatch",
+    "at_once",
+    "local_gateway",
+    "wait_until",
+]
+
+T = TypeVar("T")
+
+
+def at_once(*calls: Callable[[], T]) -> list[T]:
+    """Make the calls side by side, each on a thread; their results, or the first exception.
+
+    For child processes and for what waits: one after the other they leave cores idle.
+    """
+    with ThreadPoolExecutor(max(1, len(calls))) as pool:
+        running = [pool.submit(call) for call in calls]
+    return [call.result() for call in running]
 
 
 class Stopwatch:

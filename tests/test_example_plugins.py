@@ -11,7 +11,7 @@ import venv
 from pathlib import Path
 
 from tests.cli.support import REPOSITORY
-from tests.support import PATIENCE, RtmTestCase
+from tests.support import PATIENCE, RtmTestCase, at_once
 
 EXAMPLES = REPOSITORY / "docs" / "examples" / "plugins"
 LONG = 2 * PATIENCE  # pip builds and installs
@@ -26,15 +26,14 @@ print(json.dumps([
 """
 
 
-class ExamplePluginTest(RtmTestCase):
-    """Each installs into an environment of its own, which sees rtm_sync but nothing else new."""
+class Environment:
+    """An environment of its own for a plugin, which sees rtm_sync but nothing else new."""
 
-    def setUp(self) -> None:
-        self.work = self.folder()
-        environment = self.work / "environment"
-        venv.create(environment, with_pip=False)
-        self.python = environment / "bin" / "python"
-        (packages,) = environment.glob("lib/python*/site-packages")
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        venv.create(work / "environment", with_pip=False)
+        self.python = work / "environment" / "bin" / "python"
+        (packages,) = work.glob("environment/lib/python*/site-packages")
         # What this process sees, with no network; "system site packages" would be another Python's.
         seen = [str(REPOSITORY), *filter(os.path.isdir, sys.path)]
         (packages / "parent.pth").write_text("\n".join(seen) + "\n")
@@ -52,7 +51,7 @@ class ExamplePluginTest(RtmTestCase):
             timeout=LONG,
             check=False,
         )
-        self.assertEqual(done.returncode, 0, done.stdout)
+        assert done.returncode == 0, done.stdout
         return done.stdout
 
     def pip(self, *arguments: object) -> None:
@@ -63,23 +62,28 @@ class ExamplePluginTest(RtmTestCase):
         found = json.loads(self.run_in(self.work, self.python, "-c", DESCRIBE))
         return {item[0]: item[1:] for item in found}
 
+
+class ExamplePluginTest(RtmTestCase):
     def lives_and_dies(self, name: str, hook: str, tests: int) -> None:
         """Install an example, see it found, run its tests, uninstall it, see it gone."""
+        environment = Environment(self.folder())
         distribution = f"rtm-sync-example-{name}"
-        source = shutil.copytree(EXAMPLES / distribution, self.work / distribution)
-        self.assertNotIn(name, self.described())
-        self.pip("install", "-q", "--no-index", "--no-deps", "--no-build-isolation", source)
-        self.assertEqual(self.described()[name], [distribution, "1.0", [hook], "loaded"])
-        only_tests = shutil.copytree(source / "tests", self.work / "apart" / "tests")
-        out = self.run_in(only_tests.parent, self.python, "-W", "ignore", "-m", "unittest")
+        source = shutil.copytree(EXAMPLES / distribution, environment.work / distribution)
+        self.assertNotIn(name, environment.described())
+        environment.pip("install", "-q", "--no-index", "--no-deps", "--no-build-isolation", source)
+        self.assertEqual(environment.described()[name], [distribution, "1.0", [hook], "loaded"])
+        only_tests = shutil.copytree(source / "tests", environment.work / "apart" / "tests")
+        out = environment.run_in(
+            only_tests.parent, environment.python, "-W", "ignore", "-m", "unittest"
+        )
         self.assertRegex(out, r"\nOK\n")
         ran = int(out.partition("Ran ")[2].partition(" ")[0])
         self.assertGreaterEqual(ran, tests)
-        self.pip("uninstall", "-q", "-y", distribution)
-        self.assertNotIn(name, self.described())
+        environment.pip("uninstall", "-q", "-y", distribution)
+        self.assertNotIn(name, environment.described())
 
-    def test_the_transport_is_a_plugin_like_any_and_passes_the_contract(self) -> None:
-        self.lives_and_dies("postbox", "transport", 30)
-
-    def test_the_thumbnail_generator_is_a_plugin_like_any(self) -> None:
-        self.lives_and_dies("netpbm", "thumbnail", 20)
+    def test_a_transport_and_a_thumbnail_generator_live_and_die_like_any_plugin(self) -> None:
+        at_once(
+            lambda: self.lives_and_dies("postbox", "transport", 30),
+            lambda: self.lives_and_dies("netpbm", "thumbnail", 20),
+        )

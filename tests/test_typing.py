@@ -7,11 +7,12 @@ installs whole, while the package `pyright` downloads the checker when it runs.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import rtm_sync
 from rtm_sync import Blob, LocalInvitation, RemoteInvitation, RtmChannel, RtmClient, RtmSender
 from rtm_sync.events import EventEmitter
 from rtm_sync.transports.base import Listener
-from tests.support import PATIENCE, RtmTestCase
+from tests.support import PATIENCE, RtmTestCase, at_once
 
 REPOSITORY = Path(__file__).parents[1]
 USER = REPOSITORY / "tests" / "data" / "typed_user.py"
@@ -119,35 +120,97 @@ FOUR_ARGUMENTS = [  # no event has so many
 ]
 
 
-@unittest.skipUnless(importlib.util.find_spec("mypy"), "mypy is not installed")
-class TypingTest(RtmTestCase):
-    def checked(self, *sources: str) -> list[list[str]]:
-        """What `mypy --strict` says of each source, in one run: it is slow to start."""
-        paths = []
-        for number, source in enumerate(sources):
-            path = self.folder() / f"sample_{number}.py"
-            path.write_text(source)
-            paths.append(path)
-        command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *paths]
+MISTAKES = [*WRONG, *FOUR_ARGUMENTS]
+FIRST = PREAMBLE.count("\n") + 1  # the line of the first mistake
+SOURCES = {
+    "right.py": RIGHT,
+    "mistakes.py": PREAMBLE + "\n".join(MISTAKES),
+    "user.py": USER.read_text(),
+}
+
+
+class CheckersTest(RtmTestCase):
+    """Both type checkers read the same files; they take seconds to start, so they run at once."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.sources = Path(tempfile.mkdtemp(prefix="rtm-sync-test-"))
+        cls.addClassCleanup(shutil.rmtree, cls.sources)
+        for name, source in SOURCES.items():
+            (cls.sources / name).write_text(source)
+        cls.mypy_said, cls.pyright_said = at_once(cls.mypy, cls.pyright)
+
+    @classmethod
+    def mypy(cls) -> str:
+        """What `mypy --strict` says."""
+        files = [str(cls.sources / name) for name in SOURCES]
+        command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *files]
         done = subprocess.run(
             command, cwd=REPOSITORY, capture_output=True, text=True, timeout=LONG, check=False
         )
-        self.assertEqual(done.stderr, "")
-        said = [
-            line for line in done.stdout.splitlines() if not re.search(r": (note|\w+): +def ", line)
-        ]
-        return [[line for line in said if path.name in line] for path in paths]
+        assert done.stderr == "", done.stderr
+        return done.stdout
 
-    def test_right_code_passes_and_every_mistake_is_an_error_on_its_line(self) -> None:
-        wrong = [*WRONG, *FOUR_ARGUMENTS]
-        right, mistakes, user = self.checked(RIGHT, PREAMBLE + "\n".join(wrong), USER.read_text())
-        self.assertEqual((right, user), ([], []))
-        first = PREAMBLE.count("\n") + 1
-        for number, code in enumerate(wrong, start=first):
+    @classmethod
+    def pyright(cls) -> str:
+        """What strict pyright says, as JSON."""
+        settings = {
+            "include": list(SOURCES),
+            "typeCheckingMode": "strict",
+            "extraPaths": [str(REPOSITORY)],
+        }
+        (cls.sources / "pyrightconfig.json").write_text(json.dumps(settings))
+        command = [sys.executable, "-m", "basedpyright", "--outputjson", "-p", str(cls.sources)]
+        return subprocess.run(
+            [*command, "--pythonpath", sys.executable],
+            cwd=cls.sources,
+            capture_output=True,
+            text=True,
+            timeout=LONG,
+            check=False,
+        ).stdout
+
+    def mypy_says(self, name: str) -> list[str]:
+        """Its lines about a source."""
+        return [
+            line
+            for line in self.mypy_said.splitlines()
+            if line.startswith(f"{self.sources / name}:")
+            and not re.search(r": (note|\w+): +def ", line)
+        ]
+
+    def pyright_says(self, name: str) -> list[tuple[int, str]]:
+        """Its errors about a source: lines, counted from 1, and words."""
+        said = json.loads(self.pyright_said)
+        self.assertEqual(said["summary"]["filesAnalyzed"], len(SOURCES))
+        return [
+            (found["range"]["start"]["line"] + 1, found["message"])
+            for found in said["generalDiagnostics"]
+            if Path(found["file"]).name == name
+        ]
+
+    def test_right_code_passes(self) -> None:
+        self.assertEqual(self.mypy_says("right.py"), [])
+
+    def test_user_code_of_every_public_part_is_clean_for_both(self) -> None:
+        self.assertEqual(self.mypy_says("user.py"), [])
+        self.assertEqual(self.pyright_says("user.py"), [])
+
+    def test_every_mistake_is_an_error_on_its_line_for_mypy(self) -> None:
+        said = self.mypy_says("mistakes.py")
+        for number, code in enumerate(MISTAKES, start=FIRST):
             with self.subTest(code):
-                errors = "\n".join(line for line in mistakes if f".py:{number}: error" in line)
+                errors = "\n".join(line for line in said if f".py:{number}: error" in line)
                 self.assertIn(WRONG.get(code, "No overload variant"), errors)
 
+    def test_every_mistake_is_an_error_on_its_line_for_pyright(self) -> None:
+        found = {line for line, _ in self.pyright_says("mistakes.py")}
+        missed = [code for line, code in enumerate(MISTAKES, start=FIRST) if line not in found]
+        self.assertEqual(missed, [])
+
+
+class OverloadsTest(unittest.TestCase):
     def test_every_event_has_overloads_of_its_own(self) -> None:
         known = frozenset().union(*(kind.EVENTS for kind in RECEIVERS.values()))
         text = (REPOSITORY / "rtm_sync" / "handlers.py").read_text()
@@ -160,48 +223,6 @@ class TypingTest(RtmTestCase):
             snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", event).lower()
             with self.subTest(event):
                 self.assertLessEqual({event, snake}, named)
-
-
-@unittest.skipUnless(
-    importlib.util.find_spec("basedpyright"),
-    "basedpyright is not installed; pip install basedpyright",
-)
-class PyrightTest(RtmTestCase):
-    def errors(self, source: str) -> list[tuple[int, str]]:
-        """What strict pyright says of a source: lines, counted from 1, and words."""
-        folder = self.folder()
-        (folder / "user.py").write_text(source)
-        settings = {
-            "include": ["user.py"],
-            "typeCheckingMode": "strict",
-            "extraPaths": [str(REPOSITORY)],
-        }
-        (folder / "pyrightconfig.json").write_text(json.dumps(settings))
-        command = [sys.executable, "-m", "basedpyright", "--outputjson", "-p", str(folder)]
-        done = subprocess.run(
-            [*command, "--pythonpath", sys.executable],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=LONG,
-            check=False,
-        )
-        said = json.loads(done.stdout)
-        self.assertEqual(said["summary"]["filesAnalyzed"], 1)
-        return [
-            (found["range"]["start"]["line"] + 1, found["message"])
-            for found in said["generalDiagnostics"]
-        ]
-
-    def test_user_code_of_every_public_part_is_clean_in_strict_mode(self) -> None:
-        self.assertEqual(self.errors(USER.read_text()), [])
-
-    def test_every_mistake_with_an_event_is_an_error_on_its_line(self) -> None:
-        wrong = [*WRONG, *FOUR_ARGUMENTS]
-        found = {line for line, _ in self.errors(PREAMBLE + "\n".join(wrong))}
-        first = PREAMBLE.count("\n") + 1
-        missed = [code for line, code in enumerate(wrong, start=first) if line not in found]
-        self.assertEqual(missed, [])
 
 
 class UserCodeTest(unittest.TestCase):

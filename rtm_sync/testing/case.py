@@ -69,8 +69,7 @@ class RtmTestCase(unittest.TestCase):
         tempfile.tempdir = str(watched)
         try:
             gc.collect()
-            if not gc.get_freeze_count():
-                gc.freeze()  # modules stay anyway; to go over them for each test takes minutes
+            gc.freeze()  # what lives now stays; to go over all of it for each test takes minutes
             threads, sockets, children = _threads(), _sockets(), _children()
             outcome = super().run(result)
             leaks = self._leaks(watched, threads, sockets, children)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 from rtm_sync.cli.commands import rtm_sync as command_line
 from tests.cli.support import REPOSITORY, CommandTestCase, child_environment
 from tests.cli.test_profiles import FILE
-from tests.support import PATIENCE
+from tests.support import PATIENCE, at_once
 
 SHELLS = ("bash", "zsh", "fish")
 _ASK = """
@@ -73,20 +74,24 @@ class CompletionTest(CommandTestCase):
         self.assertEqual(self.completed(*words, RTM_SYNC_PROFILES="mine.toml"), ["work"])
 
     def test_where_a_path_is_wanted_the_shell_is_told_to_offer_files(self) -> None:
-        for words in ("upload", "send --file", "download --to", "demo", "send --ca-file"):
+        def answer(words: str) -> str:
             line = f"rtm-sync {words} ca"
-            with self.subTest(line):
-                answer = self.printed(
-                    _RTM_SYNC_COMPLETE="bash_complete",
-                    COMP_WORDS=line,
-                    COMP_CWORD=str(line.count(" ")),
-                )
-                self.assertEqual(answer, "file,ca\n")
+            return self.printed(
+                _RTM_SYNC_COMPLETE="bash_complete",
+                COMP_WORDS=line,
+                COMP_CWORD=str(line.count(" ")),
+            )
+
+        for_paths = ("upload", "send --file", "download --to", "demo", "send --ca-file")
+        answers = at_once(*(functools.partial(answer, words) for words in for_paths))
+        self.assertEqual(
+            dict(zip(for_paths, answers, strict=True)), dict.fromkeys(for_paths, "file,ca\n")
+        )
 
     def test_each_shell_gets_a_script_that_asks_the_installed_command(self) -> None:
-        for shell in SHELLS:
+        scripts = at_once(*(functools.partial(self.script, shell) for shell in SHELLS))
+        for shell, script in zip(SHELLS, scripts, strict=True):
             with self.subTest(shell):
-                script = self.script(shell)
                 self.assertIn(f"_RTM_SYNC_COMPLETE={shell}_complete", script)
                 self.assertNotIn(str(self.home), script)
                 if shutil.which(shell):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import shutil
 from pathlib import Path
 
 from tests.cli.support import REPOSITORY, CommandTestCase, with_pillow_plugin
+from tests.support import at_once
 
 CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
 TRANSPORTS = ("gateway", "memory")
@@ -22,15 +24,24 @@ class DemoTest(CommandTestCase):
         self.assertEqual(list(self.home.iterdir()), [], "files in the current folder")
         return dict(_STEP.findall(printed))
 
+    def over_both_transports(
+        self, *arguments: object, **environment: str
+    ) -> list[tuple[str, dict[str, str]]]:
+        """Each transport, and what the steps of a demo over it say."""
+        demos = (
+            functools.partial(self.steps, *arguments, "--transport", transport, **environment)
+            for transport in TRANSPORTS
+        )
+        return list(zip(TRANSPORTS, at_once(*demos), strict=True))
+
     def small_file(self, name: str, data: bytes) -> Path:
         path = self.folder() / name
         path.write_bytes(data)
         return path
 
     def test_it_makes_a_photo_and_tells_the_whole_story_over_both_transports(self) -> None:
-        for transport in TRANSPORTS:
+        for transport, steps in self.over_both_transports():
             with self.subTest(transport):
-                steps = self.steps("--transport", transport)
                 size = steps["make a photo"].removeprefix("photo.jpg, ")
                 self.assertRegex(size, r"^\d,\d\d\d,\d\d\d bytes$")
                 self.assertEqual(steps["log in"], "alice and bob")
@@ -52,9 +63,8 @@ class DemoTest(CommandTestCase):
     def test_a_photo_of_ones_own_with_a_thumbnail_over_both_transports(self) -> None:
         plugin = with_pillow_plugin(self.folder())
         digest = hashlib.sha256(CAT.read_bytes()).hexdigest()[:16]
-        for transport in TRANSPORTS:
+        for transport, steps in self.over_both_transports(CAT, **plugin):
             with self.subTest(transport):
-                steps = self.steps(CAT, "--transport", transport, **plugin)
                 self.assertNotIn("make a photo", steps)
                 self.assertIn("30,985 bytes, 451 × 300, ", steps["upload the photo"])
                 self.assertRegex(steps["look at its thumbnail"], r"^[\d,]+ bytes, \d+ × \d+$")
@@ -78,7 +88,7 @@ class DemoTest(CommandTestCase):
             self.command("demo", missing).stderr,
             f"Error: {missing} is no file; name a photo, or none to have one made.\n",
         )
-        for photo, complaint in (
+        wrong = (
             (missing, "is no file"),
             (self.folder(), "is no file"),
             (
@@ -89,9 +99,13 @@ class DemoTest(CommandTestCase):
                 self.small_file("large.jpg", bytes(31_457_281)),
                 "31,457,281 bytes; the limit is 31,457,280 bytes",
             ),
-        ):
+        )
+        refusals = at_once(
+            *(functools.partial(self.refused, "demo", photo, status=1) for photo, _ in wrong)
+        )
+        for (photo, complaint), refusal in zip(wrong, refusals, strict=True):
             with self.subTest(photo.name):
-                self.assertRegex(self.refused("demo", photo, status=1), complaint)
+                self.assertRegex(refusal, complaint)
 
     def test_a_terminal_that_knows_only_ascii_is_no_reason_to_fail(self) -> None:
         printed = self.printed("demo", CAT, "--transport", "memory", PYTHONIOENCODING="ascii")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from rtm_sync import LoginError, RtmClient, RtmFileMessage, Transfer
 from rtm_sync.hub.tokens import make_token
 from tests.cli.support import SECRET, CommandTestCase, Gateway
-from tests.support import PATIENCE, Stopwatch, wait_until
+from tests.support import PATIENCE, Stopwatch, at_once, wait_until
 
 STOP_BOUND = 10.0  # seconds that a gateway may take to end, whatever is going on
 PAYLOAD = os.urandom(5_000_000)
@@ -54,8 +54,15 @@ class ServeTest(CommandTestCase):
                 client.create_media_message_by_uploading(b"1").result(PATIENCE).size, 1
             )
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.clients: list[RtmClient] = []
+        # Each waits a second for its logout's answer where the gateway is gone.
+        self.addCleanup(lambda: at_once(*(client.close for client in self.clients)))
+
     def client(self, url: str, uid: str = "alice", token: str | None = None) -> RtmClient:
-        client = self.entered(RtmClient("my-app", url=url))
+        client = RtmClient("my-app", url=url)
+        self.clients.append(client)
         client.login(uid, token)
         return client
 
@@ -98,9 +105,15 @@ class StartTest(ServeTest):
         file = {"RTM_SYNC_CONFIG": "gateway.toml"}
         variable = {"RTM_SYNC_DATA": "from a variable"}
         option = ("--data", "from an option")
-        self.assertEqual(self.serve(**file).data, "from the file")
-        self.assertEqual(self.serve("--config", "gateway.toml", **variable).data, "from a variable")
-        self.assertEqual(self.serve(*option, **file, **variable).data, "from an option")
+        gateways = at_once(
+            lambda: self.serve(**file),
+            lambda: self.serve("--config", "gateway.toml", **variable),
+            lambda: self.serve(*option, **file, **variable),
+        )
+        self.assertEqual(
+            [gateway.data for gateway in gateways],
+            ["from the file", "from a variable", "from an option"],
+        )
         self.assertEqual(
             sorted(path.name for path in self.home.iterdir()),
             ["from a variable", "from an option", "from the file", "gateway.toml"],

@@ -16,7 +16,7 @@ from rtm_sync import LoginError, RtmClient, RtmRawMessage, RtmTextMessage
 from rtm_sync.gateway.logs import logged
 from rtm_sync.hub.tokens import make_token
 from rtm_sync.testing import GatewayProcess
-from tests.support import PATIENCE, RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, at_once, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"
 WORDS = "c4n4ry"  # in everything that is somebody's own
@@ -51,11 +51,15 @@ class FullRunTest(RtmTestCase):
         self.addCleanup(logger.removeHandler, self.notes)
         self.addCleanup(logger.setLevel, level)
         self.secrets = {WORDS, SECRET}
+        self.clients: list[RtmClient] = []
+        # Each waits a second for its logout's answer where the gateway is gone.
+        self.addCleanup(lambda: at_once(*(client.close for client in self.clients)))
 
     def client(self, uid: str) -> RtmClient:
         token = make_token("app", uid, SECRET)
         self.secrets.add(token)
-        client = self.entered(RtmClient("app", url=self.gateway.url))
+        client = RtmClient("app", url=self.gateway.url)
+        self.clients.append(client)
         client.login(uid, token)
         self.secrets.add(client._transport._connection.token)  # type: ignore[attr-defined]
         return client
