@@ -1,5 +1,10 @@
 """The suite: `python -m unittest` from the repository's top. Mirrors the house."""
 
+import logging
+
+# In a test's debug mode, asyncio reports each callback that a busy machine has made slow.
+logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.msg)
+
 # The benchmarks are in this package, too, and need neither library.
 try:
     from hypothesis import HealthCheck, settings

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import requests
 from flask import Flask
 from PIL import Image, ImageDraw
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from rtm_sync.flask import running
 from rtm_sync.testing.flask_kit import FlaskKit
@@ -75,6 +75,13 @@ def picture(*halves: tuple[int, int, int]) -> bytes:
     output = io.BytesIO()
     image.save(output, "PNG")
     return output.getvalue()
+
+
+class Quiet(WSGIRequestHandler):
+    """Logs no requests."""
+
+    def log_request(self, *_: object) -> None:
+        pass
 
 
 class ServerTest(RtmTestCase):
@@ -196,7 +203,7 @@ class ChatTest(RtmTestCase):
 
     @contextlib.contextmanager
     def served(self) -> Iterator[str]:
-        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=Quiet)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()

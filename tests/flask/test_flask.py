@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask, current_app, request, session
+from urllib3 import encode_multipart_formdata
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import ServiceUnavailable
 
@@ -84,7 +85,9 @@ class AppTest(RtmTestCase):
         return client
 
     def post(self, data: bytes, name: str, kind: str = "application/octet-stream") -> Any:
-        return self.http.post("/upload", data={"photo": (io.BytesIO(data), name, kind)})
+        # Werkzeug's client writes large forms into a file that it does not close.
+        form, form_kind = encode_multipart_formdata({"photo": (name, data, kind)})
+        return self.http.post("/upload", data=form, content_type=form_kind)
 
 
 class ClientTest(AppTest):

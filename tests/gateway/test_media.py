@@ -89,8 +89,11 @@ class TusTest(MediaCase):
         source.write_bytes(DATA)
         client = TusClient(self.media, headers={"Authorization": f"Bearer {self.token}"})
         for checksum in (False, True):
-            uploader = client.uploader(str(source), chunk_size=200_000, upload_checksum=checksum)
-            uploader.upload()
+            with source.open("rb") as stream:
+                uploader = client.uploader(
+                    file_stream=stream, chunk_size=200_000, upload_checksum=checksum
+                )
+                uploader.upload()
             self.assertEqual(self.http.get(uploader.url, timeout=PATIENCE).content, DATA)
 
     def test_a_wrong_checksum_keeps_nothing_of_its_chunk(self) -> None:
