@@ -298,10 +298,12 @@ class Rtm:
         response.headers["Cache-Control"] = "private, max-age=3600, immutable"
         response.content_length = info.size
         response.set_etag(info.sha256)
-        return cast(
-            Response,
-            response.make_conditional(request, accept_ranges=True, complete_length=info.size),
-        )
+        try:
+            response.make_conditional(request, accept_ranges=True, complete_length=info.size)
+        except BaseException:
+            response.close()  # the range is not one of the medium's: nobody will read it
+            raise
+        return response
 
     # -- for browsers --
 

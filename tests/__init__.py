@@ -1,9 +1,14 @@
 """The suite: `python -m unittest` from the repository's top. Mirrors the house."""
 
 import logging
+import signal
 
 # In a test's debug mode, asyncio reports each callback that a busy machine has made slow.
 logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.msg)
+
+# A shell has what runs in its background ignore SIGINT, which our child processes would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The benchmarks are in this package, too, and need neither library.
 try:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 from flask import Flask, current_app, request, session
 from urllib3 import encode_multipart_formdata
@@ -27,6 +28,7 @@ from rtm_sync import (
 )
 from rtm_sync.flask import SETTINGS, Rtm, running, status_of
 from rtm_sync.hub.tokens import JwtVerifier, Privileges
+from rtm_sync.media_stream import MediaStream
 from rtm_sync.protocol import ConnectionState
 from rtm_sync.testing import local_gateway
 from rtm_sync.testing.flask_kit import FlaskKit
@@ -361,6 +363,19 @@ class MediaTest(AppTest):
                 )
         beyond = self.http.get(f"/media/{media_id}", headers={"Range": "bytes=2000000-"})
         self.assertEqual(beyond.status_code, 416)
+
+    def test_what_is_not_sent_is_not_downloaded_any_further(self) -> None:
+        media_id = self.uploaded(DATA, "film.bin")
+        streams: list[MediaStream] = []
+        really = RtmClient.open_media
+
+        def opened(client: RtmClient, media_id: str) -> MediaStream:
+            streams.append(really(client, media_id))
+            return streams[0]
+
+        with mock.patch.object(RtmClient, "open_media", opened):
+            self.http.get(f"/media/{media_id}", headers={"Range": "bytes=2000000-"})
+        self.assertEqual([stream.closed for stream in streams], [True])
 
     def test_who_has_it_gets_nothing_again(self) -> None:
         media_id = self.uploaded(PNG, "dot.png", "image/png")

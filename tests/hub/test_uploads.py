@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from pathlib import Path
 from typing import BinaryIO
 
-from rtm_sync.errors import UploadMediaError
+from rtm_sync.errors import DownloadMediaError, UploadMediaError
 from rtm_sync.hub.disk import DiskMediaStore
 from rtm_sync.hub.hub import Hub
 from rtm_sync.hub.limits import Limits
@@ -16,6 +17,7 @@ from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.media import MediaWriter
 from rtm_sync.hub.uploads import Checksum, ChecksumMismatch, Upload
 from rtm_sync.protocol import CancelUpload, Logout, MediaInfo
+from tests.support import PATIENCE
 
 from .support import HubCase, User, chunks, eventually, spec, upload_whole
 
@@ -40,6 +42,12 @@ class UploadCase(HubCase):
 
     async def begin(self, size: int = len(DATA), *, key: str | None = None) -> Upload:
         return await self.made.media.begin_upload(self.alice.session, spec(size, key=key))
+
+    async def forgotten(self, media_id: str) -> None:
+        """Return once there is no record of the medium; its file goes first."""
+        with contextlib.suppress(DownloadMediaError):
+            while await self.made.media.stored_media(self.alice.session, media_id):
+                await asyncio.sleep(0.001)
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.blobs.glob("*/*"))
@@ -171,6 +179,7 @@ class LifeTest(UploadCase):
                     await self.made.media.complete_upload(upload)
                 self.alice.tell(CancelUpload(f"key-{sent}-{complete}"))
                 await eventually(lambda: self.files() == [])
+                await asyncio.wait_for(self.forgotten(upload.media_id), PATIENCE)
                 gone = self.made.media.stored_media(self.alice.session, upload.media_id)
                 await self.refused("DOWNLOAD_MEDIA_ERR_NOT_EXIST", gone)
 
