@@ -2,13 +2,14 @@
 
 Everything here runs on one asyncio loop, so nothing needs a lock; what blocks (media, SQLite) runs
 on threads that the media store and the engine are given. A hub knows no sockets: a connection is an
-object that takes frames (`session.Connection`).
+object that takes frames (`registry.Connection`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 import time
@@ -101,8 +102,9 @@ from .limits import KeyedWindows, Limits
 from .media import MediaStore
 from .once import OnceOnly
 from .presence import PresenceDesk
+from .registry import Action, Connection, Finish, Registry, SessionEnd, Supersede
 from .senders import Senders
-from .session import Connection, Session
+from .session import Session
 from .tasks import BackgroundTasks
 from .telemetry import Telemetry
 from .tokens import NotPrivileged, TokenVerifier
@@ -116,6 +118,7 @@ _HISTORY_PAGE = 100
 _LOOK_INTERVAL = 1.0
 _INVITATION_PATIENCE = 2.0  # the caller sends it again after as long
 _STOP_PATIENCE = 5.0
+_ATTACH_TIME = 10.0  # a login is answered within the time that a connection has for it
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +155,10 @@ class Hub:
         self._access = Access(engine, verifiers, now)
         self._now = now
         self._observe = observe
-        self._sessions: dict[str, Session] = {}
-        self._users: dict[tuple[str, str], Session] = {}
+        self._registry: Registry[Session] = Registry(_ATTACH_TIME, self.limits.session_grace)
+        self._expiry: asyncio.TimerHandle | None = None  # at the registry's next deadline
+        self._is_stopping = False
+        self._revisions = itertools.count(1)
         self._channels: dict[tuple[str, str], dict[Session, None]] = {}
         self._sends = OnceOnly(self.limits.duplicate_window, self.limits.remembered_sends)
         self._login_rate = KeyedWindows(self.limits.logins)
@@ -195,15 +200,18 @@ class Hub:
 
     def disconnect_all(self) -> None:
         """Close every connection (1001); the sessions, and their transfers, go on for a while."""
-        for session in self._sessions.values():
+        for session in self._registry:
             if session.connection is not None:
                 session.connection.close(1001, "the hub is stopping")
 
     async def stop(self) -> None:
         """End every session and upload, then the engine."""
+        self._is_stopping = True
         self.disconnect_all()
-        for session in list(self._sessions.values()):
-            self._end(session, why="stopping")
+        for session in self._registry:
+            self._end(session, SessionEnd.STOPPING)
+        if self._expiry is not None:
+            self._expiry.cancel()
         await self._tasks.close(_STOP_PATIENCE)
         await self.media.stop()
         await self._engine.stop()
@@ -211,12 +219,12 @@ class Hub:
     @property
     def session_count(self) -> int:
         """Sessions on this node, those whose connection is away included."""
-        return len(self._sessions)
+        return len(self._registry)
 
     @property
     def connection_count(self) -> int:
         """Sessions with a connection."""
-        return sum(session.connection is not None for session in self._sessions.values())
+        return sum(session.connection is not None for session in self._registry)
 
     @property
     def channel_count(self) -> int:
@@ -226,93 +234,132 @@ class Hub:
     @property
     def queued_frames(self) -> int:
         """Frames that clients have not acknowledged yet."""
-        return sum(len(session.outbox) for session in self._sessions.values())
+        return sum(len(session.outbox) for session in self._registry)
 
     # -- sessions --
 
     async def login(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
         """Open a session, or resume the one it names.
 
-        The caller sends the result on the connection and only then calls `attach`.
+        The caller sends the result on the connection and then calls `attach`; when it cannot, it
+        calls `detach`. A session that is not attached in time ends.
 
         Raises:
-            LoginError: who may not, and why.
+            LoginError: the user may not log in, and why. OSError: the engine could not tell.
         """
+        # A task of the hub's: when the caller is cancelled, the claim is awaited all the same.
+        working = self._tasks.start(self._log_in(login, connection))
         try:
-            session, result = await self._log_in(login)
+            session, result = await asyncio.shield(working)
         except LoginError as error:
             self._note_login(login, error.reason.lower())
+            raise
+        except asyncio.CancelledError:
+            working.add_done_callback(lambda task: self._abandon(task, connection))
             raise
         self._note_login(login, "resumed" if result.resumed else "new")
         return session, result
 
-    async def _log_in(self, login: Login) -> tuple[Session, LoginResult]:
+    async def _log_in(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
         grant = await self._access.admit(login)
-        session = self._sessions.get(login.session or "")
-        if (
-            session is not None
-            and (session.app_id, session.uid) == (login.app_id, login.uid)
-            and not session.overflowed
-        ):
+        if self._is_stopping:
+            raise OSError("The hub is stopping.")
+        now = asyncio.get_running_loop().time()
+        session = self._registry.get(login.session or "")
+        if session is not None and session.user == (login.app_id, login.uid):
             try:
                 session.rewind(login.received)
             except ValueError as error:
                 logger.info("%r cannot resume: %s", session, error)
             else:
                 session.take_grant(grant)
+                self._perform(self._registry.resumed(session, connection, now))
                 return session, self._login_result(session, resumed=True)
-        now = asyncio.get_running_loop().time()
         if not self._login_rate.allow((login.app_id, login.uid), now):
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_TOO_OFTEN,
                 f"{login.uid!r} logs in more than {self.limits.logins}.",
             )
-        if len(self._sessions) >= self.limits.sessions:
+        if len(self._registry) >= self.limits.sessions:
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_REJECTED,
-                f"The gateway has {len(self._sessions):,} sessions, as many as it may.",
+                f"The gateway has {len(self._registry):,} sessions, as many as it may.",
             )
-        session = Session(login.app_id, login.uid, self.limits)
+        session = Session(login.app_id, login.uid, self.limits, self._overflowed)
         session.take_grant(grant)
-        await self._engine.claim(login.app_id, login.uid, session.id)
-        self._sessions[session.id] = session
-        self._users[login.app_id, login.uid] = session
+        self._registry.opened(session, connection, now)
+        self._await_deadline()
+        try:
+            await self._engine.claim(login.app_id, login.uid, session.id)
+        except BaseException:
+            self._end(session, SessionEnd.REFUSED)
+            raise
+        self._perform(self._registry.claimed(session, next(self._revisions)))
+        if not session.lives:
+            self._tasks.spawn(self._leave_engine(session))  # its claim came after its end
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_REJECTED, "The session ended before its login was done."
+            )
         self._note_user(session, "Login")
         self._tasks.spawn(self._release_with_offline(session))
         return session, self._login_result(session, resumed=False)
 
     def attach(self, session: Session, connection: Connection) -> bool:
-        """Give the session its connection; a previous one is closed. False if the session ended."""
-        if self._sessions.get(session.id) is not session:
+        """Give the session the connection of its login. False when it no longer waits for it."""
+        if not self._registry.attached(session, connection):
             return False
-        if session.expiry is not None:
-            session.expiry.cancel()
-            session.expiry = None
-        previous, session.connection = session.connection, connection
-        if previous is not None:
-            previous.close(4000, "the session goes on over another connection")
         connection.wake()
         return True
 
     def detach(self, session: Session, connection: Connection) -> None:
-        """A connection is gone; the session stays for a while."""
-        if session.connection is not connection or session.id not in self._sessions:
-            return
-        session.connection = None
-        if session.overflowed:
-            self._end(session, why="slow_consumer")
-            return
-        loop = asyncio.get_running_loop()
-        session.expiry = loop.call_later(self.limits.session_grace, self._end, session)
+        """A connection is gone; a session that its client can resume stays for a while."""
+        now = asyncio.get_running_loop().time()
+        self._perform(self._registry.detached(session, connection, now))
+
+    def _abandon(
+        self, login: asyncio.Task[tuple[Session, LoginResult]], connection: Connection
+    ) -> None:
+        """Nobody waits for this login any more."""
+        if not login.cancelled() and login.exception() is None:
+            self.detach(login.result()[0], connection)
 
     def end(self, session: Session) -> None:
         """Log the session out."""
-        self._drop_uploads(session)
-        self._end(session, why="logout")
+        self._end(session, SessionEnd.LOGOUT)
+
+    def _overflowed(self, session: Session) -> None:
+        self._end(session, SessionEnd.SLOW_CONSUMER)
+
+    def _end(self, session: Session, end: SessionEnd) -> None:
+        self._perform(self._registry.ended(session, end))
+
+    def _tick(self) -> None:
+        self._expiry = None
+        self._perform(self._registry.tick(asyncio.get_running_loop().time()))
+
+    def _perform(self, actions: list[Action[Session]]) -> None:
+        """Do what the registry decided."""
+        for action in actions:
+            if isinstance(action, Supersede):
+                action.connection.close(4000, "the session goes on over another connection")
+            else:
+                self._finish(action)
+        self._await_deadline()
+
+    def _await_deadline(self) -> None:
+        """Have the registry asked again at its next deadline."""
+        deadline = self._registry.deadline
+        if deadline is None or self._is_stopping:
+            return
+        if self._expiry is not None:
+            if self._expiry.when() <= deadline:
+                return
+            self._expiry.cancel()
+        self._expiry = asyncio.get_running_loop().call_at(deadline, self._tick)
 
     def session(self, session_id: str) -> Session | None:
         """The session, or sender, with this secret id, or None."""
-        session = self._sessions.get(session_id)
+        session = self._registry.get(session_id)
         if session is None:
             session = self._senders.by_id(session_id, asyncio.get_running_loop().time())
             if session is not None and session.token_time_left(self._now()) <= 0:
@@ -342,12 +389,22 @@ class Hub:
         return self._senders.of(app_id, uid, asyncio.get_running_loop().time(), grant)
 
     async def perform(self, session: Session, request: Request[R]) -> R:
-        """Do what a request asks, without a connection.
+        """Do what a request asks of a session that lives.
 
         Raises:
-            RtmError: of the request's family. OSError: the engine or store could not.
+            RtmError: of the request's family; NOT_LOGGED_IN when the session has ended.
+            ProtocolError: a hub does not serve such requests.
+            OSError: the engine or the store could not do it.
         """
-        result: R = await self._handlers[type(request)](session, request)
+        handler = self._handlers.get(type(request))
+        if handler is None:
+            raise ProtocolError(RpcCode.METHOD_NOT_FOUND, f"A hub has no {request.METHOD}.")
+        session.require_life(request.ERROR)
+        try:
+            result: R = await handler(session, request)
+        finally:
+            if not session.lives:
+                self._undo(session)  # what the handler has registered since the session ended
         return result
 
     async def send_to_channel(self, session: Session, request: SendChannelMessage) -> None:
@@ -446,53 +503,49 @@ class Hub:
     async def _release_with_offline(self, session: Session) -> None:
         """Offline messages go out before anything that arrived since the login."""
         waiting: list[OfflineMessage] = []
+        receipts: list[asyncio.Future[Delivery]] = []
         try:
             waiting = await self._engine.offline(session.app_id, session.uid, self._now())
+            receipts = [await session.call_first(item.message) for item in waiting]
         except (OSError, ProtocolError):
             logger.exception("offline messages of %r could not be read; they stay", session)
-        receipts = [await session.call_first(item.message) for item in waiting]
-        session.release()
+        finally:
+            session.release()
         for item, receipt in zip(waiting, receipts, strict=True):
             if await receipt is Delivery.RECEIVED:
                 with contextlib.suppress(OSError):  # it is delivered again; the client drops copies
                     await self._engine.discard_offline(session.app_id, session.uid, [item.key])
 
-    def _end(
-        self,
-        session: Session,
-        reason: ConnectionChangeReason | None = None,
-        *,
-        why: str = "lost",
-    ) -> None:
-        """The session is over; with a reason, its client is told not to come back by itself."""
-        if self._sessions.pop(session.id, None) is None:
-            return
-        why = why if reason is None else reason.name.lower()
-        self.telemetry.session_ended(why)
+    def _finish(self, finish: Finish[Session]) -> None:
+        """A session has ended: tell its client, and undo what it registered."""
+        session, connection, end = finish.session, finish.connection, finish.end
+        self.telemetry.session_ended(end.value)
         logger.info(
             "session of %s@%s ended: %s",
             session.uid,
             session.app_id,
-            why,
+            end.value,
             extra={
                 "event": "session_ended",
                 "app_id": session.app_id,
                 "uid": session.uid,
-                "reason": why,
+                "reason": end.value,
             },
         )
-        connection, session.connection = session.connection, None
-        if connection is not None and reason is not None:
-            connection.send_now(encode_notice(SessionEnded(reason)))
-            connection.close(4001, reason.name)
-            self._drop_uploads(session)  # its client ends them; one that was killed may resume
+        if connection is not None:
+            _close(connection, end)
+        if end is SessionEnd.LOGOUT or end.reason is not None:
+            self._drop_uploads(session)  # its client ended them; one that was killed may resume
         session.end()
         self._note_user(session, "Logout")
-        self._presence.forget(session)
-        if self._users.get((session.app_id, session.uid)) is session:
-            del self._users[session.app_id, session.uid]
         for channel_id in session.channels:
             self._note_member(session, channel_id, "Leave")
+        self._undo(session)
+
+    def _undo(self, session: Session) -> None:
+        """Remove what was registered for a session that has ended. May be done again."""
+        self._presence.forget(session)
+        for channel_id in session.channels:
             self._forget_member(session, channel_id)
         self._tasks.spawn(self._leave_engine(session))
 
@@ -504,7 +557,7 @@ class Hub:
         try:
             await self._engine.release(session.app_id, session.uid, session.id)
             for channel_id in session.channels:
-                successor = self._users.get((session.app_id, session.uid))
+                successor = self._registry.of_user(*session.user)
                 if successor is None or channel_id not in successor.channels:
                     await self._engine.leave(session.app_id, channel_id, session.uid)
         except OSError:
@@ -513,8 +566,8 @@ class Hub:
     # -- Node: what the engine calls --
 
     async def deliver_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
-        session = self._users.get((app_id, uid))
-        if session is None or session.overflowed:
+        session = self._registry.of_user(app_id, uid)
+        if session is None:
             return Delivery.OFFLINE
         return await session.call(message)
 
@@ -532,9 +585,9 @@ class Hub:
                 session.push_to_member(event.channel_id, frame)
 
     def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
-        session = self._sessions.get(session_id)
+        session = self._registry.get(session_id)
         if session is not None:
-            self._end(session, reason)
+            self._end(session, SessionEnd.of(reason))
 
     def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
         self._presence.changed(app_id, uid, state)
@@ -573,11 +626,10 @@ class Hub:
 
     async def _answer(self, session: Session, call: Call) -> None:
         request = call.request
-        handler = self._handlers.get(type(request))
+        if not session.lives:
+            return  # sent behind a logout; its connection is closing
         try:
-            if handler is None:
-                raise ProtocolError(RpcCode.METHOD_NOT_FOUND, f"A hub has no {request.METHOD}.")
-            reply = encode_reply(call.id, await handler(session, request))
+            reply = encode_reply(call.id, await self.perform(session, request))
         except (RtmError, ProtocolError) as error:
             reply = encode_failure(call.id, error)
         except OSError as error:
@@ -586,13 +638,14 @@ class Hub:
         except Exception:
             logger.exception("%s of %r failed", request.METHOD, session)
             reply = encode_failure(call.id, request.ERROR.named("FAILURE", "Internal error."))
+        if not isinstance(request, Logout):
+            session.push(reply)  # nothing happens when it has ended
+            return
         connection = session.connection
-        if isinstance(request, Logout) and connection is not None:
-            self.end(session)
-            connection.send_now(reply)  # its outbox has ended with the session
+        self.end(session)
+        if connection is not None:
+            connection.send_now(reply)  # the outbox has ended with the session
             connection.close(1000, "logged out")
-        else:
-            session.push(reply)
 
     async def _logout(self, session: Session, request: Logout) -> Done:
         return Done()
@@ -736,10 +789,11 @@ class Hub:
         try:
             await self._engine.join(session.app_id, channel_id, session.uid)
             missed = await self._engine.missed(session.app_id, channel_id, request.since)
-        except OSError:
+        except BaseException:
             session.channels.pop(channel_id, None)
             self._forget_member(session, channel_id)
             raise
+        session.require_life(JoinChannelError)
         self._note_member(session, channel_id, "Join")
         if request.since is not None:  # in a task, for it comes after the answer
             others = [item for item in missed.messages if item.member_id != session.uid]
@@ -907,7 +961,7 @@ class Hub:
         """Notice who was not heard of for a while, and whose token ends."""
         while True:
             now = asyncio.get_running_loop().time()
-            for session in list(self._sessions.values()):
+            for session in self._registry:
                 reachable = session.silence(now) <= self.limits.unreachable_after
                 if reachable is not session.reachable:
                     session.reachable = reachable
@@ -924,9 +978,7 @@ class Hub:
     def _look_at_token(self, session: Session) -> None:
         left = session.token_time_left(self._now())
         if left <= 0:
-            if session.connection is not None:  # who is away hears it when it comes back
-                session.connection.send_now(encode_notice(TokenExpired()))
-            self._end(session, ConnectionChangeReason.TOKEN_EXPIRED)
+            self._end(session, SessionEnd.TOKEN_EXPIRED)
         elif left <= self.limits.token_warning and not session.warned:
             session.warned = True
             session.push(encode_notice(TokenPrivilegeWillExpire()))
@@ -955,6 +1007,21 @@ class Hub:
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
+
+
+def _close(connection: Connection, end: SessionEnd) -> None:
+    """Tell a connection why its session has ended, and close it."""
+    if end is SessionEnd.TOKEN_EXPIRED:
+        connection.send_now(encode_notice(TokenExpired()))
+    if end.reason is not None:
+        connection.send_now(encode_notice(SessionEnded(end.reason)))
+        connection.close(4001, end.reason.name)
+    elif end is SessionEnd.SLOW_CONSUMER:
+        connection.close(4008, "slow consumer: too much is not acknowledged")
+    elif end is SessionEnd.STOPPING:
+        connection.close(1001, "the hub is stopping")
+    elif end is SessionEnd.LOST:
+        connection.close(4003, "the login was not answered in time")
 
 
 class _Timed:

@@ -101,6 +101,7 @@ class MediaLibrary:
                 already, too many are unfinished, or the key names an upload of another size
                 (INVALID_ARGUMENT).
         """
+        session.require_life(UploadMediaError)
         if not session.privileges.upload:
             raise UploadMediaError.named(
                 "FAILURE", "The token does not allow uploads.", NotPrivileged()
@@ -137,6 +138,7 @@ class MediaLibrary:
         self._add(upload)
         try:
             await self._check_room(upload)
+            session.require_life(UploadMediaError)
         except BaseException:
             await self.drop_upload(upload)
             raise

@@ -99,7 +99,7 @@ class EmbeddedTransport(Transport):
 
 
 class _Connection:
-    """One login: a `hub.session.Connection` on the hub's side, a link on the client's.
+    """One login: a `hub.registry.Connection` on the hub's side, a link on the client's.
 
     Frames from the hub are handled on the hub's thread, which only queues events and wakes callers.
     """
@@ -270,7 +270,7 @@ class _Connection:
     def backlog(self) -> int:
         return self._listener.backlog
 
-    # -- hub.session.Connection, on the hub's thread --
+    # -- hub.registry.Connection, on the hub's thread --
 
     silence = 0.0  # in the same process nobody is ever out of reach
 
