@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import (
     PeerSubscriptionStatusError,
     QueryPeersBySubscriptionOptionError,
@@ -76,6 +78,10 @@ class PresenceDesk:
     ) -> UserIds:
         session.spend("subscription_queries", QueryPeersBySubscriptionOptionError)
         return UserIds(tuple(sorted(session.subscriptions)))
+
+    async def states(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        """The state of each of these users; for server processes."""
+        return await self._engine.presence(app_id, uids)
 
     def changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
         """Tell who has subscribed."""

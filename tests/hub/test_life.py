@@ -76,7 +76,7 @@ def burst(user: User, *requests: Request[object]) -> None:
 
 class LoginTest(HubCase):
     async def online(self, hub: Hub, uid: str) -> bool:
-        return (await hub.presence(APP, [uid]))[uid] is not PeerOnlineState.OFFLINE
+        return (await hub.presence.states(APP, [uid]))[uid] is not PeerOnlineState.OFFLINE
 
     async def test_a_login_that_nobody_attaches_ends(self) -> None:
         hub = await self.hub()
@@ -195,7 +195,7 @@ class EndedTest(HubCase):
         await eventually(lambda: hub.session_count == 1)
         await watcher.call(JoinChannel("room"))
         self.assertEqual(await watcher.call(GetMembers("room")), UserIds(("watcher",)))
-        self.assertEqual(hub._presence._subscribers, {})
+        self.assertEqual(hub.presence._subscribers, {})
         self.assertEqual(watcher.texts(), [])
 
     async def test_a_logout_ends_the_session_though_its_connection_is_lost(self) -> None:
@@ -235,7 +235,7 @@ class EndedTest(HubCase):
         engine.gate.set()
         await eventually(lambda: not engine.waiting)
         await eventually(lambda: not hub._tasks)
-        self.assertEqual(hub._presence._subscribers, {})
+        self.assertEqual(hub.presence._subscribers, {})
 
     async def test_nothing_is_kept_for_the_client_of_a_session_that_has_ended(self) -> None:
         hub = await self.hub()
@@ -257,8 +257,8 @@ class EndedTest(HubCase):
 
     async def test_a_service_session_that_is_used_while_its_user_is_kicked_is_refused(self) -> None:
         hub = await self.hub()
-        service = hub.sender(APP, "service")
-        hub._senders._end((APP, "service", None), SessionEnd.LOST)
+        service = hub.administration.service_session(APP, "service")
+        hub.administration._sessions._end((APP, "service", None), SessionEnd.LOST)
         with self.assertRaises(RtmError) as caught:
             await hub.perform(service, GetUserAttributes("service"))
         self.assertEqual(caught.exception.reason, "USER_NOT_LOGGED_IN")

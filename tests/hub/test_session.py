@@ -224,7 +224,7 @@ class ChannelTest(HubCase):
         await bob.call(JoinChannel("room"))
         await alice.call(channel("heard"))
         await eventually(lambda: bob.texts() == ["heard"])
-        self.assertEqual(hub._channels.keys(), {("app", "room")})
+        self.assertEqual(hub.channels._members.keys(), {("app", "room")})
 
     async def test_the_same_channel_twice_in_five_seconds_and_no_more(self) -> None:
         hub = await self.hub()
