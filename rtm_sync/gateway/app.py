@@ -27,14 +27,15 @@ from ..plugins import PluginManager, plugin_manager
 from .addresses import Addresses, Doors, Guesses, raise_file_limit
 from .apps import Customers, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
+from .downloads import Downloads
 from .logs import AccessLog, Visits, access_logger, logged, server_logger
 from .loiterers import Loiterers
-from .media import Media
 from .metrics import Metrics
 from .origins import Origins
 from .rest import EventLog, Rest
 from .signalling import Signalling
 from .tls import Certificate
+from .tus import Uploads
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
@@ -132,10 +133,17 @@ def make_app(
         ]
     )
     app.on_response_prepare.append(origins.mark)
-    media = Media(hub, MEDIA_PATH)
+    uploads, downloads = Uploads(hub, MEDIA_PATH), Downloads(hub)
+
+    async def head(request: web.Request) -> web.StreamResponse:
+        answer = uploads.head if "Tus-Resumable" in request.headers else downloads.get
+        return await answer(request)
+
     app.router.add_get(SIGNALLING_PATH, Signalling(hub, silence).handle)
-    app.router.add_routes(media.routes())
-    app.router.add_routes(Rest(hub, media, events, customers).routes())
+    app.router.add_routes(uploads.routes())
+    app.router.add_get(MEDIA_PATH + "/{media_id}", downloads.get, allow_head=False)
+    app.router.add_head(MEDIA_PATH + "/{media_id}", head)
+    app.router.add_routes(Rest(hub, uploads, events, customers).routes())
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -36,8 +36,9 @@ from ..protocol import (
     id_problem,
 )
 from .apps import Customers
-from .media import Media, is_forbidden
+from .media_http import is_forbidden
 from .openapi import document
+from .tus import Uploads
 from .visit import note_user, note_wrong
 
 BASE = "/dev/v2/project/{app_id}"
@@ -134,14 +135,14 @@ class Rest:
 
     Args:
         hub: what it serves.
-        media: whose uploads it can take.
+        uploads: takes a body as a medium.
         events: what happened.
         customers: who may act as any of an app's users.
     """
 
-    def __init__(self, hub: Hub, media: Media, events: EventLog, customers: Customers) -> None:
+    def __init__(self, hub: Hub, uploads: Uploads, events: EventLog, customers: Customers) -> None:
         self._hub = hub
-        self._media = media
+        self._uploads = uploads
         self._events = events
         self._customers = customers
 
@@ -265,7 +266,7 @@ class Rest:
 
     async def _upload(self, request: web.Request) -> dict[str, Any]:
         sender = await self._sender(request)
-        info = await self._media.take_whole(request, sender)
+        info = await self._uploads.take_whole(request, sender)
         return asdict(info)
 
     async def _media_session(self, request: web.Request) -> dict[str, Any]:
