@@ -8,7 +8,7 @@ there. Written for POSIX and Windows; on Windows itself it has not been run yet.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import os
 import re
 import signal
@@ -159,7 +159,11 @@ def raise_open_file_limit() -> None:
 
 def has_memory_limits() -> bool:
     """Whether `RLIMIT_DATA` holds a process to an amount of memory: on Linux alone it does."""
-    return sys.platform == "linux" and importlib.util.find_spec("resource") is not None
+    try:
+        import resource  # noqa: F401
+    except ImportError:
+        return False
+    return sys.platform == "linux"
 
 
 # -- signals --
