@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+# On Windows these are devices in every folder, whatever comes after a dot.
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +321,9 @@ def _taken_name(folder: Path, file_name: str) -> Path:
 def safe_file_name(name: str) -> str:
     """A sender's file name as one that is safe to create in any folder."""
     safe = _UNSAFE.sub("_", name).strip(" .")
-    return safe.encode()[:200].decode(errors="ignore") or "download"
+    if _DEVICE.fullmatch(safe):
+        safe = f"_{safe}"
+    return safe.encode()[:200].decode(errors="ignore").rstrip(" .") or "download"
 
 
 def _free_names(folder: Path, name: str) -> Iterator[Path]:

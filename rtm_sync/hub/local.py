@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from ..errors import PluginError
+from ..portable import folder_in_url
 from ..protocol import (
     ChannelAttribute,
     ChannelMessage,
@@ -111,7 +112,10 @@ class LocalEngine(Engine):
     @classmethod
     def from_url(cls, url: str) -> LocalEngine:
         """The engine of `local:///folder` (SQLite in that folder) or `local:` (in memory)."""
-        folder = unquote(urlsplit(url).path)
+        try:
+            folder = folder_in_url(url)
+        except ValueError as error:
+            raise PluginError(str(error)) from error
         return cls(Path(folder) / "rtm.sqlite3" if folder else None)
 
     async def start(self, node: Node) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
@@ -23,6 +22,7 @@ from ..hub.loops import cancel_rest
 from ..hub.media import MediaStore
 from ..hub.session import Session
 from ..hub.uploads import UploadSpec
+from ..portable import after_fork_in_child
 from ..protocol import (
     ConnectionChangeReason,
     Event,
@@ -428,7 +428,7 @@ def _forget_hubs() -> None:
     _EmbeddedHub._all_lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_hubs)
+after_fork_in_child(_forget_hubs)
 
 
 def _once(data: bytes) -> Any:
