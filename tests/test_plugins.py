@@ -5,6 +5,7 @@ Strangers' plugins are real here: a folder on `sys.path` with a distribution's m
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import io
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +26,7 @@ from rtm_sync.errors import PluginError
 from rtm_sync.hub.media import MediaStore, MediaWriter
 from rtm_sync.plugins import HOOKS_VERSION, Hooks, PluginManager, PluginStatus
 from rtm_sync.thumbnails import Thumbnail, ThumbnailGenerator, choose_generator
+from rtm_sync.transports.base import Transport, TransportOptions
 from tests.cli.support import REPOSITORY
 from tests.support import RtmTestCase
 
@@ -168,6 +171,56 @@ class OrderTest(RtmTestCase):
         self.assertEqual(
             hooks, {"transport", "engine", "media_store", "token_verifier", "thumbnail"}
         )
+
+
+class TransportOptionsTest(RtmTestCase):
+    """A transport is given what makes engines and stores; it knows no plugin manager."""
+
+    def setUp(self) -> None:
+        self.options: list[TransportOptions] = []
+
+    @hookimpl
+    def transport(self, url: str, options: TransportOptions) -> Transport | None:
+        self.options.append(options)
+        return None
+
+    def of_a_client_with(self, *plugins: object) -> TransportOptions:
+        asking = types.SimpleNamespace(transport=self.transport)
+        self.entered(RtmClient("app", url="memory://options", plugins=[*plugins, asking]))
+        return self.options[-1]
+
+    def test_they_make_stores_and_engines_by_the_clients_own_plugins(self) -> None:
+        tape = Store("tape")
+        options = self.of_a_client_with(tape)
+        self.assertIs(options.make_media_store("tape:1"), tape)
+        self.assertEqual(type(options.make_engine("local:")).__name__, "LocalEngine")
+
+    def test_those_made_without_factories_say_who_has_them(self) -> None:
+        for make in (TransportOptions().make_media_store, TransportOptions().make_engine):
+            with self.assertRaisesRegex(PluginError, "no factory .* RtmClient gives them"):
+                make("memory://")
+
+    def test_their_plugins_go_on_for_one_release_with_a_warning(self) -> None:
+        tape = Store("tape")
+        options = self.of_a_client_with(tape)
+        with self.assertWarnsRegex(DeprecationWarning, "call make_media_store") as caught:
+            plugins = options.plugins
+        self.assertEqual(caught.filename, __file__)
+        self.assertIs(plugins.media_store("tape:1"), tape)
+        self.assertEqual(type(plugins.engine("local:")).__name__, "LocalEngine")
+
+    def test_what_plugins_are_made_of_does_not_import_the_manager(self) -> None:
+        """Not even inside a function: the manager imports them, and imports go one way."""
+        for module in ("transports/base.py", "thumbnails.py", "media.py"):
+            tree = ast.parse((REPOSITORY / "rtm_sync" / module).read_text())
+            imported = {
+                part
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom)
+                for part in (*(node.module or "").split("."), *(one.name for one in node.names))
+            }
+            with self.subTest(module):
+                self.assertNotIn("plugins", imported)
 
 
 class DocumentTest(RtmTestCase):
@@ -479,19 +532,24 @@ class ThumbnailChoiceTest(RtmTestCase):
             "text/plain": self.low,
         }.items():
             with self.subTest(content_type):
-                self.assertIs(choose_generator(self.plugins, "auto", content_type), generator)
+                self.assertIs(
+                    choose_generator(self.plugins.thumbnail_generators(), "auto", content_type),
+                    generator,
+                )
 
     def test_a_name_takes_that_one_whatever_the_content(self) -> None:
-        self.assertIs(choose_generator(self.plugins, "low", "image/png"), self.low)
+        self.assertIs(
+            choose_generator(self.plugins.thumbnail_generators(), "low", "image/png"), self.low
+        )
 
     def test_an_unknown_name_lists_what_is_installed(self) -> None:
         with self.assertRaisesRegex(PluginError, "'best'; installed: pictures, films, low"):
-            choose_generator(self.plugins, "best", "image/png")
+            choose_generator(self.plugins.thumbnail_generators(), "best", "image/png")
 
     def test_two_of_one_name_are_told_apart_by_their_classes(self) -> None:
         plugins = PluginManager(extra=[self.low, Generator("low", 5, "")])
         with self.assertRaisesRegex(PluginError, "named 'low': .*Generator, .*Generator"):
-            choose_generator(plugins, "low", "image/png")
+            choose_generator(plugins.thumbnail_generators(), "low", "image/png")
 
     def test_one_whose_can_handle_breaks_is_passed_over_with_a_warning(self) -> None:
         class Broken(Generator):
@@ -500,7 +558,9 @@ class ThumbnailChoiceTest(RtmTestCase):
 
         plugins = PluginManager(extra=[Broken("broken", 500, ""), self.low])
         with self.assertLogs("rtm_sync.thumbnails", "WARNING") as logged:
-            self.assertIs(choose_generator(plugins, "auto", "image/png"), self.low)
+            self.assertIs(
+                choose_generator(plugins.thumbnail_generators(), "auto", "image/png"), self.low
+            )
         self.assertIn("broken: can_handle failed: out of tea", logged.output[0])
 
     def test_a_plugin_that_gives_no_generator_is_left_out_with_one_warning(self) -> None:
@@ -522,4 +582,4 @@ class ThumbnailChoiceTest(RtmTestCase):
     def test_auto_without_a_capable_one_says_what_to_install(self) -> None:
         plugins = PluginManager(extra=[self.films])
         with self.assertRaisesRegex(PluginError, "pip install rtm-sync-pillow"):
-            choose_generator(plugins, "auto", "image/png")
+            choose_generator(plugins.thumbnail_generators(), "auto", "image/png")
