@@ -403,9 +403,10 @@ class _EmbeddedHub:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            plugins = self._options.plugins
+            options = self._options
             self.hub = Hub(
-                plugins.engine("local:"), plugins.media_store(self._options.media or "memory://")
+                options.make_engine("local:"),
+                options.make_media_store(options.media or "memory://"),
             )
             self.loop.run_until_complete(self.hub.start())
         except BaseException as error:
