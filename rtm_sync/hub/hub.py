@@ -162,7 +162,7 @@ class Hub:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._own_tasks: list[asyncio.Task[None]] = []
         self._handlers: dict[type[Request[Any]], Callable[[Session, Any], Coroutine[Any, Any, Any]]]
-        attributes = AttributeDesk(engine, self._now_ms)
+        attributes = AttributeDesk(engine, engine, self._now_ms)
         self._handlers = {
             SendMessageToPeer: self._send_message_to_peer,
             SendChannelMessage: self._send_channel_message,
@@ -212,6 +212,7 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._own_tasks, return_exceptions=True)
         await self.media.stop()
+        await self._presence.stop()
         await self._engine.stop()
 
     async def _finish_tasks(self) -> None:
@@ -515,9 +516,7 @@ class Hub:
         try:
             await self._engine.release(session.app_id, session.uid, session.id)
             for channel_id in session.channels:
-                successor = self._users.get((session.app_id, session.uid))
-                if successor is None or channel_id not in successor.channels:
-                    await self._engine.leave(session.app_id, channel_id, session.uid)
+                await self._engine.leave(session.app_id, channel_id, session.uid, session.id)
         except OSError:
             logger.exception("the engine could not release %r", session)
 
@@ -745,8 +744,8 @@ class Hub:
         if request.since is not None:
             session.hold_channel(channel_id)
         try:
-            await self._engine.join(session.app_id, channel_id, session.uid)
-            missed = await self._engine.missed(session.app_id, channel_id, request.since)
+            await self._engine.join(session.app_id, channel_id, session.uid, session.id)
+            missed = await self._engine.recover(session.app_id, channel_id, request.since)
         except OSError:
             session.channels.pop(channel_id, None)
             self._forget_member(session, channel_id)
@@ -765,7 +764,7 @@ class Hub:
         del session.channels[request.channel_id]
         self._note_member(session, request.channel_id, "Leave")
         self._forget_member(session, request.channel_id)
-        await self._engine.leave(session.app_id, request.channel_id, session.uid)
+        await self._engine.leave(session.app_id, request.channel_id, session.uid, session.id)
         return Done()
 
     def _note_login(self, login: Login, outcome: str) -> None:
