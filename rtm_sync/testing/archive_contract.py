@@ -11,9 +11,11 @@ from .engine_kit import APP, OTHER_APP, WEEK, EnginePartContract, historical, te
 class ArchiveContract(EnginePartContract):
     """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the archive is:
 
-    class MyArchiveTest(ArchiveContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
-        def make_archive(self) -> Archive:
-            return MyArchive(…)
+        class MyArchiveTest(ArchiveContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
+            def make_archive(self) -> Archive:
+                return MyArchive(…)
+
+    `EnginePartContract` has the attributes that a test may set or use.
     """
 
     def make_archive(self) -> Archive:

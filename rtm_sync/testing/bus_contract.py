@@ -20,9 +20,11 @@ from .engine_kit import APP, OTHER_APP, EnginePartContract, channel_message, pee
 class BusContract(EnginePartContract):
     """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the bus is:
 
-    class MyBusTest(BusContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
-        def make_bus(self) -> Bus:
-            return MyBus(…)
+        class MyBusTest(BusContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
+            def make_bus(self) -> Bus:
+                return MyBus(…)
+
+    `EnginePartContract` has the attributes that a test may set or use.
 
     A bus that finds users by a directory's claims also says how a user is claimed; see `log_in`.
     """

@@ -15,9 +15,11 @@ UNREACHABLE = PeerOnlineState.UNREACHABLE
 class DirectoryContract(EnginePartContract):
     """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the directory is:
 
-    class MyDirectoryTest(DirectoryContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
-        def make_directory(self) -> Directory:
-            return MyDirectory(…)
+        class MyDirectoryTest(DirectoryContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
+            def make_directory(self) -> Directory:
+                return MyDirectory(…)
+
+    `EnginePartContract` has the attributes that a test may set or use.
     """
 
     def make_directory(self) -> Directory:

@@ -11,9 +11,11 @@ from .engine_kit import APP, KEEP, OTHER_APP, WEEK, EnginePartContract, peer_mes
 class MailboxContract(EnginePartContract):
     """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the mailbox is:
 
-    class MyMailboxTest(MailboxContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
-        def make_mailbox(self) -> Mailbox:
-            return MyMailbox(…)
+        class MyMailboxTest(MailboxContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
+            def make_mailbox(self) -> Mailbox:
+                return MyMailbox(…)
+
+    `EnginePartContract` has the attributes that a test may set or use.
     """
 
     def make_mailbox(self) -> Mailbox:

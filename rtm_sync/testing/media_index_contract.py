@@ -12,9 +12,11 @@ from .engine_kit import APP, OTHER_APP, WEEK, EnginePartContract, medium
 class MediaIndexContract(EnginePartContract):
     """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the media index is:
 
-    class MyMediaIndexTest(MediaIndexContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
-        def make_media_index(self) -> MediaIndex:
-            return MyMediaIndex(…)
+        class MyMediaIndexTest(MediaIndexContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
+            def make_media_index(self) -> MediaIndex:
+                return MyMediaIndex(…)
+
+    `EnginePartContract` has the attributes that a test may set or use.
     """
 
     def make_media_index(self) -> MediaIndex:
