@@ -8,7 +8,6 @@ object that takes frames (`registry.Connection`).
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -115,21 +114,20 @@ class Hub:
         self._login_rate = KeyedWindows(limits.logins)
         self._registry: Registry[Session] = Registry(_ATTACH_TIME, limits.session_grace)
         self._expiry: asyncio.TimerHandle | None = None  # at the registry's next deadline
-        self._revisions = itertools.count(1)
         self._tasks = BackgroundTasks()
         self._is_stopping = False
         sends = OnceOnly(limits.duplicate_window, limits.remembered_sends)
         self.media = MediaLibrary(engine, media_store, limits, now, telemetry)
         self.history = HistoryService(engine, limits, now)
-        self._messages = MessageService(engine, self.history, sends, limits, now, telemetry)
+        self._messages = MessageService(engine, engine, self.history, sends, limits, now, telemetry)
         self.channels = ChannelService(
             engine, self.history, sends, limits, now, telemetry, observe, self._tasks
         )
-        self.presence = PresenceDesk(engine, limits)
+        self.presence = PresenceDesk(engine, limits, self._tasks)
         self.administration = AdministrationService(
             engine, self._access, limits, now, self._drop_uploads
         )
-        attributes = AttributeDesk(engine, lambda: int(now() * 1000))
+        attributes = AttributeDesk(engine, engine, lambda: int(now() * 1000))
         invitations = InvitationService(engine, limits)
         handlers: dict[type[Request[Any]], Handler] = {
             SendMessageToPeer: self._messages.send,
@@ -257,11 +255,11 @@ class Hub:
         self._registry.opened(session, connection, now)
         self._await_deadline()
         try:
-            await self._engine.claim(login.app_id, login.uid, session.id)
+            claim = await self._engine.claim(login.app_id, login.uid, session.id)
         except BaseException:
             self._end(session, SessionEnd.REFUSED)
             raise
-        self._perform(self._registry.claimed(session, next(self._revisions)))
+        self._perform(self._registry.claimed(session, claim.revision))
         if not session.lives:
             self._tasks.spawn(self._leave_engine(session))  # its claim came after its end
             raise LoginError(
@@ -375,9 +373,7 @@ class Hub:
         try:
             await self._engine.release(session.app_id, session.uid, session.id)
             for channel_id in session.channels:
-                successor = self._registry.of_user(*session.user)
-                if successor is None or channel_id not in successor.channels:
-                    await self._engine.leave(session.app_id, channel_id, session.uid)
+                await self._engine.leave(session.app_id, channel_id, session.uid, session.id)
         except OSError:
             logger.exception("the engine could not release %r", session)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from rtm_sync.errors import RtmError
-from rtm_sync.hub.engine import OfflineMessage
+from rtm_sync.hub.engine import Claim, OfflineMessage
 from rtm_sync.hub.hub import Hub
 from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local import LocalEngine
@@ -51,17 +50,17 @@ class GatedEngine(LocalEngine):
             await self.gate.wait()
             self.waiting -= 1
 
-    async def claim(self, app_id: str, uid: str, session_id: str) -> None:
+    async def claim(self, app_id: str, uid: str, session_id: str) -> Claim:
         await self._pass("claim")
-        await super().claim(app_id, uid, session_id)
+        return await super().claim(app_id, uid, session_id)
 
-    async def join(self, app_id: str, channel_id: str, uid: str) -> None:
+    async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
         await self._pass("join")
-        await super().join(app_id, channel_id, uid)
+        await super().join(app_id, channel_id, uid, session_id)
 
-    async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
-        await self._pass("presence")
-        return await super().presence(app_id, uids)
+    async def follow(self, app_id: str, uid: str) -> PeerOnlineState:
+        await self._pass("follow")
+        return await super().follow(app_id, uid)
 
     async def banned_until(self, app_id: str, uid: str) -> float:
         await self._pass("banned_until")
@@ -117,11 +116,12 @@ class LoginTest(HubCase):
         self.assertTrue(login.cancelled())
         engine.gate.set()
         await eventually(lambda: hub.session_count == 0)
-        await eventually(lambda: not engine._claims)
+        await eventually(lambda: not hub._tasks)
+        self.assertFalse(await self.online(hub, "alice"))
 
     async def test_a_login_that_fails_at_its_claim_leaves_nothing(self) -> None:
         class Failing(LocalEngine):
-            async def claim(self, app_id: str, uid: str, session_id: str) -> None:
+            async def claim(self, app_id: str, uid: str, session_id: str) -> Claim:
                 raise error
 
         for error in (OSError("away"), KeyError("a bug"), asyncio.CancelledError()):
@@ -141,7 +141,8 @@ class LoginTest(HubCase):
         self.assertEqual(hub.session_count, 0)
         engine.gate.set()
         await self.refused("LOGIN_ERR_REJECTED", login)
-        await eventually(lambda: not engine._claims)
+        await eventually(lambda: not hub._tasks)
+        self.assertFalse(await self.online(hub, "alice"))
 
     async def test_a_hub_that_stops_meanwhile_takes_nobody_in(self) -> None:
         engine = GatedEngine("banned_until")
@@ -195,7 +196,7 @@ class EndedTest(HubCase):
         await eventually(lambda: hub.session_count == 1)
         await watcher.call(JoinChannel("room"))
         self.assertEqual(await watcher.call(GetMembers("room")), UserIds(("watcher",)))
-        self.assertEqual(hub.presence._subscribers, {})
+        self.assertEqual(hub.presence._followed, {})
         self.assertEqual(watcher.texts(), [])
 
     async def test_a_logout_ends_the_session_though_its_connection_is_lost(self) -> None:
@@ -226,7 +227,7 @@ class EndedTest(HubCase):
         self.assertEqual(hub.channel_count, 0)
 
     async def test_a_subscription_that_the_engine_answers_after_the_end_is_taken_back(self) -> None:
-        engine = GatedEngine("presence")
+        engine = GatedEngine("follow")
         hub = await self.hub(engine=engine)
         user = await self.user(hub, "ghost")
         burst(user, SubscribePeersOnlineStatus(("x",)))
@@ -235,7 +236,7 @@ class EndedTest(HubCase):
         engine.gate.set()
         await eventually(lambda: not engine.waiting)
         await eventually(lambda: not hub._tasks)
-        self.assertEqual(hub.presence._subscribers, {})
+        self.assertEqual(hub.presence._followed, {})
 
     async def test_nothing_is_kept_for_the_client_of_a_session_that_has_ended(self) -> None:
         hub = await self.hub()

@@ -497,10 +497,10 @@ class TroubledEngine(LocalEngine):
         await self.reads.wait()
         return await super().offline(app_id, uid, now)
 
-    async def join(self, app_id: str, channel_id: str, uid: str) -> None:
+    async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
         if self.is_away:
             raise OSError("the cluster is away")
-        await super().join(app_id, channel_id, uid)
+        await super().join(app_id, channel_id, uid, session_id)
 
 
 class TroubledEngineTest(HubCase):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ...protocol import Login
 from ..access import Access
-from ..engine import Engine
+from ..engine import Directory
 from ..limits import Limits
 from ..senders import Senders
 from ..session import Session
@@ -20,7 +20,7 @@ class AdministrationService:
     """Serves the requests of an app's server processes. The caller knows that they are the app's.
 
     Args:
-        engine: keeps bans and revocations, and ends sessions on every node.
+        directory: keeps bans and revocations, and ends sessions on every node.
         access: admits users by their tokens.
         limits: what is allowed.
         now: the wall clock, seconds since the epoch.
@@ -29,13 +29,13 @@ class AdministrationService:
 
     def __init__(
         self,
-        engine: Engine,
+        directory: Directory,
         access: Access,
         limits: Limits,
         now: Callable[[], float],
         drop_uploads: Callable[[Session], object],
     ) -> None:
-        self._engine = engine
+        self._directory = directory
         self._access = access
         self._now = now
         self._drop_uploads = drop_uploads
@@ -75,11 +75,11 @@ class AdministrationService:
         """
         now = self._now()
         if revoke_tokens:
-            await self._engine.revoke(app_id, uid, now)
-        await self._engine.ban(app_id, uid, now + ban_seconds if ban_seconds > 0 else 0.0)
+            await self._directory.revoke(app_id, uid, now)
+        await self._directory.ban(app_id, uid, now + ban_seconds if ban_seconds > 0 else 0.0)
         for session in self._sessions.end_user(app_id, uid):
             self._drop_uploads(session)
-        was_online = await self._engine.kick(app_id, uid)
+        was_online = await self._directory.kick(app_id, uid)
         logger.info(
             "%s@%s was kicked, banned for %g s",
             uid,
@@ -91,7 +91,7 @@ class AdministrationService:
 
     async def bans(self, app_id: str) -> dict[str, float]:
         """The users who are banned now, each with the end of the ban, seconds since the epoch."""
-        return await self._engine.bans(app_id, self._now())
+        return await self._directory.bans(app_id, self._now())
 
     def sweep(self) -> None:
         """End the service sessions that nobody uses."""

@@ -35,7 +35,7 @@ from ...protocol import (
     message_id_problem,
 )
 from ..counts import CountNews
-from ..engine import ChannelEvent, Engine
+from ..engine import Bus, ChannelEvent
 from ..limits import Limits
 from ..once import OnceOnly
 from ..session import Session
@@ -52,7 +52,7 @@ class ChannelService:
     """Serves the channel requests of one hub, and knows which sessions are members here.
 
     Args:
-        engine: knows all members, and brings events to every node.
+        bus: knows all members, and brings events to every node.
         history: keeps what is sent with `enable_historical_messaging`.
         sends: makes a message that is sent twice happen once.
         limits: what is allowed.
@@ -64,7 +64,7 @@ class ChannelService:
 
     def __init__(
         self,
-        engine: Engine,
+        bus: Bus,
         history: HistoryService,
         sends: OnceOnly,
         limits: Limits,
@@ -73,7 +73,7 @@ class ChannelService:
         observe: Callable[[str, str, dict[str, Any]], object],
         tasks: BackgroundTasks,
     ) -> None:
-        self._engine = engine
+        self._bus = bus
         self._history = history
         self._sends = sends
         self._limits = limits
@@ -98,8 +98,8 @@ class ChannelService:
         if request.since is not None:
             session.hold_channel(channel_id)
         try:
-            await self._engine.join(session.app_id, channel_id, session.uid)
-            missed = await self._engine.missed(session.app_id, channel_id, request.since)
+            await self._bus.join(session.app_id, channel_id, session.uid, session.id)
+            recovered = await self._bus.recover(session.app_id, channel_id, request.since)
         except BaseException:
             session.channels.pop(channel_id, None)
             self._remove(session, channel_id)
@@ -107,9 +107,9 @@ class ChannelService:
         session.require_life(JoinChannelError)
         self._tell_observer(session, channel_id, "Join")
         if request.since is not None:  # in a task, for it comes after the answer
-            others = [item for item in missed.messages if item.member_id != session.uid]
+            others = [item for item in recovered.messages if item.member_id != session.uid]
             self._tasks.spawn(session.catch_up(channel_id, map(encode_notice, others)))
-        return JoinResult(missed.position, missed.complete)
+        return JoinResult(recovered.position, recovered.complete)
 
     async def leave(self, session: Session, request: LeaveChannel) -> Done:
         if request.channel_id not in session.channels:
@@ -119,7 +119,7 @@ class ChannelService:
         del session.channels[request.channel_id]
         self._tell_observer(session, request.channel_id, "Leave")
         self._remove(session, request.channel_id)
-        await self._engine.leave(session.app_id, request.channel_id, session.uid)
+        await self._bus.leave(session.app_id, request.channel_id, session.uid, session.id)
         return Done()
 
     async def send(self, session: Session, request: SendChannelMessage) -> Done:
@@ -147,7 +147,7 @@ class ChannelService:
                 "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before listing its members."
             )
         session.spend("member_lists", GetMembersError)
-        members = await self._engine.members(session.app_id, request.channel_id)
+        members = await self._bus.members(session.app_id, request.channel_id)
         limit = self._limits.announced_members
         if len(members) > limit:
             members = random.sample(members, limit)
@@ -172,7 +172,7 @@ class ChannelService:
                     NotPrivileged(),
                 )
         session.spend("member_counts", GetChannelMemberCountError)
-        return MemberCounts(await self._engine.member_counts(session.app_id, ids))
+        return MemberCounts(await self._bus.member_counts(session.app_id, ids))
 
     # -- sessions that end --
 
@@ -264,7 +264,7 @@ class ChannelService:
         )
         if request.enable_historical_messaging:
             await self._history.keep(session, request.channel_id, message)
-        await self._engine.publish(session.app_id, message)
+        await self._bus.publish(session.app_id, message)
         return Done()
 
     def _remove(self, session: Session, channel_id: str) -> None:

@@ -16,7 +16,7 @@ from ...protocol import (
     encode_json,
     id_problem,
 )
-from ..engine import Engine, HistoryQuery
+from ..engine import Archive, HistoryQuery
 from ..limits import Limits
 from ..session import Session
 
@@ -28,13 +28,13 @@ class HistoryService:
     """Keeps messages for the history, and serves `get_history`.
 
     Args:
-        engine: keeps the messages.
+        archive: keeps the messages.
         limits: what is allowed.
         now: the wall clock, seconds since the epoch.
     """
 
-    def __init__(self, engine: Engine, limits: Limits, now: Callable[[], float]) -> None:
-        self._engine = engine
+    def __init__(self, archive: Archive, limits: Limits, now: Callable[[], float]) -> None:
+        self._archive = archive
         self._limits = limits
         self._now = now
 
@@ -50,7 +50,7 @@ class HistoryService:
             sent.message_id,
             replace(sent.message_props, is_historical_message=True),
         )
-        await self._engine.store_history(session.app_id, message, self._limits.retention)
+        await self._archive.store_history(session.app_id, message, self._limits.retention)
 
     async def get(self, session: Session, request: GetHistory) -> HistoryPage:
         peer_id, channel_id = request.peer_id, request.channel_id
@@ -78,16 +78,16 @@ class HistoryService:
             after=request.after,
             limit=request.limit + 1,  # one more tells whether there is more
         )
-        found = await self._engine.history(session.app_id, query, self._now())
+        found = await self._archive.history(session.app_id, query, self._now())
         return _page(found, request.limit)
 
     async def find(self, app_id: str, query: HistoryQuery) -> list[HistoricalMessage]:
         """Messages of an app, whoever sent them; for its server processes."""
-        return [item for _, item in await self._engine.history(app_id, query, self._now())]
+        return [item for _, item in await self._archive.history(app_id, query, self._now())]
 
     async def count(self, app_id: str, query: HistoryQuery) -> int:
         """How many messages of an app a query matches."""
-        return await self._engine.history_count(app_id, query, self._now())
+        return await self._archive.history_count(app_id, query, self._now())
 
 
 def _page(found: list[tuple[int, HistoricalMessage]], limit: int) -> HistoryPage:

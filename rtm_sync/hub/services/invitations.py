@@ -13,7 +13,7 @@ from ...protocol import (
     id_problem,
     message_id_problem,
 )
-from ..engine import Delivery, Engine
+from ..engine import Bus, Delivery
 from ..limits import Limits
 from ..session import Session
 
@@ -24,12 +24,12 @@ class InvitationService:
     """Serves `send_invitation`. The state of an invitation is kept by the two clients.
 
     Args:
-        engine: delivers the steps.
+        bus: delivers the steps.
         limits: what is allowed.
     """
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        self._engine = engine
+    def __init__(self, bus: Bus, limits: Limits) -> None:
+        self._bus = bus
         self._limits = limits
 
     async def send(self, session: Session, request: SendInvitation) -> InvitationSent:
@@ -46,7 +46,7 @@ class InvitationService:
         step = InvitationFromPeer(
             session.uid, request.invitation_id, request.step, request.content, request.channel_id
         )
-        delivering = self._engine.send_to_peer(session.app_id, request.peer_id, step)
+        delivering = self._bus.send_to_peer(session.app_id, request.peer_id, step)
         try:
             delivery = await asyncio.wait_for(delivering, _RECEIPT_TIMEOUT)
         except asyncio.TimeoutError:

@@ -18,7 +18,7 @@ from ...protocol import (
     id_problem,
     message_id_problem,
 )
-from ..engine import Delivery, Engine
+from ..engine import Bus, Delivery, Mailbox
 from ..limits import Limits
 from ..once import OnceOnly
 from ..session import Session
@@ -32,7 +32,8 @@ class MessageService:
     """Serves `send_message_to_peer`, and gives a new session what was kept for its user.
 
     Args:
-        engine: delivers messages and keeps those that wait.
+        bus: delivers messages.
+        mailbox: keeps messages for the next login.
         history: keeps what is sent with `enable_historical_messaging`.
         sends: makes a message that is sent twice happen once.
         limits: what is allowed.
@@ -42,14 +43,16 @@ class MessageService:
 
     def __init__(
         self,
-        engine: Engine,
+        bus: Bus,
+        mailbox: Mailbox,
         history: HistoryService,
         sends: OnceOnly,
         limits: Limits,
         now: Callable[[], float],
         telemetry: Telemetry,
     ) -> None:
-        self._engine = engine
+        self._bus = bus
+        self._mailbox = mailbox
         self._history = history
         self._sends = sends
         self._limits = limits
@@ -79,7 +82,7 @@ class MessageService:
         """Send a new session what was kept for its user, then what arrived since its login."""
         receipts: list[asyncio.Future[Delivery]] = []
         try:
-            waiting = await self._engine.offline(session.app_id, session.uid, self._now())
+            waiting = await self._mailbox.offline(session.app_id, session.uid, self._now())
             receipts = [await session.call_first(item.message) for item in waiting]
         except (OSError, ProtocolError):
             logger.exception("offline messages of %r could not be read; they stay", session)
@@ -88,7 +91,7 @@ class MessageService:
         for item, receipt in zip(waiting if receipts else (), receipts, strict=True):
             if await receipt is Delivery.RECEIVED:
                 with contextlib.suppress(OSError):  # it is delivered again; the client drops copies
-                    await self._engine.discard_offline(session.app_id, session.uid, [item.key])
+                    await self._mailbox.discard_offline(session.app_id, session.uid, [item.key])
 
     async def _deliver(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
         message = MessageFromPeer(
@@ -99,7 +102,7 @@ class MessageService:
         )
         if request.enable_historical_messaging:
             await self._history.keep(session, request.peer_id, message)
-        delivery = await self._engine.send_to_peer(session.app_id, request.peer_id, message)
+        delivery = await self._bus.send_to_peer(session.app_id, request.peer_id, message)
         if delivery is Delivery.UNCONFIRMED:
             raise PeerMessageError.named(
                 "TIMEOUT",
@@ -111,7 +114,7 @@ class MessageService:
         kept = replace(
             message, message_props=replace(message.message_props, is_offline_message=True)
         )
-        await self._engine.store_offline(
+        await self._mailbox.store_offline(
             session.app_id,
             request.peer_id,
             kept,
