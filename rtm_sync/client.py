@@ -280,7 +280,8 @@ class RtmClient(ClientEvents):
             proxy=proxy,
             ca_file=None if ca_file is None else os.fspath(ca_file),
             media=media,
-            plugins=self._plugins,
+            make_media_store=self._plugins.media_store,
+            make_engine=self._plugins.engine,
         )
         try:
             self._transport: Transport = self._plugins.transport(url, options)
@@ -894,7 +895,7 @@ class RtmClient(ClientEvents):
             description,
             thumbnail,
             dimensions,
-            self._plugins,
+            self._plugins.thumbnail_generators,
             auto=self._auto_thumbnails,
             resume_from=resume_from,
         )

@@ -38,6 +38,7 @@ from .event_relay import EventRelay
 from .events import EventEmitter, Handler
 from .hub.tokens import Privileges, make_token
 from .messages import MessageType, RtmFileMessage, RtmImageMessage
+from .portable import after_fork_in_child
 from .protocol import ConnectionState, id_problem
 from .sender import RtmSender
 from .visits import Visit
@@ -703,7 +704,7 @@ def _forget_all() -> None:
         process.forget()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+after_fork_in_child(_forget_all)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias, cast
@@ -27,7 +27,6 @@ from .messages import (
     thumbnail_room,
 )
 from .parts import Part
-from .plugins import PluginManager
 from .protocol import MediaInfo
 from .thumbnails import (
     CannotThumbnail,
@@ -52,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+# On Windows these are devices in every folder, whatever comes after a dot.
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,10 @@ class _Journal:
 class UploadWork:
     """One upload: the blob, the message it becomes, and its thumbnail.
 
+    Args:
+        find_generators: the thumbnail generators there are; called only for a thumbnail that one
+            of them makes, because finding them imports the installed plugins.
+
     Raises:
         UploadMediaError: an argument is not valid, the source is missing or unreadable (FAILURE),
             empty (INVALID_ARGUMENT), over 30 MB (SIZE_OVERFLOW), or the message over 32 KB.
@@ -108,7 +113,7 @@ class UploadWork:
         description: str,
         thumbnail: ThumbnailSource | None,
         dimensions: Dimensions,
-        plugins: PluginManager,
+        find_generators: Callable[[], Sequence[ThumbnailGenerator]],
         *,
         auto: bool,
         resume_from: str | os.PathLike[str] | None = None,
@@ -129,9 +134,9 @@ class UploadWork:
             self._optional = False
             if thumbnail is None:
                 if auto:
-                    self._use_generator("auto", plugins, optional=True)
+                    self._use_generator("auto", find_generators(), optional=True)
             elif isinstance(thumbnail, str):
-                self._use_generator(thumbnail, plugins, optional=False)
+                self._use_generator(thumbnail, find_generators(), optional=False)
             elif callable(thumbnail):
                 self._make = thumbnail
             else:
@@ -176,9 +181,11 @@ class UploadWork:
         journal.forget()
         return info
 
-    def _use_generator(self, name: str, plugins: PluginManager, *, optional: bool) -> None:
+    def _use_generator(
+        self, name: str, generators: Sequence[ThumbnailGenerator], *, optional: bool
+    ) -> None:
         try:
-            self._generator = choose_generator(plugins, name, self._blob.content_type)
+            self._generator = choose_generator(generators, name, self._blob.content_type)
         except PluginError:
             if not optional:
                 raise
@@ -319,7 +326,9 @@ def _taken_name(folder: Path, file_name: str) -> Path:
 def safe_file_name(name: str) -> str:
     """A sender's file name as one that is safe to create in any folder."""
     safe = _UNSAFE.sub("_", name).strip(" .")
-    return safe.encode()[:200].decode(errors="ignore") or "download"
+    if _DEVICE.fullmatch(safe):
+        safe = f"_{safe}"
+    return safe.encode()[:200].decode(errors="ignore").rstrip(" .") or "download"
 
 
 def _free_names(folder: Path, name: str) -> Iterator[Path]:

@@ -8,20 +8,21 @@ too. Whoever writes to one holds its lock, which the operating system takes back
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, cast
 
-from .blob import CHUNK
+from .blob import CHUNK, atomic_write
 from .errors import RtmError, TransferCancelled
+from .portable import is_in_use, is_own, lock_file, open_unlinked, unlock_file
 from .protocol import MediaInfo
 from .transports.base import Sink
 
@@ -66,12 +67,14 @@ class Part(Sink):
     def _begin(self, whole: str) -> None:
         with self._writing():
             if self._path is None:
-                # Locked before it has a name that others look for.
-                path = self._folder / f".rtm-{secrets.token_hex(16)}.part"
-                self._path, self._file = path, _new(path)
-            if whole != self.whole:
-                name = f"{self._prefix}-{whole}-{secrets.token_hex(4)}.part"
-                self._path = self._path.rename(self._folder / name)
+                self._path, self._file = _new(self._folder, f"{self._prefix}-{whole}")
+            elif whole != self.whole:  # another file: Windows gives an open one no other name
+                old, old_path = self._file, self._path
+                self._path, self._file = _new(self._folder, f"{self._prefix}-{whole}")
+                try:
+                    _copy(old, self._file)
+                finally:
+                    _close(old, old_path, remove=True)
 
     def write(self, data: bytes) -> None:
         if self._path is None:
@@ -81,8 +84,17 @@ class Part(Sink):
     def publish(self, target: Path) -> Path:
         """Make it the file `target`, whole, at once, in place of an older one. Raises OSError."""
         assert self._path is not None  # a medium has at least one byte
-        self._path.replace(target)
-        self._path = None
+        try:
+            self._path.replace(target)
+        except OSError as error:
+            if not is_in_use(error):
+                raise
+            # Windows moves no file that is open, and closed any other download could take it.
+            self._file.seek(0)
+            with atomic_write(target) as copy:
+                shutil.copyfileobj(self._file, copy)
+        else:
+            self._path = None
         return target
 
     def __exit__(
@@ -91,9 +103,10 @@ class Part(Sink):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._path is not None and not self._is_of_use_after(error):
-            self._path.unlink(missing_ok=True)
-        self._file.close()  # not before: the lock goes with it
+        if self._path is None:
+            self._file.close()
+        else:
+            _close(self._file, self._path, remove=not self._is_of_use_after(error))
 
     def _is_of_use_after(self, error: BaseException | None) -> bool:
         return (
@@ -115,26 +128,57 @@ class Part(Sink):
             raise
 
 
-def _new(path: Path) -> BinaryIO:
-    """Make and lock a file. Raises OSError."""
-    file = cast(BinaryIO, open(path, "xb", buffering=0))  # noqa: PTH123, SIM115
-    with contextlib.suppress(OSError):  # no locks here: then nobody can take it over, either
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
+def _new(folder: Path, beginning: str) -> tuple[Path, BinaryIO]:
+    """Make and lock a part whose name begins so. Raises OSError."""
+    while True:
+        path = folder / f"{beginning}-{secrets.token_hex(4)}.part"
+        file = cast(BinaryIO, open(path, "x+b", buffering=0))  # noqa: PTH123, SIM115
+        try:
+            if lock_file(file.fileno()):
+                return path, file
+        except OSError:  # no locks here: then nobody can take it over, either
+            return path, file
+        file.close()  # another download found it at once, and has it
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    """All of an unbuffered file to the end of another. Raises OSError."""
+    source.seek(0)
+    while data := memoryview(source.read(CHUNK)):
+        while data:
+            data = data[target.write(data) :]
+
+
+def _close(file: BinaryIO, path: Path, *, remove: bool) -> None:
+    """Give a part up. Raises OSError when it cannot be removed."""
+    try:
+        if remove:
+            path.unlink(missing_ok=True)  # while it is locked, so that nobody takes it
+            remove = False
+    except OSError as error:
+        if not is_in_use(error):
+            raise
+    finally:
+        with contextlib.suppress(OSError):
+            unlock_file(file.fileno())
+        file.close()
+    if remove:  # on Windows only now, unless another download was faster and has it
+        with contextlib.suppress(PermissionError):
+            path.unlink(missing_ok=True)
 
 
 def _taken(path: Path) -> BinaryIO | None:
     """Open and lock a part; None when another download has it, or it is somebody else's file."""
     try:
-        file = cast(BinaryIO, open(path, "r+b", buffering=0, opener=_no_links))  # noqa: SIM115
+        file = cast(BinaryIO, open(path, "r+b", buffering=0, opener=open_unlinked))  # noqa: SIM115
     except OSError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         opened = os.fstat(file.fileno())
         if (
-            stat.S_ISREG(opened.st_mode)
-            and opened.st_uid == os.geteuid()
+            lock_file(file.fileno())
+            and stat.S_ISREG(opened.st_mode)
+            and is_own(opened)
             and opened.st_nlink == 1
             # Meanwhile it may have been removed, or become a finished download.
             and os.path.samestat(opened, path.lstat())
@@ -144,7 +188,3 @@ def _taken(path: Path) -> BinaryIO | None:
         pass
     file.close()
     return None
-
-
-def _no_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW)

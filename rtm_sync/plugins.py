@@ -1,22 +1,25 @@
-"""The extension points of rtm_sync, all of them, and the manager that finds who fills them.
+"""The extension points of rtm_sync, and the manager that finds the plugins and asks them.
 
 A plugin is a module or object with functions marked `rtm_sync.hookimpl`, named in the entry-point
-group `rtm_sync` or given to one client. The built-ins (`default_plugins.py`) answer the very same
-hooks. A hook takes what it is asked for and returns None to decline. `docs/plugins.md` says it all.
+group `rtm_sync` or given to one client. The built-ins (`default_plugins.py`) implement the very
+same hooks. A hook implementation takes the hook's arguments and returns None to decline.
+`docs/plugins.md` has the rules for the authors of plugins.
 """
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from inspect import Parameter, signature
+from itertools import groupby
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -39,15 +42,15 @@ A plugin that was written for another one says so with an attribute `RTM_SYNC_HO
 it wants version 1.
 """
 
-DISABLE_VARIABLE = "RTM_SYNC_DISABLE_PLUGINS"
-
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
-logger = logging.getLogger(__name__)
 
 
 class Hooks:
-    """The hook specifications, version 1. All are called without a lock held."""
+    """The hook specifications, version 1. All are called without a lock held.
+
+    Each implementation is called by itself, so `hookwrapper=True` and `wrapper=True` are refused.
+    """
 
     @hookspec(firstresult=True)
     def transport(self, url: str, options: TransportOptions) -> Transport | None:
@@ -75,48 +78,13 @@ class Hooks:
         """
         raise NotImplementedError
 
-    @hookspec(firstresult=True)
+    @hookspec
     def thumbnail(self) -> ThumbnailGenerator | None:
         """A thumbnail generator. All plugins' answers are collected; see `ThumbnailGenerator`.
 
         Called once, when a thumbnail is first asked for, on the caller's thread.
         """
         raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
-class _Role:
-    """What a hook is for.
-
-    Attributes:
-        kind: what its answer is called in messages.
-        module, contract: where the class is that an answer must be an instance of.
-        built_in: what needs no plugin.
-    """
-
-    kind: str
-    module: str
-    contract: str
-    built_in: str
-
-
-_ROLES = {
-    "transport": _Role("transport", ".transports.base", "Transport", "ws://, wss://, memory://"),
-    "engine": _Role("engine", ".hub.engine", "Engine", "local://"),
-    "media_store": _Role("media store", ".hub.media", "MediaStore", "disk:///folder, memory://"),
-    "token_verifier": _Role(
-        "token verifier", ".hub.tokens", "TokenVerifier", "JWT (pip install PyJWT)"
-    ),
-    "thumbnail": _Role("thumbnail generator", ".thumbnails", "ThumbnailGenerator", "none"),
-}
-
-_PUBLISHED = {
-    "mqtt": "rtm-sync-mqtt",
-    "mqtts": "rtm-sync-mqtt",
-    "nats": "rtm-sync-nats",
-    "s3": "rtm-sync-s3",
-}
-"""Schemes that a distribution of ours serves, for advice."""
 
 
 class PluginStatus(str, Enum):
@@ -154,63 +122,292 @@ class PluginDescription:
     reason: str = ""
 
 
-class _IncompatiblePlugin(Exception):
-    """A plugin that was written for other hooks than ours; the message says for which."""
+def described(
+    entry: EntryPoint,
+    status: PluginStatus,
+    took: float | None,
+    reason: str,
+    hooks: tuple[str, ...] = (),
+) -> PluginDescription:
+    version, distribution = (entry.dist.version, entry.dist.name) if entry.dist else ("", "")
+    return PluginDescription(entry.name, version, distribution, hooks, status, took, reason)
 
 
-class _Plugin:
-    """A plugin whose hooks fit ours, under a pluggy manager of its own.
+def shown_scheme(asked: str) -> str:
+    """A URL's scheme: the rest may hold a secret."""
+    return asked.partition(":")[0]
 
-    So one plugin is asked at a time, and what it raises has a name.
 
-    Raises:
-        Exception: it does not fit, or inspecting it failed.
+def one_line(error: BaseException) -> str:
+    """The text of an error for a sentence of ours; the error may be a plugin's own."""
+    try:
+        text = " ".join(str(error).split()).rstrip(".")
+    except Exception:  # a plugin's exception may have a __str__ that fails
+        text = ""
+    if isinstance(error, Exception):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text}".rstrip(": ")  # SystemExit has but a number
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a hook is for.
+
+    Attributes:
+        kind: what its answer is called in messages.
+        contract: imports and returns the class that an answer must be an instance of.
+        built_in: what needs no plugin.
     """
 
-    def __init__(self, name: str, subject: object) -> None:
-        self.name = name
-        self.subject = subject
+    kind: str
+    contract: Callable[[], type]
+    built_in: str
+
+
+def _transport_contract() -> type:
+    from .transports.base import Transport
+
+    return Transport
+
+
+def _engine_contract() -> type:
+    from .hub.engine import Engine
+
+    return Engine
+
+
+def _media_store_contract() -> type:
+    from .hub.media import MediaStore
+
+    return MediaStore
+
+
+def _token_verifier_contract() -> type:
+    from .hub.tokens import TokenVerifier
+
+    return TokenVerifier
+
+
+def _thumbnail_contract() -> type:
+    from .thumbnails import ThumbnailGenerator
+
+    return ThumbnailGenerator
+
+
+ROLES = {
+    "transport": Role("transport", _transport_contract, "ws://, wss://, memory://"),
+    "engine": Role("engine", _engine_contract, "local://"),
+    "media_store": Role("media store", _media_store_contract, "disk:///folder, memory://"),
+    "token_verifier": Role("token verifier", _token_verifier_contract, "JWT (pip install PyJWT)"),
+    "thumbnail": Role("thumbnail generator", _thumbnail_contract, "none"),
+}
+
+
+class IncompatiblePlugin(Exception):
+    """A plugin does not fit the hooks; the message says why."""
+
+
+class PluginFailed(Exception):
+    """A plugin's code raised; the cause is what it raised."""
+
+
+@contextlib.contextmanager
+def plugin_code() -> Iterator[None]:
+    """Runs code of a plugin, which may raise anything.
+
+    Raises:
+        PluginFailed: it raised, SystemExit included. Ctrl-C is the user's, and passes.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, IncompatiblePlugin):
+        raise
+    except BaseException as error:
+        raise PluginFailed(one_line(error)) from error
+
+
+class Origin(Enum):
+    """Where a plugin is from, the nearest first."""
+
+    OWN = "given to the client"
+    BUILT_IN = "built in"
+    INSTALLED = "installed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plugin:
+    """A plugin that fits the hooks, and the hooks that it implements."""
+
+    name: str
+    subject: object
+    origin: Origin
+    hooks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """One function of a plugin that implements a hook."""
+
+    plugin: Plugin
+    hook: str
+    hookimpl: pluggy.HookImpl
+
+    @property
+    def rank(self) -> tuple[Origin, bool, bool]:
+        """Implementations of one rank are on a par: two of them that answer are a conflict."""
+        return self.plugin.origin, self.hookimpl.tryfirst, self.hookimpl.trylast
+
+    def answer(self, arguments: dict[str, object]) -> Any:
+        """What it answers, None when it declines.
+
+        Raises:
+            PluginFailed: it raised, or its answer is not what the hook is for.
+            Exception: what a built-in raised; callers know those errors.
+        """
+        if self.plugin.origin is Origin.BUILT_IN:
+            return self._call(arguments)
+        with plugin_code():
+            return self._call(arguments)
+
+    def _call(self, arguments: dict[str, object]) -> Any:
+        answer = self.hookimpl.function(*(arguments[name] for name in self.hookimpl.argnames))
+        contract = ROLES[self.hook].contract()
+        if answer is not None and not isinstance(answer, contract):
+            raise TypeError(f"it answered with a {type(answer).__name__}, no {contract.__name__}")
+        return answer
+
+
+class _Manager(pluggy.PluginManager):
+    """Looks for hooks in what a plugin defines; `__init__` and its like are never hooks.
+
+    They are most of an object's attributes: without them a registry is made in half the time.
+    """
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
+
+    def parse_hookspec_opts(
+        self, module_or_class: ModuleType | type, name: str
+    ) -> pluggy.HookspecOpts | None:
+        return None if name.startswith("__") else super().parse_hookspec_opts(module_or_class, name)
+
+
+class Registry:
+    """Plugins under one pluggy manager.
+
+    Nothing is registered any more once threads share it, so it needs no lock.
+    """
+
+    def __init__(self, *, is_complete: bool = False) -> None:
+        self.is_complete = is_complete  # whether the installed plugins are among them
+        self._manager = _Manager(GROUP)
+        self._manager.add_hookspecs(Hooks)
+        self.plugins: list[Plugin] = []
+
+    def register(self, name: str, subject: object, origin: Origin) -> Plugin:
+        """Add a plugin, which pluggy then asks before those that are here already.
+
+        Raises:
+            IncompatiblePlugin: it does not fit the hooks.
+            PluginFailed: it has no hook, is here already, or inspecting it failed.
+        """
+        with plugin_code():
+            for other in self.plugins:
+                if other.subject is subject or other.subject == subject:  # as pluggy sees it
+                    raise ValueError(f"it is the same object as plugin {other.name!r}")
+            hooks = self._fitting_hooks(subject)
+            # Names may come twice, keys in pluggy may not.
+            self._manager.register(subject, f"{name} #{len(self.plugins)}")
+        plugin = Plugin(name, subject, origin, hooks)
+        self.plugins.append(plugin)
+        return plugin
+
+    def implementations(self, hook: str) -> list[Implementation]:
+        """The implementations of a hook in the order in which pluggy asks them."""
+        plugins = {id(plugin.subject): plugin for plugin in self.plugins}
+        found = getattr(self._manager.hook, hook).get_hookimpls()
+        return [Implementation(plugins[id(one.plugin)], hook, one) for one in reversed(found)]
+
+    def _fitting_hooks(self, subject: object) -> tuple[str, ...]:
+        """The names of the hooks that a plugin implements, if all of it fits.
+
+        Before pluggy sees the plugin, because it would leave a part of a bad one registered.
+        """
         wanted = getattr(subject, "RTM_SYNC_HOOKS", 1)
         if wanted != HOOKS_VERSION:
-            raise _IncompatiblePlugin(
+            raise IncompatiblePlugin(
                 f"it wants version {wanted!r} of the hooks, and rtm_sync {__version__} has "
                 f"version {HOOKS_VERSION}; install a version of it, or of rtm_sync, that fits"
             )
-        self._manager = pluggy.PluginManager(GROUP)
-        self._manager.add_hookspecs(Hooks)
-        try:
-            self._manager.register(subject, name=name)
-            self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            raise _IncompatiblePlugin(
-                f"it does not fit version {HOOKS_VERSION} of the hooks "
-                f"({', '.join(_ROLES)}): {_one_line(error)}"
-            ) from error
-        callers = self._manager.get_hookcallers(subject) or []
-        self.hooks = tuple(sorted(caller.name for caller in callers))
-        if not self.hooks:
-            raise ValueError("it has no function marked rtm_sync.hookimpl")
+        hooks = set()
+        for attribute in dir(subject):
+            options = self._manager.parse_hookimpl_opts(subject, attribute)
+            if options is None:
+                continue
+            hook = options.get("specname") or attribute
+            if hook in ROLES:
+                _check_implementation(hook, getattr(subject, attribute), options)
+                hooks.add(hook)
+            elif not options.get("optionalhook"):
+                raise IncompatiblePlugin(
+                    f"it implements the unknown hook {hook!r}; version {HOOKS_VERSION} has "
+                    f"{', '.join(ROLES)}"
+                )
+        if not hooks:
+            raise ValueError("it has no function marked rtm_sync.hookimpl for any of the hooks")
+        return tuple(sorted(hooks))
 
-    def ask(self, hook: str, arguments: dict[str, object]) -> Any:
-        """Its answer, None when it declines or does not have the hook.
 
-        Raises:
-            Exception: what the hook raised; TypeError when the answer is none.
-        """
-        answer = getattr(self._manager.hook, hook)(**arguments)
-        if answer is not None:
-            role = _ROLES[hook]
-            contract = getattr(importlib.import_module(role.module, __package__), role.contract)
-            if not isinstance(answer, contract):
-                raise TypeError(f"it answered with a {type(answer).__name__}, no {role.contract}")
-        return answer
+def _check_implementation(
+    hook: str, function: Callable[..., object], options: pluggy.HookimplOpts
+) -> None:
+    """Raises IncompatiblePlugin when a function cannot be called as an implementation of `hook`.
+
+    As for pluggy, a parameter with a default keeps it and need not be one of the hook.
+    """
+    if options.get("wrapper") or options.get("hookwrapper"):
+        raise IncompatiblePlugin(
+            f"its {hook} is a hook wrapper, and there is nothing to wrap: each implementation is "
+            "called by itself. Return an answer, or None to decline"
+        )
+    if options.get("tryfirst") and options.get("trylast"):
+        raise IncompatiblePlugin(f"its {hook} is marked tryfirst and trylast; it can be but one")
+    known = list(signature(getattr(Hooks, hook)).parameters)[1:]
+    for parameter in signature(function).parameters.values():
+        if parameter.default is not Parameter.empty:
+            continue
+        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            continue
+        if parameter.name not in known:
+            raise IncompatiblePlugin(
+                f"its {hook} takes {parameter.name!r}, which version {HOOKS_VERSION} of that hook "
+                f"does not have; it has {', '.join(known) or 'no parameters'}"
+            )
+        if parameter.kind is Parameter.KEYWORD_ONLY:
+            raise IncompatiblePlugin(
+                f"its {hook} takes {parameter.name!r} by keyword only, and arguments are passed "
+                "by position"
+            )
+
+
+DISABLE_VARIABLE = "RTM_SYNC_DISABLE_PLUGINS"
+
+_PUBLISHED = {
+    "mqtt": "rtm-sync-mqtt",
+    "mqtts": "rtm-sync-mqtt",
+    "nats": "rtm-sync-nats",
+    "s3": "rtm-sync-s3",
+}
+"""Schemes that a distribution of ours serves, for advice."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     """The installed plugins: those that work, and a description of each."""
 
-    plugins: tuple[_Plugin, ...]
+    plugins: tuple[Plugin, ...]
     descriptions: tuple[PluginDescription, ...]
 
 
@@ -218,8 +415,7 @@ class _Installed:
     """Imports the entry points when first asked. Thread-safe.
 
     No lock is held meanwhile: two threads may both import (Python imports a module once), and what
-    the first of them finds counts. A plugin that asks for plugins while it is imported is not told
-    of any but the built-ins.
+    the first of them finds counts.
     """
 
     def __init__(self, disabled: Iterable[str] | None) -> None:
@@ -228,11 +424,12 @@ class _Installed:
         self._found: _Found | None = None
         self._importing = threading.local()
 
-    def found(self) -> _Found:
+    def found(self) -> _Found | None:
+        """What is installed; None to a plugin that asks while this thread imports it."""
         if self._found is not None:
             return self._found
         if getattr(self._importing, "now", False):
-            return _Found((), ())
+            return None
         self._importing.now = True
         try:
             found = self._import_all()
@@ -252,65 +449,68 @@ class _Installed:
 
     def _import_all(self) -> _Found:
         disabled = _disabled_by_environment() if self._disabled is None else self._disabled
-        plugins: list[_Plugin] = []
+        registry = Registry()
         descriptions: list[PluginDescription] = []
         # A distribution that two folders of the path describe is found twice.
         entries = {(entry.name, entry.value): entry for entry in entry_points(group=GROUP)}
         for _, entry in sorted(entries.items()):
             if entry.name in disabled:
                 reason = f"{DISABLE_VARIABLE} names it"
-                descriptions.append(_described(entry, PluginStatus.DISABLED, None, reason))
+                descriptions.append(described(entry, PluginStatus.DISABLED, None, reason))
                 continue
             began = time.perf_counter()
-            plugin, status, reason = _imported(entry)
+            hooks, status, reason = _imported(entry, registry)
             took = time.perf_counter() - began
-            if plugin is not None:
-                plugins.append(plugin)
-            hooks = () if plugin is None else plugin.hooks
-            descriptions.append(_described(entry, status, took, reason, hooks))
-        return _Found(tuple(plugins), tuple(descriptions))
+            descriptions.append(described(entry, status, took, reason, hooks))
+        return _Found(tuple(registry.plugins), tuple(descriptions))
 
 
-def _imported(entry: EntryPoint) -> tuple[_Plugin | None, PluginStatus, str]:
+def _imported(entry: EntryPoint, registry: Registry) -> tuple[tuple[str, ...], PluginStatus, str]:
+    """Import a plugin and register it: its hooks, and what became of it and why."""
     try:
-        return _Plugin(entry.name, entry.load()), PluginStatus.LOADED, ""
-    except _IncompatiblePlugin as error:
-        return None, PluginStatus.INCOMPATIBLE, str(error)
-    except (Exception, SystemExit) as error:  # a stranger's module may do anything
-        return None, PluginStatus.FAILED, f"{type(error).__name__}: {_one_line(error)}"
+        with plugin_code():
+            subject = entry.load()
+        plugin = registry.register(entry.name, subject, Origin.INSTALLED)
+    except IncompatiblePlugin as error:
+        return (), PluginStatus.INCOMPATIBLE, str(error)
+    except PluginFailed as error:
+        cause, reason = error.__cause__, str(error)
+        if isinstance(cause, Exception):
+            reason = f"{type(cause).__name__}: {reason}"
+        return (), PluginStatus.FAILED, reason
+    return plugin.hooks, PluginStatus.LOADED, ""
 
 
-def _described(
-    entry: EntryPoint,
-    status: PluginStatus,
-    took: float | None,
-    reason: str,
-    hooks: tuple[str, ...] = (),
-) -> PluginDescription:
-    version, distribution = (entry.dist.version, entry.dist.name) if entry.dist else ("", "")
-    return PluginDescription(entry.name, version, distribution, hooks, status, took, reason)
+def _disabled_by_environment() -> frozenset[str]:
+    names = os.environ.get(DISABLE_VARIABLE, "")
+    return frozenset(name.strip() for name in names.split(",") if name.strip())
 
 
 class PluginManager:
-    """Finds who answers a hook. Thread-safe; no plugin's code runs under a lock.
+    """Finds the plugins and asks them. Thread-safe; no plugin's code runs under a lock.
 
-    Whoever is nearer is asked first, and what is farther is not even imported when that answered:
-    the plugins of this manager alone, then the built-ins, then what is installed. (The built-in
-    token verifier takes every app, so it is asked last.)
+    Implementations of a hook are asked one at a time: those of this manager's own plugins, then the
+    built-in ones, then the installed ones, which are not even imported when a nearer one answered.
+    Within each, pluggy's order: `tryfirst` ones, the others, and the plugin registered last before
+    those registered earlier. `trylast` ones come after all others. (The built-in token verifier
+    takes every app, so it is one of them.)
 
     Args:
         disabled: entry-point names to leave out; None for what `RTM_SYNC_DISABLE_PLUGINS` names.
-        extra: plugin objects of this manager only.
+        extra: plugin objects of this manager only, registered in this order.
 
     Raises:
         PluginError: one of `extra` is no plugin, or does not fit.
     """
 
     def __init__(self, disabled: Iterable[str] | None = None, extra: Iterable[object] = ()) -> None:
+        self._own = _distinct(extra)
         self._installed = _Installed(disabled)
-        self._own = _own_plugins(extra)
         self._lock = threading.Lock()  # guards _generators
         self._generators: tuple[ThumbnailGenerator, ...] | None = None
+        # Never changed, but replaced by one that is complete when the installed are imported.
+        # Threads that come at once may each make one; all are alike.
+        self._registry = _registry_of(self._own) if self._own else None
 
     def extended(self, extra: Iterable[object]) -> PluginManager:
         """A manager with more plugins of its own, and the same installed ones.
@@ -318,9 +518,8 @@ class PluginManager:
         Raises:
             PluginError: one of `extra` is no plugin, or does not fit.
         """
-        manager = PluginManager()
+        manager = PluginManager(extra=(*self._own, *extra))
         manager._installed = self._installed
-        manager._own = (*_own_plugins(extra), *self._own)
         return manager
 
     def names(self) -> list[str]:
@@ -328,18 +527,21 @@ class PluginManager:
         return sorted(item.name for item in self.describe() if item.status is PluginStatus.LOADED)
 
     def describe(self) -> list[PluginDescription]:
-        """Every plugin, nearest first, also those that are switched off or failed."""
-        given = [
-            PluginDescription(plugin.name, "", "", plugin.hooks, PluginStatus.LOADED, None)
-            for plugin in self._own
-        ]
-        built_in = [
-            PluginDescription(
-                plugin.name, __version__, "rtm-sync", plugin.hooks, PluginStatus.LOADED, None
+        """Every plugin, in the order they are asked, also those switched off or failed."""
+        found = self._installed.found()
+        here = []
+        for plugin in reversed(self._present().plugins):
+            version, distribution = "", ""
+            if plugin.origin is Origin.INSTALLED:
+                continue
+            if plugin.origin is Origin.BUILT_IN:
+                version, distribution = __version__, "rtm-sync"
+            here.append(
+                PluginDescription(
+                    plugin.name, version, distribution, plugin.hooks, PluginStatus.LOADED, None
+                )
             )
-            for plugin in _built_in()
-        ]
-        return [*given, *built_in, *self._installed.found().descriptions]
+        return here if found is None else [*here, *found.descriptions]
 
     def transport(self, url: str, options: TransportOptions) -> Transport:
         """The transport for `url`. Raises `PluginError` when nobody has it, or two have."""
@@ -364,76 +566,90 @@ class PluginManager:
         return found
 
     def thumbnail_generators(self) -> list[ThumbnailGenerator]:
-        """All generators, the highest priority first; of equals, the nearest.
+        """All generators, the highest priority first; of equals, the one asked first.
 
         Plugins are asked once. One that fails is left out, with a warning.
         """
         if self._generators is None:
             found = self._all_generators()
+            if self._installed.found() is None:  # a plugin asks while it is imported
+                return list(found)
             with self._lock:
-                self._generators = self._generators or found
-        return list(self._generators or ())
+                if self._generators is None:
+                    self._generators = found
+        return list(self._generators)
 
     def _all_generators(self) -> tuple[ThumbnailGenerator, ...]:
-        own = {id(plugin.subject) for plugin in self._own}
-        installed = self._installed.found().plugins
         found: list[ThumbnailGenerator] = []
-        for tier in (self._own, [plugin for plugin in installed if id(plugin.subject) not in own]):
-            nearer = {generator.name for generator in found}
-            answers = [_generator_of(plugin) for plugin in tier]
-            found += [one for one in answers if one is not None and one.name not in nearer]
+        for group in self._groups("thumbnail"):
+            taken = {generator.name for generator in found}
+            answers = [_generator_of(one) for one in group]
+            found += [one for one in answers if one is not None and one.name not in taken]
         return tuple(sorted(found, key=lambda generator: -generator.priority))
 
     def _serving(self, hook: str, asked: str, **arguments: object) -> Any:
-        """The one answer of the nearest tier that has any."""
-        problems: list[str] = []
-        for tier in self._tiers(hook):
-            answers: list[tuple[str, Any]] = []
-            for plugin in tier():
-                try:
-                    answer = plugin.ask(hook, arguments)
-                except Exception as error:  # a plugin's code may raise anything
-                    if tier is _built_in:
-                        raise
-                    problems.append(f"plugin {plugin.name!r} failed: {_one_line(error)}")
-                    cause = error
-                else:
-                    answers += [] if answer is None else [(plugin.name, answer)]
+        """The one answer of the first group that has any."""
+        failures: list[tuple[str, PluginFailed]] = []
+        for group in self._groups(hook):
+            answers = _answers_of(group, arguments, failures)
             if len(answers) > 1:
                 _close_all(answers)
-                raise self._ambiguous(_ROLES[hook].kind, asked, [name for name, _ in answers])
+                raise self._ambiguous(ROLES[hook].kind, asked, [plugin for plugin, _ in answers])
             if answers:
-                for problem in problems:
-                    logger.warning("asked for a %s, %s", _ROLES[hook].kind, problem)
+                for name, failure in failures:
+                    kind = ROLES[hook].kind
+                    logger.warning("asked for a %s, plugin %r failed: %s", kind, name, failure)
                 return answers[0][1]
-        if problems:
+        if failures:
+            problems = "; ".join(f"plugin {name!r} failed: {failure}" for name, failure in failures)
             raise PluginError(
-                f"No {_ROLES[hook].kind} for {_shown(asked)!r}: {'; '.join(problems)}."
-            ) from cause
-        raise self._absent(_ROLES[hook], asked)
+                f"No {ROLES[hook].kind} for {shown_scheme(asked)!r}: {problems}."
+            ) from failures[-1][1].__cause__
+        raise self._absent(ROLES[hook], asked)
 
-    def _tiers(self, hook: str) -> list[Callable[[], tuple[_Plugin, ...]]]:
-        tiers: list[Callable[[], tuple[_Plugin, ...]]] = [
-            lambda: self._own,
-            _built_in,
-            lambda: self._installed.found().plugins,
-        ]
-        if hook == "token_verifier":
-            tiers[1:] = reversed(tiers[1:])
-        return tiers
+    def _groups(self, hook: str) -> Iterator[list[Implementation]]:
+        """The implementations in the order they are asked, those of one rank together.
 
-    def _ambiguous(self, kind: str, asked: str, names: list[str]) -> PluginError:
-        own = {plugin.name for plugin in self._own}
+        The order must not depend on whether the installed plugins are imported already: they come
+        after the nearer ones, `tryfirst` or not, and only `trylast` puts a nearer one after them.
+        """
+        near, far = [], []
+        for one in self._present().implementations(hook):
+            if not (one.hookimpl.trylast or one.plugin.origin is Origin.INSTALLED):
+                near.append(one)
+        yield from _by_rank(near)
+        for one in self._complete().implementations(hook):
+            if one.hookimpl.trylast or one.plugin.origin is Origin.INSTALLED:
+                far.append(one)
+        yield from _by_rank(far)
+
+    def _present(self) -> Registry:
+        """The plugins as far as they are imported; at least this manager's own and the built-in."""
+        registry = self._registry
+        if registry is None:
+            registry = self._registry = _registry_of(self._own)
+        return registry
+
+    def _complete(self) -> Registry:
+        """All plugins; to one that asks while it is imported, all but the installed ones."""
+        found = self._installed.found()
+        registry = self._present()
+        if found is not None and not registry.is_complete:
+            registry = self._registry = _registry_of(self._own, found)
+        return registry
+
+    def _ambiguous(self, kind: str, asked: str, plugins: list[Plugin]) -> PluginError:
+        names = [plugin.name for plugin in plugins]
         way_out = f"Switch off all but one, as with {DISABLE_VARIABLE}={','.join(names[1:])}"
-        if own.issuperset(names):
+        if plugins[0].origin is Origin.OWN:
             way_out = "Give the client one of them."
         return PluginError(
-            f"More than one plugin serves {_shown(asked)!r} as {kind}: {', '.join(names)}. "
+            f"More than one plugin serves {shown_scheme(asked)!r} as {kind}: {', '.join(names)}. "
             + way_out
         )
 
-    def _absent(self, role: _Role, asked: str) -> PluginError:
-        scheme = _shown(asked)
+    def _absent(self, role: Role, asked: str) -> PluginError:
+        scheme = shown_scheme(asked)
         sentences = [
             f"No {role.kind} serves {scheme!r}.",
             f"Built in: {role.built_in}.",
@@ -447,64 +663,91 @@ class PluginManager:
         return PluginError(" ".join(sentences))
 
 
-def _own_plugins(subjects: Iterable[object]) -> tuple[_Plugin, ...]:
-    """The plugins of an application; unlike a stranger's, a bad one is an error at once."""
-    found: dict[int, _Plugin] = {}
-    for subject in subjects:
+def _distinct(subjects: Iterable[object]) -> tuple[object, ...]:
+    """The objects without those that are there already."""
+    return tuple({id(subject): subject for subject in subjects}.values())
+
+
+def _registry_of(own: tuple[object, ...], found: _Found | None = None) -> Registry:
+    """A registry of an application's plugins, the built-in ones and those that were found.
+
+    pluggy asks first what was registered last, so the nearest plugins are registered last; the
+    installed ones, which are sorted by name, in reverse.
+
+    Raises:
+        PluginError: an application's plugin does not fit; unlike an installed one, it is an error.
+    """
+    from . import default_plugins
+
+    registry = Registry(is_complete=found is not None)
+    for plugin in reversed(found.plugins if found is not None else ()):
+        if plugin.subject not in own:  # the application has given the same plugin
+            registry.register(plugin.name, plugin.subject, Origin.INSTALLED)
+    registry.register("built-in", default_plugins, Origin.BUILT_IN)
+    for subject in own:
         name = getattr(subject, "__name__", None) or type(subject).__name__
         try:
-            found.setdefault(id(subject), _Plugin(name, subject))
-        except Exception as error:  # inspecting it runs its code
-            raise PluginError(f"{name!r} cannot be a plugin: {_one_line(error)}.") from error
-    return tuple(found.values())
+            registry.register(name, subject, Origin.OWN)
+        except (IncompatiblePlugin, PluginFailed) as error:
+            raise PluginError(f"{name!r} cannot be a plugin: {error}.") from error
+    return registry
 
 
-def _generator_of(plugin: _Plugin) -> ThumbnailGenerator | None:
+def _by_rank(implementations: list[Implementation]) -> Iterator[list[Implementation]]:
+    for _, group in groupby(implementations, key=lambda one: one.rank):
+        yield list(group)
+
+
+def _answers_of(
+    group: list[Implementation],
+    arguments: dict[str, object],
+    failures: list[tuple[str, PluginFailed]],
+) -> list[tuple[Plugin, Any]]:
+    """Ask all of a group: the answer of each plugin that has one. Adds to `failures`."""
+    answers: list[tuple[Plugin, Any]] = []
     try:
-        generator: ThumbnailGenerator | None = plugin.ask("thumbnail", {})
+        for one in group:
+            if answers and answers[-1][0] is one.plugin:
+                continue  # its other function, by `specname`, has answered
+            try:
+                answer = one.answer(arguments)
+            except PluginFailed as failure:
+                failures.append((one.plugin.name, failure))
+                continue
+            if answer is not None:
+                answers.append((one.plugin, answer))
+    except BaseException:  # a built-in failed, or Ctrl-C
+        _close_all(answers)
+        raise
+    return answers
+
+
+def _generator_of(one: Implementation) -> ThumbnailGenerator | None:
+    try:
+        generator: ThumbnailGenerator | None = one.answer({})
         if generator is None:
             return None
-        for attribute, kind in (("name", str), ("priority", int), ("time_limit", (int, float))):
-            value = getattr(generator, attribute)
-            if not isinstance(value, kind):
-                raise TypeError(f"its generator's {attribute} is {value!r}")
-    except Exception as error:  # a plugin's code may raise anything
-        problem = _one_line(error)
-        logger.warning("plugin %r gives no thumbnail generator: %s", plugin.name, problem)
+        with plugin_code():
+            for attribute, kind in (("name", str), ("priority", int), ("time_limit", (int, float))):
+                value = getattr(generator, attribute)
+                if not isinstance(value, kind):
+                    raise TypeError(f"its generator's {attribute} is {value!r}")
+    except PluginFailed as failure:
+        logger.warning("plugin %r gives no thumbnail generator: %s", one.plugin.name, failure)
         return None
     return generator
 
 
-@cache
-def _built_in() -> tuple[_Plugin, ...]:
-    from . import default_plugins
-
-    return (_Plugin("built-in", default_plugins),)
-
-
-def _close_all(answers: Iterable[tuple[str, Any]]) -> None:
+def _close_all(answers: Iterable[tuple[Plugin, Any]]) -> None:
     """Let go of what plugins made and nobody will use."""
-    for name, answer in answers:
-        close = getattr(answer, "close", None)
+    for plugin, answer in answers:
         try:
-            if callable(close):
-                close()
-        except Exception:  # a plugin's code may raise anything
-            logger.debug("closing what plugin %r made failed", name, exc_info=True)
-
-
-def _shown(asked: str) -> str:
-    """A URL's scheme: the rest may hold a secret."""
-    return asked.partition(":")[0]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-def _disabled_by_environment() -> frozenset[str]:
-    names = os.environ.get(DISABLE_VARIABLE, "")
-    return frozenset(name.strip() for name in names.split(",") if name.strip())
+            with plugin_code():
+                close = getattr(answer, "close", None)
+                if callable(close):
+                    close()
+        except PluginFailed:
+            logger.debug("closing what plugin %r made failed", plugin.name, exc_info=True)
 
 
 plugin_manager = PluginManager()

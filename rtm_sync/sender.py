@@ -246,7 +246,7 @@ class RtmSender:
             description,
             thumbnail,
             Dimensions(width, height, thumbnail_width, thumbnail_height),
-            plugin_manager,
+            plugin_manager.thumbnail_generators,
             auto=False,
         )
         carrier = _Carrier(lambda: self._media_of(user))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import runpy
 import signal
 import sys
@@ -24,7 +23,7 @@ def main() -> int:
     """
     decoder, side, seconds, memory = sys.argv[1], *map(int, sys.argv[2:5])
     del sys.path[0]  # our own folder, whose modules are no top-level ones
-    signal.alarm(seconds + 1)  # should nobody be left to end us
+    _end_after(seconds + 1)  # should nobody be left to end us
     # What libraries print must not get between the pixels.
     with os.fdopen(os.dup(1), "wb") as output:
         os.dup2(2, 1)
@@ -45,8 +44,27 @@ def main() -> int:
     return 0
 
 
+def _end_after(seconds: int) -> None:
+    """End this process then; without SIGALRM, as on Windows, as soon as the decoder lets Python."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
+        return
+    import threading
+
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
 def _limit(memory: int) -> None:
-    """Let this process have so much memory, write no files and leave no core."""
+    """Let this process have so much memory, write no files and leave no core.
+
+    On Windows, which has no module `resource`, nothing of this is in force.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
     for kind, limit in (
         (resource.RLIMIT_DATA, memory),  # not RLIMIT_AS: what is only reserved costs nothing
         (resource.RLIMIT_FSIZE, 0),

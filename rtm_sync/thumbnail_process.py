@@ -1,6 +1,7 @@
 """Decoding in a process of its own, for decoders that a stranger's file may crash or hang.
 
-A crash there is a refusal here; time and memory are bounded by the system, not by good will.
+A crash there is a refusal here; time and memory are bounded by the system, not by good will. On
+Windows time alone is.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def decoded_apart(
         content: what is to be decoded.
         side: the longest side wanted, in pixels; the decoder may give more.
         seconds: until the process is ended.
-        memory: bytes that the decoder may take, beside its code (where the system has
-            `RLIMIT_DATA`: Linux).
+        memory: bytes that the decoder may take, beside its code. In force where the system has
+            `RLIMIT_DATA` (Linux); `rtm-sync doctor` tells whether it has.
 
     Raises:
         CannotThumbnail: the decoder refused, crashed, or had not enough time or memory.

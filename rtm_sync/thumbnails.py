@@ -9,13 +9,12 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from .blob import Blob
 from .errors import PluginError
-from .plugins import PluginManager
 from .transfers import TransferControl
 
 logger = logging.getLogger(__name__)
@@ -81,13 +80,17 @@ ThumbnailCallable: TypeAlias = Callable[[Blob, int], Thumbnail | bytes]
 """What may stand in for a generator: (blob, max_bytes) → a thumbnail or its bytes."""
 
 
-def choose_generator(plugins: PluginManager, name: str, content_type: str) -> ThumbnailGenerator:
+def choose_generator(
+    generators: Sequence[ThumbnailGenerator], name: str, content_type: str
+) -> ThumbnailGenerator:
     """The generator for `thumbnail=name` ("auto" or a generator's name) and that content.
+
+    Args:
+        generators: those there are, in the order in which "auto" asks them.
 
     Raises:
         PluginError: none is installed or capable, or several have the name; says what would help.
     """
-    generators = plugins.thumbnail_generators()
     installed = ", ".join(generator.name for generator in generators) or "none"
     if name != "auto":
         named = [generator for generator in generators if generator.name == name]

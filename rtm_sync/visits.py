@@ -16,7 +16,8 @@ class Visit:
     """One request's connection and worker. One thread at a time.
 
     A browser that has left is otherwise noticed with the next bytes, and its thread is taken until
-    then; a worker that is told to stop would wait for its streams, and be killed with them.
+    then; a worker that is told to stop would wait for its streams, and be killed with them. Windows
+    cannot be asked whether a browser has left.
 
     Args:
         environ: the request's WSGI environment.
@@ -26,7 +27,7 @@ class Visit:
         self._copy: _socket.socket | None = None
         found = next((environ[name] for name in _SOCKETS if name in environ), None)
         # TLS has nothing that could be looked at without reading it.
-        if found is not None and not hasattr(found, "cipher"):
+        if found is not None and hasattr(socket, "MSG_DONTWAIT") and not hasattr(found, "cipher"):
             # A bare socket: Python's would wait for its time-out, and gevent's for a byte.
             with contextlib.suppress(OSError):
                 self._copy = _socket.socket(fileno=os.dup(found.fileno()))  # type: ignore[attr-defined]

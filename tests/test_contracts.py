@@ -1,4 +1,7 @@
-"""The contract kits find what is wrong: back ends with one fault each fail them."""
+"""The contract kits find what is wrong: back ends with one fault each fail them.
+
+The kits of the engine's contracts have `test_engine_contracts.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,9 @@ from PIL import Image, ImageOps
 
 from rtm_sync import Blob, CannotThumbnail, LoginError, Thumbnail, ThumbnailGenerator
 from rtm_sync.hub.disk import DiskMediaStore
-from rtm_sync.hub.engine import Delivery, Engine, OfflineMessage
-from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.media import Fragment, MediaStore, MediaWriter
 from rtm_sync.hub.tokens import Grant, JwtVerifier, TokenVerifier, make_token
-from rtm_sync.protocol import MemberJoined, MessageFromPeer, PeerCall, PeerOnlineState
-from rtm_sync.testing import EngineContract, MediaStoreContract, ThumbnailContract
+from rtm_sync.testing import MediaStoreContract, ThumbnailContract
 from rtm_sync.thumbnail_tools import bare_type, best_fit, read_content
 from tests.hub.test_tokens import APP, SECRET, JwtCase
 from tests.support import RtmTestCase
@@ -71,58 +71,6 @@ class _RaisesItsOwnErrors(_Store):
             return super().open(media_id)
         except OSError as error:
             raise KeyError(media_id) from error
-
-
-class _Engine(LocalEngine):
-    """The good one, to be spoilt."""
-
-
-class _NeverEvicts(_Engine):
-    async def claim(self, app_id: str, uid: str, session_id: str) -> None:
-        self._claims.pop((app_id, uid), None)
-        await super().claim(app_id, uid, session_id)
-
-
-class _ReleasesForAnybody(_Engine):
-    async def release(self, app_id: str, uid: str, session_id: str) -> None:
-        claim = self._claims.get((app_id, uid))
-        await super().release(app_id, uid, claim.session_id if claim else session_id)
-
-
-class _AlwaysReceived(_Engine):
-    async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
-        await super().send_to_peer(app_id, uid, message)
-        return Delivery.RECEIVED
-
-
-class _KeepsCopies(_Engine):
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
-        self.copies = getattr(self, "copies", 0) + 1
-        object.__setattr__(message, "message_id", f"{message.message_id} {self.copies}")
-        await super().store_offline(app_id, uid, message, keep, retention)
-
-
-class _KeepsForEver(_Engine):
-    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
-        return await super().offline(app_id, uid, 0)
-
-
-class _JoinsInSilence(_Engine):
-    async def publish(self, app_id: str, event: object) -> None:
-        if not isinstance(event, MemberJoined):
-            await super().publish(app_id, event)  # type: ignore[arg-type]
-
-
-class _ForgetsWhoIsUnreachable(_Engine):
-    async def presence(self, app_id: str, uids: object) -> dict[str, PeerOnlineState]:
-        found = await super().presence(app_id, uids)  # type: ignore[arg-type]
-        unreachable = PeerOnlineState.UNREACHABLE
-        return {
-            uid: PeerOnlineState.OFFLINE if state is unreachable else state
-            for uid, state in found.items()
-        }
 
 
 class GoodGenerator(ThumbnailGenerator):
@@ -259,20 +207,6 @@ def store_case(make: Callable[[Path], MediaStore]) -> type[unittest.TestCase]:
     return Case
 
 
-def engine_case(make: Callable[[Path], Engine]) -> type[unittest.TestCase]:
-    class Case(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
-        patience = 0.1
-
-        async def asyncSetUp(self) -> None:
-            self.path = self.folder() / "rtm.sqlite3"
-            await super().asyncSetUp()
-
-        def make_engine(self) -> Engine:
-            return make(self.path)
-
-    return Case
-
-
 class MediaStoreContractTest(unittest.TestCase):
     def test_each_fault_of_a_store_is_found(self) -> None:
         for faulty, name in (
@@ -287,22 +221,6 @@ class MediaStoreContractTest(unittest.TestCase):
             with self.subTest(faulty.__name__):
                 self.assertFalse(fails(store_case(_Store), name))
                 self.assertTrue(fails(store_case(faulty), name))
-
-
-class EngineContractTest(unittest.TestCase):
-    def test_each_fault_of_an_engine_is_found(self) -> None:
-        for faulty, name in (
-            (_NeverEvicts, "test_a_claim_evicts_whoever_held_the_user"),
-            (_ReleasesForAnybody, "test_only_the_holder_can_give_a_claim_up"),
-            (_AlwaysReceived, "test_a_user_of_another_app_is_not_there"),
-            (_KeepsCopies, "test_a_copy_changes_nothing_but_another_senders_is_no_copy"),
-            (_KeepsForEver, "test_after_seven_days_messages_are_gone"),
-            (_JoinsInSilence, "test_joins_and_leaves_are_told_once_and_the_count_before"),
-            (_ForgetsWhoIsUnreachable, "test_presence_is_answered_for_each_asked_in_order"),
-        ):
-            with self.subTest(faulty.__name__):
-                self.assertFalse(fails(engine_case(_Engine), name))
-                self.assertTrue(fails(engine_case(faulty), name))
 
 
 def thumbnail_case(made: type[ThumbnailGenerator]) -> type[unittest.TestCase]:

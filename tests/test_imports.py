@@ -11,7 +11,10 @@ from pathlib import Path
 import rtm_sync
 
 ROOT = Path(rtm_sync.__file__).parent
-VALUES = {"attributes", "errors", "messages", "blob", "image_header", "protocol", "outbox"}
+VALUES = {
+    *("attributes", "errors", "messages", "blob", "image_header", "protocol", "outbox"),
+    "portable",
+}
 
 
 def module_name(path: Path) -> str:

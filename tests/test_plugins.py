@@ -5,25 +5,33 @@ Strangers' plugins are real here: a folder on `sys.path` with a distribution's m
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib
 import inspect
 import io
+import itertools
 import os
 import re
 import subprocess
 import sys
 import textwrap
 import threading
+import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 from unittest import mock
+
+import pluggy
 
 from rtm_sync import CreateInstanceError, LoginError, RtmClient, hookimpl
 from rtm_sync.errors import PluginError
 from rtm_sync.hub.media import MediaStore, MediaWriter
 from rtm_sync.plugins import HOOKS_VERSION, Hooks, PluginManager, PluginStatus
 from rtm_sync.thumbnails import Thumbnail, ThumbnailGenerator, choose_generator
+from rtm_sync.transports.base import Transport, TransportOptions
 from tests.cli.support import REPOSITORY
 from tests.support import PATIENCE, RtmTestCase
 
@@ -98,6 +106,24 @@ class Generator(ThumbnailGenerator):
         return self
 
 
+class InstallingTest(RtmTestCase):
+    def install(self, name: str, source: str) -> Path:
+        """Make a distribution with one entry point `name` findable during the test."""
+        folder = self.folder()
+        module = f"rtm_test_plugin_{name}"
+        (folder / f"{module}.py").write_text(textwrap.dedent(source))
+        metadata = folder / f"{module}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[rtm_sync]\n{name} = {module}\n")
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+        self.addCleanup(importlib.invalidate_caches)
+        self.addCleanup(sys.modules.pop, module, None)
+        self.addCleanup(sys.path.remove, str(folder))
+        return folder
+
+
 class OrderTest(RtmTestCase):
     def test_the_built_ins_answer_through_the_same_hooks(self) -> None:
         plugins = PluginManager()
@@ -168,6 +194,226 @@ class OrderTest(RtmTestCase):
         )
 
 
+class TransportOptionsTest(RtmTestCase):
+    """A transport is given what makes engines and stores; it knows no plugin manager."""
+
+    def setUp(self) -> None:
+        self.options: list[TransportOptions] = []
+
+    @hookimpl
+    def transport(self, url: str, options: TransportOptions) -> Transport | None:
+        self.options.append(options)
+        return None
+
+    def of_a_client_with(self, *plugins: object) -> TransportOptions:
+        asking = types.SimpleNamespace(transport=self.transport)
+        self.entered(RtmClient("app", url="memory://options", plugins=[*plugins, asking]))
+        return self.options[-1]
+
+    def test_they_make_stores_and_engines_by_the_clients_own_plugins(self) -> None:
+        tape = Store("tape")
+        options = self.of_a_client_with(tape)
+        self.assertIs(options.make_media_store("tape:1"), tape)
+        self.assertEqual(type(options.make_engine("local:")).__name__, "LocalEngine")
+
+    def test_those_made_without_factories_say_who_has_them(self) -> None:
+        for make in (TransportOptions().make_media_store, TransportOptions().make_engine):
+            with self.assertRaisesRegex(PluginError, "no factory .* RtmClient gives them"):
+                make("memory://")
+
+    def test_their_plugins_go_on_for_one_release_with_a_warning(self) -> None:
+        tape = Store("tape")
+        options = self.of_a_client_with(tape)
+        with self.assertWarnsRegex(DeprecationWarning, "call make_media_store") as caught:
+            plugins = options.plugins
+        self.assertEqual(caught.filename, __file__)
+        self.assertIs(plugins.media_store("tape:1"), tape)
+        self.assertEqual(type(plugins.engine("local:")).__name__, "LocalEngine")
+
+    def test_what_plugins_are_made_of_does_not_import_the_manager(self) -> None:
+        """Not even inside a function: the manager imports them, and imports go one way."""
+        for module in ("transports/base.py", "thumbnails.py", "media.py"):
+            tree = ast.parse((REPOSITORY / "rtm_sync" / module).read_text())
+            imported = {
+                part
+                for node in ast.walk(tree)
+                if isinstance(node, ast.ImportFrom)
+                for part in (*(node.module or "").split("."), *(one.name for one in node.names))
+            }
+            with self.subTest(module):
+                self.assertNotIn("plugins", imported)
+
+
+MARKS: dict[str, Callable[[Any], Any]] = {
+    "first": hookimpl(tryfirst=True),
+    "plain": hookimpl,
+    "last": hookimpl(trylast=True),
+}
+
+
+def listed(name: str, mark: str, asked: list[str], scheme: str = "") -> object:
+    """A plugin that adds its name to `asked` and serves one scheme, or none."""
+
+    def media_store(url: str) -> MediaStore | None:
+        asked.append(name)
+        return Store(name) if scheme and url.startswith(f"{scheme}:") else None
+
+    return types.SimpleNamespace(media_store=MARKS[mark](media_store))
+
+
+LISTED = """
+import builtins
+from rtm_sync import hookimpl
+from rtm_sync.hub.memory import MemoryMediaStore
+
+@hookimpl({mark})
+def media_store(url):
+    builtins.rtm_test_asked.append("{name}")
+    return MemoryMediaStore() if url.startswith("{scheme}:") else None
+"""
+
+
+class PluggyOrderTest(InstallingTest):
+    """Within what is near and what is installed, the order is pluggy's, marks included."""
+
+    def setUp(self) -> None:
+        self.asked: list[str] = []
+        setting = mock.patch("builtins.rtm_test_asked", self.asked, create=True)
+        self.entered(setting)
+
+    def installed(self, name: str, mark: str = "", scheme: str = "nothing") -> None:
+        self.install(name, LISTED.format(name=name, mark=mark, scheme=scheme))
+
+    def ask(self, plugins: PluginManager, url: str = "unknown:") -> list[str]:
+        self.asked.clear()
+        with contextlib.suppress(PluginError):
+            plugins.media_store(url)
+        return self.asked[:]
+
+    def test_it_is_the_very_order_of_pluggy_for_every_combination_of_marks(self) -> None:
+        for marks in itertools.product(MARKS, repeat=3):
+            given = [
+                listed(name, mark, self.asked) for name, mark in zip("abc", marks, strict=True)
+            ]
+            theirs = pluggy.PluginManager("rtm_sync")
+            theirs.add_hookspecs(Hooks)
+            for plugin in given:
+                theirs.register(plugin)
+            self.asked.clear()
+            theirs.hook.media_store(url="unknown:")
+            expected = self.asked[:]
+            with self.subTest(marks):
+                self.assertEqual(self.ask(PluginManager(extra=given)), expected)
+
+    def test_what_is_given_last_is_asked_first_in_one_list_or_in_two(self) -> None:
+        a, b = listed("a", "plain", self.asked), listed("b", "plain", self.asked)
+        self.assertEqual(self.ask(PluginManager(extra=[a, b])), ["b", "a"])
+        self.assertEqual(self.ask(PluginManager(extra=[a]).extended([b])), ["b", "a"])
+
+    def test_the_whole_order_and_it_is_the_same_before_and_after_the_import(self) -> None:
+        for name, mark in {
+            "one": "",
+            "two": "",
+            "eager": "tryfirst=True",
+            "late": "trylast=True",
+        }.items():
+            self.installed(name, mark)
+        plugins = PluginManager(
+            extra=[listed(f"own {mark}", mark, self.asked) for mark in ("last", "plain", "first")]
+        )
+        whole = ["own first", "own plain", "eager", "one", "two", "late", "own last"]
+        self.assertEqual(self.ask(plugins), whole)
+        self.assertEqual(self.ask(plugins), whole)
+
+    def test_an_eager_installed_plugin_takes_no_scheme_from_the_built_ins(self) -> None:
+        self.installed("eager", "tryfirst=True", "memory")
+        plugins = PluginManager()
+        self.assertEqual(self.ask(plugins, "memory://"), [])
+        self.assertIn("eager", plugins.names())  # now it is imported, and nothing changes
+        self.assertEqual(self.ask(plugins, "memory://"), [])
+
+    def test_an_own_plugin_that_would_be_last_leaves_built_in_schemes_alone(self) -> None:
+        late = listed("late", "last", self.asked, "memory")
+        self.assertEqual(self.ask(PluginManager(extra=[late]), "memory://"), [])
+
+    def test_an_own_plugin_that_would_be_last_serves_what_no_installed_one_does(self) -> None:
+        self.installed("one", scheme="mine")
+        plugins = PluginManager(extra=[listed("late", "last", self.asked, "mine")])
+        self.assertEqual(type(plugins.media_store("mine:")).__name__, "MemoryMediaStore")
+        spare = PluginManager(disabled=["one"], extra=[listed("late", "last", self.asked, "mine")])
+        self.assertIsInstance(spare.media_store("mine:"), Store)
+
+    def test_two_that_serve_a_scheme_are_no_conflict_where_marks_say_who_is_first(self) -> None:
+        for marks, winner in {("first", "plain"): "a", ("last", "plain"): "b"}.items():
+            given = [
+                listed(name, mark, self.asked, "x") for name, mark in zip("ab", marks, strict=True)
+            ]
+            found = PluginManager(extra=given).media_store("x:")
+            with self.subTest(marks):
+                self.assertEqual(found.scheme, winner)  # type: ignore[attr-defined]
+        for mark in MARKS:
+            given = [listed(name, mark, self.asked, "x") for name in "ab"]
+            with self.subTest(mark), self.assertRaisesRegex(PluginError, "More than one plugin"):
+                PluginManager(extra=given).media_store("x:")
+
+    def test_two_functions_of_one_plugin_are_no_conflict(self) -> None:
+        class Twice:
+            @hookimpl(specname="media_store")
+            def one(self, url: str) -> MediaStore:
+                raise AssertionError("the other has answered")
+
+            @hookimpl(specname="media_store")
+            def two(self, url: str) -> MediaStore:
+                return Store("two")
+
+        with self.assertNoLogs("rtm_sync.plugins"):
+            found = PluginManager(extra=[Twice()]).media_store("x:")
+        self.assertEqual(found.scheme, "two")  # type: ignore[attr-defined]
+
+    def test_the_built_in_token_verifier_is_asked_after_the_installed_ones(self) -> None:
+        self.install(
+            "verifier",
+            """
+            from rtm_sync import hookimpl
+            from rtm_sync.hub.tokens import JwtVerifier
+
+            class Mine(JwtVerifier):
+                pass
+
+            @hookimpl
+            def token_verifier(secret, app_id):
+                assert (secret, app_id) == ("mine" * 8, "app")
+                return Mine(app_id, secret)
+            """,
+        )
+        plugins = PluginManager()
+        self.assertEqual(type(plugins.token_verifier("app", "mine" * 8)).__name__, "Mine")
+        others = PluginManager(disabled=["verifier"])
+        self.assertEqual(type(others.token_verifier("app", "mine" * 8)).__name__, "JwtVerifier")
+
+    def test_generators_of_one_priority_come_in_the_order_they_are_asked(self) -> None:
+        class Eager(Generator):
+            @hookimpl(tryfirst=True)
+            def thumbnail(self) -> ThumbnailGenerator:
+                return self
+
+        eager = Eager("eager", 500_000, "")
+        a, b = Generator("a", 500_000, ""), Generator("b", 500_000, "")
+        names = [one.name for one in PluginManager(extra=[eager, a, b]).thumbnail_generators()]
+        self.assertEqual(names[:3], ["eager", "b", "a"])
+
+
+class Quit(BaseException):
+    """What some libraries raise to get past `except Exception`."""
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def answer() -> Any:
+        raise error
+
+    return answer
+
+
 class DocumentTest(RtmTestCase):
     def test_every_hook_is_documented_with_its_parameters(self) -> None:
         text = (REPOSITORY / "docs" / "plugins.md").read_text()
@@ -211,6 +457,38 @@ class MisbehavingTest(RtmTestCase):
             self.assertEqual(type(plugins.media_store("memory://")).__name__, "MemoryMediaStore")
         self.assertRegex(logged.output[0], "'Answering' failed: division by zero")
 
+    def test_whatever_a_hook_raises_has_its_plugins_name(self) -> None:
+        for error, text in (
+            (SystemExit(3), "SystemExit: 3"),
+            (Quit("enough"), "Quit: enough"),
+            (GeneratorExit(), "GeneratorExit"),
+            (StopIteration(), "StopIteration"),
+            (ValueError(" of two\nlines. "), "of two lines"),
+        ):
+            answering = Answering(raising(error))
+            with self.subTest(text):
+                with self.assertRaisesRegex(PluginError, f"'Answering' failed: {text}\\.$"):
+                    PluginManager(extra=[answering]).media_store("tape:")
+                tape = Store("tape")
+                with self.assertLogs("rtm_sync.plugins", "WARNING"):
+                    plugins = PluginManager(extra=[tape, answering])
+                    self.assertIs(plugins.media_store("tape:"), tape)
+
+    def test_an_error_that_has_no_text_is_named_by_its_class(self) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("no text")
+
+        with self.assertRaisesRegex(PluginError, "'Answering' failed: Mute"):
+            PluginManager(extra=[Answering(raising(Mute()))]).media_store("tape:")
+
+    def test_ctrl_c_in_a_hook_is_the_users_and_what_others_made_is_closed(self) -> None:
+        tape = Store("tape")
+        plugins = PluginManager(extra=[Answering(raising(KeyboardInterrupt())), tape])
+        with self.assertRaises(KeyboardInterrupt):
+            plugins.media_store("tape:")
+        self.assertEqual(tape.closed, 1)
+
     def test_a_client_is_told_what_is_wrong_with_its_own_plugin(self) -> None:
         class Newer:
             RTM_SYNC_HOOKS = HOOKS_VERSION + 1
@@ -224,13 +502,73 @@ class MisbehavingTest(RtmTestCase):
             def transprot(self, url: str) -> None:
                 raise AssertionError
 
-        for plugin, why in (
-            (Newer(), f"'Newer' .* wants version {HOOKS_VERSION + 1} of the hooks"),
-            (Misspelt(), "'Misspelt' .*unknown hook 'transprot'"),
-            (object(), "'object' .* no function marked rtm_sync.hookimpl"),
+        class Wrapping:
+            @hookimpl(wrapper=True)
+            def media_store(self, url: str) -> Any:
+                return (yield)
+
+        class WrappingAsOfOld:
+            @hookimpl(hookwrapper=True)
+            def thumbnail(self) -> Any:
+                yield
+
+        class Torn:
+            @hookimpl(tryfirst=True, trylast=True)
+            def media_store(self, url: str) -> None:
+                raise AssertionError
+
+        class Curious:
+            @hookimpl
+            def media_store(self, url: str, colour: str) -> None:
+                raise AssertionError
+
+        class ByName:
+            @hookimpl
+            def media_store(self, *, url: str) -> None:
+                raise AssertionError
+
+        @dataclass
+        class Equal:
+            @hookimpl
+            def media_store(self, url: str) -> None:
+                raise AssertionError
+
+        has = f"version {HOOKS_VERSION} has transport, engine"
+        for plugins, why in (
+            ([Newer()], f"'Newer' .* wants version {HOOKS_VERSION + 1} of the hooks"),
+            ([Misspelt()], f"'Misspelt' .* implements the unknown hook 'transprot'; {has}"),
+            ([Wrapping()], "'Wrapping' .* its media_store is a hook wrapper, .* None to decline"),
+            ([WrappingAsOfOld()], "'WrappingAsOfOld' .* its thumbnail is a hook wrapper"),
+            ([Torn()], "'Torn' .* its media_store is marked tryfirst and trylast"),
+            ([Curious()], "'Curious' .* its media_store takes 'colour', .* not have; it has url"),
+            ([Curious], "'Curious' .* its media_store takes 'self'"),
+            ([ByName()], "'ByName' .* its media_store takes 'url' by keyword only"),
+            ([object()], "'object' .* no function marked rtm_sync.hookimpl"),
+            ([Equal(), Equal()], "'Equal' .* is the same object as plugin 'Equal'"),
         ):
             with self.subTest(why), self.assertRaisesRegex(CreateInstanceError, why):
-                RtmClient("app", plugins=[plugin])
+                RtmClient("app", plugins=plugins)
+
+    def test_what_fits_a_later_version_as_well_is_taken_as_far_as_it_fits(self) -> None:
+        class Both(Store):
+            @hookimpl(optionalhook=True)
+            def teleport(self, url: str) -> None:
+                raise AssertionError
+
+        class Roomy(Store):
+            @hookimpl
+            def media_store(
+                self, url: str, colour: str = "red", *more: str, **others: str
+            ) -> MediaStore | None:
+                self.asked += [colour, *more, *others]
+                return super().media_store(url)
+
+        for plugin, asked in ((Both("tape"), ["tape:"]), (Roomy("tape"), ["red", "tape:"])):
+            plugins = PluginManager(extra=[plugin])
+            with self.subTest(type(plugin).__name__):
+                self.assertIs(plugins.media_store("tape:"), plugin)
+                self.assertEqual(plugin.asked, asked)
+                self.assertEqual(plugins.describe()[0].hooks, ("media_store",))
 
     def test_a_media_store_that_cannot_be_made_fails_the_login_with_its_name(self) -> None:
         client = self.entered(
@@ -251,23 +589,7 @@ class MisbehavingTest(RtmTestCase):
         self.assertEqual(tape.asked, ["tape:1"])
 
 
-class EntryPointTest(RtmTestCase):
-    def install(self, name: str, source: str) -> Path:
-        """Make a distribution with one entry point `name` findable during the test."""
-        folder = self.folder()
-        module = f"rtm_test_plugin_{name}"
-        (folder / f"{module}.py").write_text(textwrap.dedent(source))
-        metadata = folder / f"{module}-1.0.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(f"[rtm_sync]\n{name} = {module}\n")
-        sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
-        self.addCleanup(importlib.invalidate_caches)
-        self.addCleanup(sys.modules.pop, module, None)
-        self.addCleanup(sys.path.remove, str(folder))
-        return folder
-
+class EntryPointTest(InstallingTest):
     def test_an_installed_plugin_is_found_and_asked(self) -> None:
         self.install("good", STORE.format(scheme="mine"))
         plugins = PluginManager()
@@ -292,7 +614,18 @@ class EntryPointTest(RtmTestCase):
             "a_missing_import": ("import no_such_module_of_rtm", "no_such_module_of_rtm"),
             "raises": ("raise RuntimeError('out of tea')", "out of tea"),
             "exits": ("raise SystemExit(3)", "SystemExit: 3"),
+            "quits": ("class Quit(BaseException): pass\nraise Quit('enough')", "Quit: enough"),
             "no_python": ("def (", "invalid syntax"),
+            "wraps": (
+                """
+                from rtm_sync.plugins import hookimpl
+
+                @hookimpl(wrapper=True)
+                def media_store(url):
+                    return (yield)
+                """,
+                "its media_store is a hook wrapper",
+            ),
             "no_hooks": ("", "no function marked rtm_sync.hookimpl"),
             "newer": (
                 f"RTM_SYNC_HOOKS = {newer}\n" + STORE.format(scheme="mine"),
@@ -310,7 +643,7 @@ class EntryPointTest(RtmTestCase):
                 def engine(url, colour):
                     return "half a plugin"
                 """,
-                "colour",
+                "its engine takes 'colour', which version 1 .* it has url$",
             ),
         }
         for name, (source, _) in spoiled.items():
@@ -329,10 +662,51 @@ class EntryPointTest(RtmTestCase):
             with self.subTest(name):
                 self.assertNotIn(name, plugins.names())
                 self.assertRegex(described[name].reason, why)
-                self.assertRegex(str(caught.exception), f"{name}: [^;]*{why}")
+                self.assertIn(f"Not used: {name}: {described[name].reason}.", str(caught.exception))
         self.assertEqual(described["newer"].status, PluginStatus.INCOMPATIBLE)
         self.assertEqual(described["wrong_hook"].status, PluginStatus.INCOMPATIBLE)
         self.assertEqual(described["exits"].status, PluginStatus.FAILED)
+
+    def test_the_same_plugin_under_two_names_is_asked_once_and_told(self) -> None:
+        folder = self.install("good", STORE.format(scheme="mine"))
+        entries = folder / "rtm_test_plugin_good-1.0.dist-info" / "entry_points.txt"
+        entries.write_text(entries.read_text() + "goodness = rtm_test_plugin_good\n")
+        plugins = PluginManager()
+        with self.assertLogs("rtm_sync.plugins", "WARNING") as logged:
+            plugins.media_store("mine://")
+        self.assertIn("'goodness' is not used: ", logged.output[0])
+        self.assertIn("it is the same object as plugin 'good'", logged.output[0])
+
+    def test_an_installed_plugin_may_be_given_to_a_client_as_well(self) -> None:
+        self.install("good", STORE.format(scheme="mine"))
+        module = importlib.import_module("rtm_test_plugin_good")
+        plugins = PluginManager(extra=[module])
+        for _ in range(2):  # before and after what is installed is imported
+            self.assertEqual(plugins.media_store("mine://").scheme, "mine")  # type: ignore[attr-defined]
+            with self.assertRaisesRegex(PluginError, "No media store serves 'unknown'"):
+                plugins.media_store("unknown://")
+
+    def test_a_plugin_that_asks_while_it_is_imported_does_not_hide_what_is_installed(self) -> None:
+        self.install(
+            "asks",
+            """
+            import builtins
+            from rtm_sync import ThumbnailGenerator, hookimpl
+
+            builtins.rtm_test_plugins.thumbnail_generators()
+
+            class Mine(ThumbnailGenerator):
+                name = "mine"
+                can_handle = generate = None
+
+            @hookimpl
+            def thumbnail():
+                return Mine()
+            """,
+        )
+        plugins = PluginManager()
+        with mock.patch("builtins.rtm_test_plugins", plugins, create=True):
+            self.assertIn("mine", [one.name for one in plugins.thumbnail_generators()])
 
     def test_plugins_are_loaded_once_however_often_they_are_asked(self) -> None:
         self.install("raises", "raise RuntimeError('out of tea')")
@@ -477,19 +851,24 @@ class ThumbnailChoiceTest(RtmTestCase):
             "text/plain": self.low,
         }.items():
             with self.subTest(content_type):
-                self.assertIs(choose_generator(self.plugins, "auto", content_type), generator)
+                self.assertIs(
+                    choose_generator(self.plugins.thumbnail_generators(), "auto", content_type),
+                    generator,
+                )
 
     def test_a_name_takes_that_one_whatever_the_content(self) -> None:
-        self.assertIs(choose_generator(self.plugins, "low", "image/png"), self.low)
+        self.assertIs(
+            choose_generator(self.plugins.thumbnail_generators(), "low", "image/png"), self.low
+        )
 
     def test_an_unknown_name_lists_what_is_installed(self) -> None:
         with self.assertRaisesRegex(PluginError, "'best'; installed: pictures, films, low"):
-            choose_generator(self.plugins, "best", "image/png")
+            choose_generator(self.plugins.thumbnail_generators(), "best", "image/png")
 
     def test_two_of_one_name_are_told_apart_by_their_classes(self) -> None:
         plugins = PluginManager(extra=[self.low, Generator("low", 5, "")])
         with self.assertRaisesRegex(PluginError, "named 'low': .*Generator, .*Generator"):
-            choose_generator(plugins, "low", "image/png")
+            choose_generator(plugins.thumbnail_generators(), "low", "image/png")
 
     def test_one_whose_can_handle_breaks_is_passed_over_with_a_warning(self) -> None:
         class Broken(Generator):
@@ -498,7 +877,9 @@ class ThumbnailChoiceTest(RtmTestCase):
 
         plugins = PluginManager(extra=[Broken("broken", 500, ""), self.low])
         with self.assertLogs("rtm_sync.thumbnails", "WARNING") as logged:
-            self.assertIs(choose_generator(plugins, "auto", "image/png"), self.low)
+            self.assertIs(
+                choose_generator(plugins.thumbnail_generators(), "auto", "image/png"), self.low
+            )
         self.assertIn("broken: can_handle failed: out of tea", logged.output[0])
 
     def test_a_plugin_that_gives_no_generator_is_left_out_with_one_warning(self) -> None:
@@ -506,6 +887,7 @@ class ThumbnailChoiceTest(RtmTestCase):
         nameless.name = None  # type: ignore[assignment]
         answers: tuple[Callable[[], Any], ...] = (
             lambda: 1 / 0,
+            raising(SystemExit(3)),
             lambda: "generator",
             lambda: nameless,
         )
@@ -520,4 +902,4 @@ class ThumbnailChoiceTest(RtmTestCase):
     def test_auto_without_a_capable_one_says_what_to_install(self) -> None:
         plugins = PluginManager(extra=[self.films])
         with self.assertRaisesRegex(PluginError, "pip install rtm-sync-pillow"):
-            choose_generator(plugins, "auto", "image/png")
+            choose_generator(plugins.thumbnail_generators(), "auto", "image/png")

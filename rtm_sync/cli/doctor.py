@@ -13,7 +13,6 @@ import os
 import platform
 import secrets
 import shutil
-import stat
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ import requests
 from ..blob import MEDIA_LIMIT
 from ..errors import LoginError, RtmError
 from ..plugins import PluginManager, PluginStatus, plugin_manager
+from ..portable import has_memory_limits, is_readable_by_others
 from ..transfers import MAX_TRANSFERS
 from ..transports.network import find_route
 from ..version import __version__
@@ -99,6 +99,7 @@ def _findings(
     yield token
     yield _login(profile, log_in, token.verdict is Verdict.FAILED)
     yield _plugins(plugins)
+    yield _thumbnails()
     yield from _disk()
 
 
@@ -133,7 +134,7 @@ def _profile(profile: Profile, profiles: Path | None) -> Finding:
     }
     detail = ", ".join(f"{name} {value or 'none'}" for name, value in seen.items())
     file = profiles or default_file()
-    if file.exists() and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+    if file.exists() and is_readable_by_others(file):
         return Finding(
             "profile",
             Verdict.WARNING,
@@ -286,6 +287,22 @@ def _plugins(plugins: PluginManager) -> Finding:
     if failed:
         return Finding("plugins", Verdict.WARNING, f"{listed}; {'; '.join(failed)}", seen)
     return Finding("plugins", Verdict.OK, listed, seen)
+
+
+def _thumbnails() -> Finding:
+    """Whether a file that a stranger sent can take all memory where its thumbnail is made."""
+    seen = {"memory_limit": has_memory_limits()}
+    if seen["memory_limit"]:
+        return Finding(
+            "thumbnails", Verdict.OK, "processes that make them are held to memory", seen
+        )
+    return Finding(
+        "thumbnails",
+        Verdict.WARNING,
+        f"{platform.system()} does not hold the processes that make them to an amount of memory: "
+        "make none of strangers' videos and PDFs here",
+        seen,
+    )
 
 
 def _disk() -> Iterator[Finding]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
-import resource
 from collections.abc import Awaitable, Callable, Iterable
 from typing import cast
 
@@ -14,6 +12,7 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
 from ..hub.limits import KeyedWindows, Rate
+from ..portable import open_file_limit
 from .config import Network
 from .visit import visit
 
@@ -84,7 +83,8 @@ class Doors:
         self._server = server
         self._addresses = addresses
         self._per_address = per_address
-        self._total = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OWN_FILES
+        limit = open_file_limit()
+        self._total = 0 if limit is None else limit - _OWN_FILES
         self._open: dict[str, list[RequestHandler]] = {}
         self._forget_at = _KNOWN_ADDRESSES
         self._said = KeyedWindows(_SAID)
@@ -174,10 +174,3 @@ class Guesses:
         finally:
             if present.is_wrong:
                 self._refusals.allow(key, now())
-
-
-def raise_file_limit() -> None:
-    """Allow this process as many files, and so connections, as the system lets it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import signal
 import ssl
 import threading
 import time
@@ -14,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from pathlib import Path
 from types import TracebackType
 from typing import TypedDict, cast
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -24,17 +21,27 @@ from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
 from ..hub.telemetry import Telemetry
 from ..plugins import PluginManager, plugin_manager
-from .addresses import Addresses, Doors, Guesses, raise_file_limit
+from ..portable import (
+    STOP_SIGNALS,
+    folder_url,
+    lock_file,
+    on_hangup,
+    on_signal,
+    raise_open_file_limit,
+    unlock_file,
+)
+from .addresses import Addresses, Doors, Guesses
 from .apps import Customers, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
+from .downloads import Downloads
 from .logs import AccessLog, Visits, access_logger, logged, server_logger
 from .loiterers import Loiterers
-from .media import Media
 from .metrics import Metrics
 from .origins import Origins
 from .rest import EventLog, Rest
 from .signalling import Signalling
 from .tls import Certificate
+from .tus import Uploads
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
@@ -67,10 +74,10 @@ def make_hub(
         PluginError: no plugin serves the engine's or the media store's URL.
         OSError: the data folder cannot be used.
     """
-    data = quote(str(Path(config.data).absolute()))  # any name may stand in a URL
+    data = Path(config.data).absolute()
     return Hub(
-        plugins.engine(config.engine or f"local://{data}"),
-        plugins.media_store(config.media or f"disk://{data}/media"),
+        plugins.engine(config.engine or folder_url("local", data)),
+        plugins.media_store(config.media or folder_url("disk", data / "media")),
         limits=Limits.parse(config.limits),
         verifiers=verifiers_of(config, plugins),
         now=now,
@@ -132,10 +139,17 @@ def make_app(
         ]
     )
     app.on_response_prepare.append(origins.mark)
-    media = Media(hub, MEDIA_PATH)
+    uploads, downloads = Uploads(hub, MEDIA_PATH), Downloads(hub)
+
+    async def head(request: web.Request) -> web.StreamResponse:
+        answer = uploads.head if "Tus-Resumable" in request.headers else downloads.get
+        return await answer(request)
+
     app.router.add_get(SIGNALLING_PATH, Signalling(hub, silence).handle)
-    app.router.add_routes(media.routes())
-    app.router.add_routes(Rest(hub, media, events, customers).routes())
+    app.router.add_routes(uploads.routes())
+    app.router.add_get(MEDIA_PATH + "/{media_id}", downloads.get, allow_head=False)
+    app.router.add_head(MEDIA_PATH + "/{media_id}", head)
+    app.router.add_routes(Rest(hub, uploads, events, customers).routes())
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -180,6 +194,7 @@ async def serve(
         on_ready: called with the gateway's URL (`ws://host:port`) once it accepts connections.
         hub_of: makes the configuration's hub.
         reload: reads the configuration again, at SIGHUP; then its apps and their keys are taken.
+            Where there is no such signal (Windows), never.
 
     Raises:
         ConfigError: the data folder is another gateway's, or the certificate cannot be used.
@@ -266,7 +281,7 @@ def _reload_at_hangup(reload: Callable[[], GatewayConfig], hub: Hub, customers: 
         count = len(verifiers)
         logger.info("%d apps were read again", count, extra={"event": "apps", "apps": count})
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, take)
+    on_hangup(take)
 
 
 def run(
@@ -274,7 +289,7 @@ def run(
     on_ready: Callable[[str], object],
     reload: Callable[[], GatewayConfig] | None = None,
 ) -> None:
-    """Serve in this process until SIGTERM or SIGINT; uvloop is used where it is installed.
+    """Serve in this process until a signal of `STOP_SIGNALS`; uvloop is used where it is installed.
 
     Args:
         on_ready, reload: as for `serve`.
@@ -282,12 +297,11 @@ def run(
 
     async def main() -> None:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        for number in STOP_SIGNALS:
+            on_signal(number, stop.set)
         await serve(config, stop, on_ready, reload=reload)
 
-    raise_file_limit()
+    raise_open_file_limit()
     with logged(config.log_level, config.log_format):
         run_loop(main())
 
@@ -389,11 +403,12 @@ def _data_folder(folder: Path) -> Iterator[None]:
     """Hold the folder's lock: two gateways on one folder would remove each other's files."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "lock").open("w") as file:
+        if not lock_file(file.fileno()):
+            raise ConfigError(f"The data folder {folder} is used by another gateway.")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"The data folder {folder} is used by another gateway.") from None
-        yield
+            yield
+        finally:
+            unlock_file(file.fileno())
 
 
 def _certificate(config: GatewayConfig) -> Certificate | None:

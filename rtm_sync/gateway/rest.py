@@ -36,8 +36,9 @@ from ..protocol import (
     id_problem,
 )
 from .apps import Customers
-from .media import Media, is_forbidden
+from .media_http import is_forbidden
 from .openapi import document
+from .tus import Uploads
 from .visit import note_user, note_wrong
 
 BASE = "/dev/v2/project/{app_id}"
@@ -134,14 +135,14 @@ class Rest:
 
     Args:
         hub: what it serves.
-        media: whose uploads it can take.
+        uploads: takes a body as a medium.
         events: what happened.
         customers: who may act as any of an app's users.
     """
 
-    def __init__(self, hub: Hub, media: Media, events: EventLog, customers: Customers) -> None:
+    def __init__(self, hub: Hub, uploads: Uploads, events: EventLog, customers: Customers) -> None:
         self._hub = hub
-        self._media = media
+        self._uploads = uploads
         self._events = events
         self._customers = customers
 
@@ -193,12 +194,12 @@ class Rest:
         token = request.headers.get("x-agora-token")
         if token is None:
             self._check_customer(request)
-            sender = self._hub.sender(app_id, uid)
+            sender = self._hub.administration.service_session(app_id, uid)
         else:
             if request.headers.get("x-agora-uid") != uid:
                 raise _Refused(401, "UNAUTHORIZED", "x-agora-uid is not the user in the path.")
             try:
-                sender = await self._hub.sender_by_token(app_id, uid, token)
+                sender = await self._hub.administration.service_session_by_token(app_id, uid, token)
             except LoginError as error:
                 note_wrong()
                 raise _Refused(401, error.code.name, error.message) from error
@@ -253,7 +254,7 @@ class Rest:
         sender = await self._sender(request)
         body = await _body(request, ChannelMessageBody)
         message_id = body.message_id or uuid.uuid4().hex
-        await self._hub.send_to_channel(
+        await self._hub.channels.send_as_non_member(
             sender,
             SendChannelMessage(
                 body.channel_name, _message(body), message_id, body.enable_historical_messaging
@@ -265,7 +266,7 @@ class Rest:
 
     async def _upload(self, request: web.Request) -> dict[str, Any]:
         sender = await self._sender(request)
-        info = await self._media.take_whole(request, sender)
+        info = await self._uploads.take_whole(request, sender)
         return asdict(info)
 
     async def _media_session(self, request: web.Request) -> dict[str, Any]:
@@ -282,11 +283,11 @@ class Rest:
             problem = f"{len(uids)} user_id parameters; there must be 1 to {_MAX_PRESENCE}."
         if problem is not None:
             raise _Refused(400, "INVALID_ARGUMENT", problem)
-        states = await self._hub.presence(app_id, uids)
+        states = await self._hub.presence.states(app_id, uids)
         return {"states": {uid: state.value for uid, state in states.items()}}
 
     async def _bans(self, request: web.Request) -> dict[str, Any]:
-        return {"bans": await self._hub.bans(self._check_customer(request))}
+        return {"bans": await self._hub.administration.bans(self._check_customer(request))}
 
     async def _kick(self, request: web.Request) -> dict[str, Any]:
         app_id, uid = self._check_customer(request), request.match_info["uid"]
@@ -296,7 +297,7 @@ class Rest:
             problem = f"ban_seconds is {body.ban_seconds:g}; it must be 0 or more."
         if problem is not None:
             raise _Refused(400, "INVALID_ARGUMENT", problem)
-        was_online = await self._hub.kick(
+        was_online = await self._hub.administration.kick(
             app_id, uid, body.ban_seconds, revoke_tokens=body.revoke_tokens
         )
         return {"was_online": was_online}
@@ -330,7 +331,7 @@ class Rest:
             body = decode_json(HistoryBody, text)
         except (ValueError, ProtocolError) as error:
             raise _Refused(400, "INVALID_ARGUMENT", "This handle is none of ours.") from error
-        found = await self._hub.history(app_id, _history_query(body))
+        found = await self._hub.history.find(app_id, _history_query(body))
         return {"code": "ok", "messages": [_shown(message) for message in found]}
 
     async def _count_history(self, request: web.Request) -> dict[str, Any]:
@@ -338,7 +339,7 @@ class Rest:
         names = ("source", "destination", "start_time", "end_time")
         given = {name: request.query[name] for name in names if request.query.get(name)}
         body = _decoded(HistoryBody, json.dumps({"filter": given}))
-        count = await self._hub.history_count(app_id, _history_query(body))
+        count = await self._hub.history.count(app_id, _history_query(body))
         return {"code": "ok", "count": count}
 
     async def _openapi(self, request: web.Request) -> web.Response:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class _WebSocketConnection:
-    """Carries one session's frames over one WebSocket: a `hub.session.Connection`.
+    """Carries one session's frames over one WebSocket: a `hub.registry.Connection`.
 
     A frame is written the moment it is pushed, straight to the transport: handing it to a task
     costs a turn of the loop, a tenth of a message's whole way. Only when the client does not read
@@ -197,7 +197,11 @@ class Signalling:
             await socket.send_str(encode_failure(call_id, LoginError.named("UNKNOWN", str(error))))
             await socket.close(code=1011, message=b"login failed")
             return None
-        await socket.send_str(encode_reply(frame.id, result))
+        try:
+            await socket.send_str(encode_reply(frame.id, result))
+        except BaseException:
+            self._hub.detach(session, connection)
+            raise
         if not self._hub.attach(session, connection):
             await socket.close(code=4001, message=b"the session has ended")
             return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import LoginError, LoginErrorCode
 from ..protocol import PROTOCOL_VERSION, Login, app_id_problem, id_problem
-from .engine import Engine
+from .engine import Directory
 from .tokens import Grant, TokenVerifier
 
 
@@ -16,7 +16,7 @@ class Access:
     Used on the hub's loop.
 
     Args:
-        engine: knows bans and revocations.
+        directory: knows bans and revocations.
         verifiers: app id → who checks its tokens; only these apps exist. None is for trial: every
             app id and uid is welcome, and tokens are not looked at.
         now: the wall clock, seconds since the epoch.
@@ -24,11 +24,11 @@ class Access:
 
     def __init__(
         self,
-        engine: Engine,
+        directory: Directory,
         verifiers: Mapping[str, TokenVerifier] | None,
         now: Callable[[], float],
     ) -> None:
-        self._engine = engine
+        self._directory = directory
         self._verifiers = verifiers
         self._now = now
 
@@ -40,7 +40,7 @@ class Access:
         """What a user may who logs in so; None where no tokens are asked for.
 
         Raises:
-            LoginError: who may not, and why. OSError: the engine could not tell.
+            LoginError: who may not, and why. OSError: the directory could not tell.
         """
         problem = app_id_problem(login.app_id)
         if problem is not None:
@@ -54,7 +54,7 @@ class Access:
                 f"The client speaks protocol {login.version}, the hub {PROTOCOL_VERSION}; update.",
             )
         grant = await self.grant(login.app_id, login.uid, login.token)
-        left = await self._engine.banned_until(login.app_id, login.uid) - self._now()
+        left = await self._directory.banned_until(login.app_id, login.uid) - self._now()
         if left > 0:
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_REJECTED,
@@ -66,7 +66,7 @@ class Access:
         """What a token allows its user; None where no tokens are asked for.
 
         Raises:
-            LoginError: it is not valid, or was revoked. OSError: the engine could not tell.
+            LoginError: it is not valid, or was revoked. OSError: the directory could not tell.
         """
         if self._verifiers is None:
             return None
@@ -81,7 +81,7 @@ class Access:
                 "This app needs a token; pass token= to login, or a token_provider.",
             )
         grant = verifier.verify(token, uid)
-        revoked = await self._engine.revoked_before(app_id, uid)
+        revoked = await self._directory.revoked_before(app_id, uid)
         if revoked and (grant.issued_at is None or grant.issued_at < revoked):
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, "The token was revoked; get a fresh one."

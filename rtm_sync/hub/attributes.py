@@ -28,7 +28,7 @@ from ..protocol import (
     UserAttributes,
     id_problem,
 )
-from .engine import Engine
+from .engine import Bus, Directory
 from .session import Session
 from .tokens import NotPrivileged
 
@@ -40,27 +40,29 @@ class AttributeDesk:
     """Serves the attribute requests of one hub.
 
     Attributes:
-        engine: where attributes are.
+        directory: where users' attributes are.
+        bus: where channels' attributes are, and the way of their news.
         now_ms: the wall clock, milliseconds since the epoch.
     """
 
-    engine: Engine
+    directory: Directory
+    bus: Bus
     now_ms: Callable[[], int]
 
     async def change_user(self, session: Session, request: ChangeUserAttributes) -> Done:
         _check_change(request)
         session.spend("user_attribute_writes", AttributeOperationError)
-        present = await self.engine.user_attributes(*session.user) or {}
+        present = await self.directory.user_attributes(*session.user) or {}
         after = changed(present, request.change, request.attributes or {}, request.keys or ())
         _check_size(after, USER_LIMIT)
-        await self.engine.put_user_attributes(*session.user, session.id, after)
+        await self.directory.put_user_attributes(*session.user, session.id, after)
         return Done()
 
     async def get_user(self, session: Session, request: GetUserAttributes) -> UserAttributes:
         _check("INVALID_ARGUMENT", id_problem("user_id", request.user_id))
         _check_keys(request.keys)
         session.spend("user_attribute_reads", AttributeOperationError)
-        found = await self.engine.user_attributes(session.app_id, request.user_id)
+        found = await self.directory.user_attributes(session.app_id, request.user_id)
         if found is None:
             raise AttributeOperationError.named(
                 "USER_NOT_FOUND", f"{request.user_id!r} is not logged in."
@@ -83,12 +85,10 @@ class AttributeDesk:
             _check_size({key: item.value for key, item in after.items()}, CHANNEL_LIMIT)
             return after
 
-        after = await self.engine.change_channel_attributes(
-            session.app_id, request.channel_id, apply
-        )
+        after = await self.bus.change_channel_attributes(session.app_id, request.channel_id, apply)
         if request.enable_notification_to_channel_members:
             news = AttributesUpdated(request.channel_id, after)
-            await self.engine.publish(session.app_id, news)
+            await self.bus.publish(session.app_id, news)
         return Done()
 
     async def get_channel(
@@ -98,7 +98,7 @@ class AttributeDesk:
         _check_keys(request.keys)
         _check_privilege(session.privileges.may_join, "read attributes", request.channel_id)
         session.spend("channel_attribute_reads", AttributeOperationError)
-        found = await self.engine.channel_attributes(session.app_id, request.channel_id)
+        found = await self.bus.channel_attributes(session.app_id, request.channel_id)
         return ChannelAttributes(_chosen(found, request.keys))
 
 

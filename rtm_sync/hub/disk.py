@@ -12,9 +12,9 @@ import errno
 import os
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
 from ..errors import PluginError
+from ..portable import folder_in_url, is_in_use, sync_folder
 from .media import MEDIA_ID, Fragment, MediaStore, MediaWriter
 
 _PART = ".part"
@@ -26,6 +26,7 @@ class DiskMediaStore(MediaStore):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
+        self._leaving: set[Path] = set()  # deleted, to be removed later; each operation is atomic
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for part in self._folder.glob(f"*/*{_PART}"):
             if not part.with_suffix(_NOTE).exists():  # nobody could say what it was to become
@@ -38,29 +39,38 @@ class DiskMediaStore(MediaStore):
         Raises:
             PluginError: the URL names no folder.
         """
-        parts = urlsplit(url)
-        if parts.netloc or not parts.path.strip("/"):
+        folder = ""
+        with contextlib.suppress(ValueError):
+            folder = folder_in_url(url)
+        if not folder.strip("/"):
             raise PluginError(
                 f"{url!r} names no folder; a media store on disk is disk:///absolute/folder or "
                 "disk:relative/folder."
             )
-        return cls(unquote(parts.path))
+        return cls(folder)
 
     def create(self, media_id: str, note: str) -> MediaWriter:
         path = self._path(media_id)
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(mode=0o700)
-            _sync_folder(self._folder)
+            sync_folder(self._folder)
         path.with_name(media_id + _NOTE).write_text(note, "utf-8")
         return _DiskWriter(path, "xb")
 
     def open(self, media_id: str) -> BinaryIO:
-        return self._path(media_id).open("rb")
+        path = self._path(media_id)
+        if path in self._leaving:
+            raise FileNotFoundError(errno.ENOENT, "The blob is deleted", media_id)
+        return path.open("rb")
 
     def delete(self, media_id: str) -> None:
+        path = self._path(media_id)
         for ending in ("", _PART, _NOTE):
-            path = self._path(media_id)
-            path.with_name(path.name + ending).unlink(missing_ok=True)
+            self._remove(path.with_name(path.name + ending))
+        self._remove_leaving()
+
+    def close(self) -> None:
+        self._remove_leaving()
 
     def fragments(self) -> list[Fragment]:
         found = []
@@ -83,19 +93,23 @@ class DiskMediaStore(MediaStore):
     def settle(self, media_id: str) -> None:
         self._path(media_id).with_name(media_id + _NOTE).unlink(missing_ok=True)
 
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if not is_in_use(error):
+                raise
+            self._leaving.add(path)  # Windows: somebody is still reading it
+
+    def _remove_leaving(self) -> None:
+        for path in tuple(self._leaving):
+            self._leaving.discard(path)
+            self._remove(path)
+
     def _path(self, media_id: str) -> Path:
         if not MEDIA_ID.fullmatch(media_id):  # a hub never asks for one; nor may it by mistake
             raise FileNotFoundError(errno.ENOENT, "No media id", media_id)
         return self._folder / media_id[:2] / media_id
-
-
-def _sync_folder(path: Path) -> None:
-    """The names in a folder must outlive a power cut, not only the files."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class _DiskWriter(MediaWriter):
@@ -117,8 +131,8 @@ class _DiskWriter(MediaWriter):
     def commit(self) -> None:
         os.fsync(self._file.fileno())
         self._file.close()
-        self._part.rename(self._path)
-        _sync_folder(self._path.parent)
+        self._part.replace(self._path)
+        sync_folder(self._path.parent)
 
     def abort(self) -> None:
         self.suspend()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import DownloadMediaError, RtmError, UploadMediaError
 from ..protocol import MediaInfo, ProtocolError, decode_json, encode_json
-from .engine import Engine
+from .engine import MediaIndex
 from .limits import KeyedWindows, Limits
 from .media import MEDIA_ID, Fragment, MediaStore
 from .session import Session
@@ -41,7 +41,7 @@ class MediaLibrary:
     hub, goes on where it stopped. It ends by being completed, given up, logged out of, or idle.
 
     Args:
-        engine: keeps the records of stored media.
+        index: keeps the records of stored media.
         store: keeps the blobs; the library closes it.
         limits: what is allowed.
         now: the wall clock, seconds since the epoch.
@@ -50,7 +50,7 @@ class MediaLibrary:
 
     def __init__(
         self,
-        engine: Engine,
+        index: MediaIndex,
         store: MediaStore,
         limits: Limits,
         now: Callable[[], float],
@@ -58,7 +58,7 @@ class MediaLibrary:
     ) -> None:
         self._telemetry = telemetry
         self.storage = StorageThreads(store.threads)
-        self._engine = engine
+        self._index = index
         self._store = store
         self._limits = limits
         self._now = now
@@ -69,7 +69,7 @@ class MediaLibrary:
         self._app_rate = None if limits.app_uploads is None else KeyedWindows(limits.app_uploads)
 
     async def start(self) -> None:
-        """Take up what a hub that was killed left behind; needs the engine."""
+        """Take up what a hub that was killed left behind; needs the media index."""
         for fragment in await self.storage.run(self._store.fragments):
             try:
                 await self._take_up(fragment)
@@ -101,6 +101,7 @@ class MediaLibrary:
                 already, too many are unfinished, or the key names an upload of another size
                 (INVALID_ARGUMENT).
         """
+        session.require_life(UploadMediaError)
         if not session.privileges.upload:
             raise UploadMediaError.named(
                 "FAILURE", "The token does not allow uploads.", NotPrivileged()
@@ -137,6 +138,7 @@ class MediaLibrary:
         self._add(upload)
         try:
             await self._check_room(upload)
+            session.require_life(UploadMediaError)
         except BaseException:
             await self.drop_upload(upload)
             raise
@@ -227,7 +229,7 @@ class MediaLibrary:
             raise DownloadMediaError.named(
                 "INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id."
             )
-        info = await self._engine.media(session.app_id, media_id)
+        info = await self._index.media(session.app_id, media_id)
         if info is None or info.expires_at <= self._now():
             what = "does not exist" if info is None else "has expired"
             raise DownloadMediaError.named("NOT_EXIST", f"The medium {media_id} {what}.")
@@ -262,7 +264,7 @@ class MediaLibrary:
     async def sweep_media(self) -> int:
         """Remove the media that have expired; returns how many."""
         swept = 0
-        while batch := await self._engine.expired_media(self._now()):
+        while batch := await self._index.expired_media(self._now()):
             for media_id in batch:
                 await self._remove_medium(media_id)
             swept += len(batch)
@@ -296,7 +298,7 @@ class MediaLibrary:
             if other.info is None and other.owner[0] == app_id
         ]
         try:
-            stored = await self._engine.media_usage(app_id, uid)
+            stored = await self._index.media_usage(app_id, uid)
         except OSError as error:
             raise UploadMediaError.named("FAILURE", str(error), error) from error
         of_user = stored.user + sum(size for owner, size in coming if owner == upload.owner)
@@ -322,14 +324,14 @@ class MediaLibrary:
             spec.content_type,
             self._now() + self._limits.retention,
         )
-        await self._engine.put_media(*upload.owner, info)
+        await self._index.put_media(*upload.owner, info)
         await self.storage.run(self._store.settle, upload.media_id)
         return info
 
     async def _take_up(self, fragment: Fragment) -> None:
         note = decode_json(_Note, fragment.note)
         if fragment.is_whole:  # killed between the blob and its record, or just after both
-            if await self._engine.media(note.app_id, fragment.media_id) is None:
+            if await self._index.media(note.app_id, fragment.media_id) is None:
                 await self.storage.run(self._store.delete, fragment.media_id)  # nobody knows its id
             else:
                 await self.storage.run(self._store.settle, fragment.media_id)
@@ -368,7 +370,7 @@ class MediaLibrary:
 
     async def _remove_medium(self, media_id: str) -> None:
         await self.storage.run(self._store.delete, media_id)
-        await self._engine.delete_media(media_id)
+        await self._index.delete_media(media_id)
 
 
 def new_media_id() -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from typing import TypeAlias
+
 from ..errors import (
     PeerSubscriptionStatusError,
     QueryPeersBySubscriptionOptionError,
@@ -22,27 +27,59 @@ from ..protocol import (
     encode_notice,
     id_problem,
 )
-from .engine import Engine
+from .engine import Directory
 from .limits import Limits
 from .session import Session
+from .tasks import BackgroundTasks
+
+_User: TypeAlias = tuple[str, str]  # app id, uid
+
+logger = logging.getLogger(__name__)
+
+
+class _Followed:
+    """A user whom sessions of this hub have subscribed to.
+
+    Attributes:
+        subscribers: each session, with its newest request that named the user.
+        state: the user's newest state; None until the directory has answered `follow`.
+        is_asked: the directory has been asked to follow the user, whatever became of that.
+        lock: held while the directory is asked to follow or unfollow the user.
+    """
+
+    __slots__ = ("is_asked", "lock", "state", "subscribers")
+
+    def __init__(self) -> None:
+        self.subscribers: dict[Session, SubscribePeersOnlineStatus] = {}
+        self.state: PeerOnlineState | None = None
+        self.is_asked = False
+        self.lock = asyncio.Lock()
 
 
 class PresenceDesk:
     """Serves the presence requests of one hub, and knows its sessions' subscriptions.
 
-    A subscriber is told of a user's state when it subscribes and at each change.
+    A subscriber is told of a user's state when it subscribes and at each change. The directory is
+    asked to tell of a user as long as somebody here has subscribed to that user: the first
+    subscriber follows, the last one unfollows.
+
+    Args:
+        directory: knows the states of users.
+        limits: what is allowed.
+        tasks: run what unfollows users.
     """
 
-    def __init__(self, engine: Engine, limits: Limits) -> None:
-        self._engine = engine
+    def __init__(self, directory: Directory, limits: Limits, tasks: BackgroundTasks) -> None:
+        self._directory = directory
         self._limits = limits
-        self._subscribers: dict[tuple[str, str], dict[Session, None]] = {}
+        self._followed: dict[_User, _Followed] = {}
+        self._tasks = tasks
 
     async def query(self, session: Session, request: QueryPeersOnlineStatus) -> OnlineStatuses:
         limit = self._limits.queried_peers
         _check_peers(request.peer_ids, limit, QueryPeersOnlineStatusError)
         session.spend("presence_queries", QueryPeersOnlineStatusError)
-        states = await self._engine.presence(session.app_id, request.peer_ids)
+        states = await self._directory.presence(session.app_id, request.peer_ids)
         # Reference 1.3: a query never says UNREACHABLE; such a user is still online.
         return OnlineStatuses(
             {uid: state is not PeerOnlineState.OFFLINE for uid, state in states.items()}
@@ -52,23 +89,29 @@ class PresenceDesk:
         limit = self._limits.subscribed_peers
         _check_peers(request.peer_ids, None, PeerSubscriptionStatusError)
         session.spend("presence_subscriptions", PeerSubscriptionStatusError)
-        total = len(session.subscriptions | set(request.peer_ids))
+        new = set(request.peer_ids) - session.subscriptions
+        total = len(session.subscriptions) + len(new)
         if total > limit:
             raise PeerSubscriptionStatusError.named(
                 "OVERFLOW", f"These would make {total} subscriptions; the limit is {limit}."
             )
-        for uid in request.peer_ids:
+        users = {uid: (session.app_id, uid) for uid in request.peer_ids}
+        for uid, user in users.items():
             session.subscriptions.add(uid)
-            self._subscribers.setdefault((session.app_id, uid), {})[session] = None
-        states = await self._engine.presence(session.app_id, request.peer_ids)
+            self._followed.setdefault(user, _Followed()).subscribers[session] = request
+        try:
+            await self._follow(list(users.values()))
+        except BaseException:
+            self._roll_back(session, request, new)
+            raise
+        states = {uid: self._state_of(user) for uid, user in users.items()}
         session.push(encode_notice(PeersOnlineStatusChanged(states)))
         return PeerStates(states)
 
     async def unsubscribe(self, session: Session, request: UnsubscribePeersOnlineStatus) -> Done:
         _check_peers(request.peer_ids, None, PeerSubscriptionStatusError)
         session.spend("presence_unsubscriptions", PeerSubscriptionStatusError)
-        for uid in request.peer_ids:
-            self._forget(session, uid)
+        self._forget(session, request.peer_ids)
         return Done()
 
     async def subscribed(
@@ -77,25 +120,94 @@ class PresenceDesk:
         session.spend("subscription_queries", QueryPeersBySubscriptionOptionError)
         return UserIds(tuple(sorted(session.subscriptions)))
 
+    async def states(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
+        """The state of each of these users; for server processes."""
+        return await self._directory.presence(app_id, uids)
+
     def changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
-        """Tell who has subscribed."""
-        subscribers = self._subscribers.get((app_id, uid))
-        if subscribers:
-            frame = encode_notice(PeersOnlineStatusChanged({uid: state}))  # once for all
-            for session in tuple(subscribers):
-                session.push(frame)
+        """Tell a user's new state to its subscribers."""
+        followed = self._followed.get((app_id, uid))
+        if followed is None or followed.state is None:
+            return  # what `follow` will answer is at least as new
+        followed.state = state
+        frame = encode_notice(PeersOnlineStatusChanged({uid: state}))  # once for all
+        for session in tuple(followed.subscribers):
+            session.push(frame)
 
     def forget(self, session: Session) -> None:
-        """The session has ended."""
-        for uid in tuple(session.subscriptions):
-            self._forget(session, uid)
+        """End the subscriptions of a session that has ended."""
+        self._forget(session, tuple(session.subscriptions))
 
-    def _forget(self, session: Session, uid: str) -> None:
-        session.subscriptions.discard(uid)
-        subscribers = self._subscribers.get((session.app_id, uid), {})
-        subscribers.pop(session, None)
-        if not subscribers:
-            self._subscribers.pop((session.app_id, uid), None)
+    async def _follow(self, users: Sequence[_User]) -> None:
+        """Have the directory tell of these users; when it fails for one, its error is raised."""
+        missing = [user for user in users if self._followed[user].state is None]
+        # All are waited for, so that none is still under way when the caller rolls back.
+        outcomes = await asyncio.gather(*map(self._follow_one, missing), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _follow_one(self, user: _User) -> None:
+        followed = self._followed.get(user)
+        if followed is None:  # all its subscribers have ended meanwhile
+            return
+        async with followed.lock:
+            if followed.state is None and followed.subscribers:
+                followed.is_asked = True
+                followed.state = await self._directory.follow(*user)
+
+    def _state_of(self, user: _User) -> PeerOnlineState:
+        followed = self._followed.get(user)
+        if followed is None or followed.state is None:  # the session ended meanwhile
+            return PeerOnlineState.OFFLINE
+        return followed.state
+
+    def _roll_back(
+        self, session: Session, request: SubscribePeersOnlineStatus, new: Collection[str]
+    ) -> None:
+        """End what a failed request began, and what nobody would be told of.
+
+        A subscription that a newer request of the session has asked for too is left to that one.
+        """
+        undone = []
+        for uid in request.peer_ids:
+            followed = self._followed.get((session.app_id, uid))
+            if followed is None or followed.subscribers.get(session) is not request:
+                continue
+            if uid in new or followed.state is None:
+                undone.append(uid)
+        self._forget(session, undone)
+
+    def _forget(self, session: Session, uids: Iterable[str]) -> None:
+        unwanted = []
+        for uid in uids:
+            session.subscriptions.discard(uid)
+            followed = self._followed.get((session.app_id, uid))
+            if followed is None or followed.subscribers.pop(session, None) is None:
+                continue
+            if not followed.subscribers:
+                unwanted.append((session.app_id, uid))
+        if unwanted:
+            self._tasks.spawn(self._unfollow(unwanted))
+
+    async def _unfollow(self, users: Iterable[_User]) -> None:
+        """Have the directory tell of these users no more, unless somebody has subscribed again."""
+        for user in users:
+            followed = self._followed.get(user)
+            if followed is None:
+                continue
+            async with followed.lock:
+                if followed.subscribers or self._followed.get(user) is not followed:
+                    continue
+                followed.state = None
+                if followed.is_asked:
+                    followed.is_asked = False
+                    try:
+                        await self._directory.unfollow(*user)
+                    except OSError as error:  # harmless: news without a subscriber is ignored
+                        logger.warning("%s@%s is still followed: %s", user[1], user[0], error)
+                if not followed.subscribers:
+                    del self._followed[user]
 
 
 def _check_peers(peer_ids: tuple[str, ...], limit: int | None, family: type[RtmError]) -> None:

@@ -1,4 +1,4 @@
-"""The last messages of each channel, numbered, for members who missed some. Pure: no I/O."""
+"""The last messages of each channel, numbered, for members who missed some. Does no I/O."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..messages import message_size
 from ..protocol import ChannelMessage, ChannelPosition
+from .engine import Recovered
 
 _ENVELOPE = 512  # bytes a kept message takes beside its content, roughly
 
@@ -29,21 +30,6 @@ class ReplayLimits:
     channels: int = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
-    """What a member missed.
-
-    Attributes:
-        position: the channel's newest place.
-        messages: what is still kept of what came after the member's place, in order.
-        complete: nothing is missing among them.
-    """
-
-    position: ChannelPosition
-    messages: tuple[ChannelMessage, ...]
-    complete: bool
-
-
 class _Log:
     __slots__ = ("epoch", "kept", "sequence", "size")
 
@@ -61,11 +47,13 @@ class _Log:
 class ChannelLogs:
     """Numbers channels' messages and keeps the last ones. Not thread-safe; its owner guards it.
 
-    A channel that was forgotten, or another process's, has another epoch: a member who comes back
-    with the old one is told that its gap cannot be filled.
+    A channel that was forgotten gets a new epoch when it is used again, and so does every channel
+    in a new process. A member who comes back with a position of the old epoch is told that its gap
+    cannot be filled.
 
     Args:
-        new_epoch: gives a name that was never used before.
+        limits: how much is kept.
+        new_epoch: returns a name that was never used before.
     """
 
     def __init__(
@@ -79,7 +67,7 @@ class ChannelLogs:
         self._size = 0
 
     def append(self, app_id: str, message: ChannelMessage) -> ChannelMessage:
-        """Give the message its place and keep it; returns it with the place."""
+        """Give the message its position and keep it; returns it with the position."""
         log = self._log(app_id, message.channel_id)
         log.sequence += 1
         message = replace(message, position=log.position)
@@ -91,17 +79,17 @@ class ChannelLogs:
             self._forget_quietest()
         return message
 
-    def since(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Missed:
-        """What came after a place; without one, nothing."""
+    def since(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Recovered:
+        """The messages after a position; none without a position."""
         log = self._log(app_id, channel_id)
         if since is None:
-            return Missed(log.position, (), complete=True)
+            return Recovered(log.position, (), complete=True)
         known = since.epoch == log.epoch and 0 <= since.sequence <= log.sequence
         if not known:
-            return Missed(log.position, tuple(log.kept), complete=False)
+            return Recovered(log.position, tuple(log.kept), complete=False)
         missing = log.sequence - since.sequence
         messages = tuple(log.kept)[-missing:] if missing else ()
-        return Missed(log.position, messages, complete=len(messages) == missing)
+        return Recovered(log.position, messages, complete=len(messages) == missing)
 
     def _log(self, app_id: str, channel_id: str) -> _Log:
         key = (app_id, channel_id)

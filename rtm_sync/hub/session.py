@@ -6,34 +6,18 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import RtmError
 from ..outbox import Outbox, OutboxFull
 from ..protocol import Request, encode_call
 from .engine import Delivery
 from .limits import KeyedWindows, Limits, SlidingWindow
+from .registry import Connection, Life, SessionState
 from .tokens import Grant, Privileges
 
 _CROWDED = 7 / 8
 _EVERYTHING = Privileges()
-
-
-class Connection(Protocol):
-    """What carries a session's frames at the moment. Called on the hub's loop; never blocks."""
-
-    @property
-    def silence(self) -> float:
-        """Seconds since the client was last heard of, if only a ping."""
-
-    def wake(self) -> None:
-        """The session's outbox has frames to take."""
-
-    def send_now(self, frame: str) -> None:
-        """Send a frame that is not numbered, before what waits."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Close after what was sent; the session may go on without it."""
 
 
 class Session:
@@ -41,7 +25,7 @@ class Session:
 
     Attributes:
         id: names the session and is its bearer token; secret.
-        connection: what carries frames now, or None while the client is away.
+        life: its state, which only the registry changes.
         received: numbered frames the hub has from the client.
         acknowledged: how many of those the client was told.
         channels: joined channels.
@@ -50,21 +34,27 @@ class Session:
         grant: what its token allows; None where no token is asked for.
         warned: the client was told that its token is about to end.
         transfers: one permit for each upload or download at once.
-        overflowed: the client did not acknowledge for too long; the session cannot be resumed.
+
+    Args:
+        on_overflow: called when the client does not acknowledge for too long; ends the session.
     """
 
-    def __init__(self, app_id: str, uid: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        app_id: str,
+        uid: str,
+        limits: Limits,
+        on_overflow: Callable[[Session], object] = lambda _: None,
+    ) -> None:
         self.app_id = app_id
         self.uid = uid
         self.id = secrets.token_urlsafe(32)
-        self.connection: Connection | None = None
+        self.life = Life()
         self.received = 0
         self.acknowledged = 0
         self.channels: dict[str, None] = {}
         self.transfers = asyncio.Semaphore(limits.transfers)
-        self.overflowed = False
         self.cancelled_uploads: deque[str] = deque(maxlen=1000)
-        self.expiry: asyncio.TimerHandle | None = None
         self.subscriptions: set[str] = set()
         self.reachable = True
         self.grant: Grant | None = None
@@ -77,8 +67,8 @@ class Session:
         self._catching_up: dict[str, list[str]] = {}
         self._calls: dict[int, asyncio.Future[Delivery]] = {}
         self._next_call = 1
-        self._ended = False
-        self._progress = asyncio.Event()  # it may be somebody's turn now
+        self._on_overflow = on_overflow
+        self._progress = asyncio.Event()  # set when outbox space frees up or the session ends
         self._limits = limits
 
     def __repr__(self) -> str:
@@ -88,6 +78,25 @@ class Session:
     def user(self) -> tuple[str, str]:
         """The app's id and the user's."""
         return self.app_id, self.uid
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended; ask again after every `await`."""
+        return self.life.state is not SessionState.ENDED
+
+    def require_life(self, family: type[RtmError]) -> None:
+        """Go on only while it lives: called after an `await`, before anything is registered.
+
+        Raises:
+            RtmError: NOT_LOGGED_IN, of that family.
+        """
+        if not self.lives:
+            raise family.named("NOT_LOGGED_IN", "The session has ended; log in again.")
+
+    @property
+    def connection(self) -> Connection | None:
+        """What carries its frames now, or None while the client is away."""
+        return self.life.connection if self.life.state is SessionState.ATTACHED else None
 
     def spend(self, name: str, family: type[RtmError]) -> None:
         """Count one more call of a kind that `Limits` has a rate for.
@@ -142,7 +151,7 @@ class Session:
         elif len(waiting) < self._limits.outbox_frames:
             waiting.append(frame)
         else:
-            self._overflow()
+            self._on_overflow(self)
 
     def hold_channel(self, channel_id: str) -> None:
         """Keep what comes from the channel until `catch_up` has sent what went before."""
@@ -159,7 +168,7 @@ class Session:
         await self._until(lambda: self._held is None)  # offline messages go before everything
         for frame in missed:
             await self._until(self._has_room)
-            if self._ended or held is None or self._catching_up.get(channel_id) is not held:
+            if not self.lives or held is None or self._catching_up.get(channel_id) is not held:
                 return  # left meanwhile, and perhaps joined again
             self.push(frame)
         self.release_channel(channel_id)
@@ -195,17 +204,12 @@ class Session:
             future.set_result(Delivery.RECEIVED if accepted else Delivery.OFFLINE)
 
     def end(self) -> None:
-        """No more answers will come."""
-        self.release()  # who waits for a receipt of what was held is answered as well
-        self._ended = True
-        self._progress.set()
+        """Answer what waits for the client; the session has ended, so that it hears of nothing."""
+        self.release()
         for future in self._calls.values():
             if not future.done():
                 future.set_result(Delivery.OFFLINE)
         self._calls.clear()
-        if self.expiry is not None:
-            self.expiry.cancel()
-            self.expiry = None
 
     def _in_turn(self, push: Callable[[], object]) -> None:
         """Do it now, or when what goes first has gone."""
@@ -214,7 +218,7 @@ class Session:
         elif len(self._held) < self._limits.outbox_frames:
             self._held.append(push)
         else:
-            self._overflow()
+            self._on_overflow(self)
 
     def _has_room(self) -> bool:
         """Whether more than an eighth of the outbox is left, for what else is sent meanwhile.
@@ -226,7 +230,7 @@ class Session:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for it, or for the session's end."""
-        while not self._ended and not condition():
+        while self.lives and not condition():
             self._progress.clear()
             await self._progress.wait()
 
@@ -243,7 +247,7 @@ class Session:
         self._calls[call_id] = answered
         answered.add_done_callback(lambda _: self._calls.pop(call_id, None))
         self._push(encode_call(call_id, request))
-        if self.overflowed or self._ended:
+        if not self.lives:
             self.answer(call_id, accepted=False)
 
     @staticmethod
@@ -252,17 +256,12 @@ class Session:
             answered.set_result(Delivery.UNCONFIRMED)
 
     def _push(self, frame: str) -> None:
-        if self.overflowed:
+        if not self.lives:
             return
         try:
             self.outbox.push(frame)
         except OutboxFull:
-            self._overflow()
+            self._on_overflow(self)
             return
         if self.connection is not None:
             self.connection.wake()
-
-    def _overflow(self) -> None:
-        already, self.overflowed = self.overflowed, True
-        if self.connection is not None and not already:
-            self.connection.close(4008, "slow consumer: too much is not acknowledged")

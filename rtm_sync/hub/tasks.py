@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from ..supervision import supervised
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -17,16 +19,25 @@ class BackgroundTasks:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()  # each ends by itself
+        self._is_closed = False
         self._loops: list[asyncio.Task[None]] = []  # each ends when it is cancelled
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine as a task. An exception of it is logged."""
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine as a task, which the caller awaits."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine as a task that nobody awaits; log its exception. Not after `close`."""
+        if self._is_closed:
+            work.close()
+        else:
+            self.start(work).add_done_callback(_log_failure)
 
     def run_loop(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
         """Run a loop, supervised, until `close`."""
@@ -46,6 +57,7 @@ class BackgroundTasks:
             # are all done need not yield to the loop, and then the callbacks never run.
             done, _ = await asyncio.wait(self._tasks, timeout=left)
             self._tasks -= done
+        self._is_closed = True
         rest = [*self._tasks, *self._loops]
         for task in rest:
             task.cancel()
@@ -53,7 +65,7 @@ class BackgroundTasks:
         self._tasks.clear()
         self._loops.clear()
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a task of the hub failed", exc_info=error)
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a task of the hub failed", exc_info=error)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import RtmError
+
 
 class Telemetry:
     """Is told, and forgets; a gateway puts one here that counts. Called on the hub's loop."""
@@ -27,3 +34,31 @@ class Telemetry:
 
     def downloaded(self, size: int) -> None:
         """So many bytes of a medium were sent."""
+
+
+@dataclass(slots=True)
+class Timing:
+    """How a message went; its sender sets the outcome."""
+
+    outcome: str = "received"
+
+
+@contextlib.contextmanager
+def timed(telemetry: Telemetry, kind: str) -> Iterator[Timing]:
+    """Tell of a message when the block ends: its outcome, and how long it took.
+
+    An `RtmError` is its own outcome, and any other exception is "failed". Used on an event loop.
+    """
+    timing = Timing()
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    try:
+        yield timing
+    except RtmError as error:
+        timing.outcome = error.reason.lower()
+        raise
+    except BaseException:
+        timing.outcome = "failed"
+        raise
+    finally:
+        telemetry.message(kind, timing.outcome, clock() - began)

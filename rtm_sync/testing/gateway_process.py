@@ -30,7 +30,8 @@ class GatewayProcess:
             gateway.start()
 
     The `with` block starts it, and kills it at the end, so that no process and no temporary folder
-    stays. One thread at a time may start and end it.
+    stays. One thread at a time may start and end it. It needs the signals of POSIX: on Windows use
+    `local_gateway`.
 
     Args:
         data: its data folder; a temporary one when not given.

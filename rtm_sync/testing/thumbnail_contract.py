@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import resource
 import subprocess
 import sys
 import threading
@@ -48,7 +47,8 @@ class ThumbnailContract(_Base):
     Attributes:
         generator_class: made without arguments; importable, as hostile files are tried in a process
             of their own, whose time and memory can be measured.
-        seconds, megabytes: what a thumbnail may take at most, whatever the file.
+        seconds, megabytes: what a thumbnail may take at most, whatever the file. Memory is measured
+            where Python has the module `resource`: not on Windows.
         damaged: how many damaged copies of each sample are tried.
     """
 
@@ -325,7 +325,16 @@ def _peak() -> float:
         status = Path("/proc/self/status").read_text()  # getrusage also counts who started us
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
     except (OSError, ValueError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return _most_used("RUSAGE_SELF")
+
+
+def _most_used(whose: str) -> float:
+    """The most memory that this process or one of its children had, in MB; 0 on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    return resource.getrusage(getattr(resource, whose)).ru_maxrss / 1024
 
 
 def _measure(import_path: str, folder: Path) -> None:
@@ -347,7 +356,7 @@ def _measure(import_path: str, folder: Path) -> None:
         except Exception as error:  # the test shows what it was
             outcome = f"raised {error!r}"
         seconds = time.monotonic() - began
-        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        children = _most_used("RUSAGE_CHILDREN")
         print(
             json.dumps(
                 {

@@ -6,14 +6,14 @@ import contextlib
 import errno
 import hashlib
 import io
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol, TypeVar
 
 from ..blob import Blob
-from ..errors import DownloadMediaError
-from ..plugins import PluginManager, plugin_manager
+from ..errors import DownloadMediaError, PluginError
 from ..protocol import (
     ConnectionChangeReason,
     ConnectionState,
@@ -24,6 +24,10 @@ from ..protocol import (
     Request,
 )
 from ..transfers import TransferControl
+
+if TYPE_CHECKING:
+    from ..hub.engine import Engine
+    from ..hub.media import MediaStore
 
 R = TypeVar("R")
 
@@ -48,6 +52,14 @@ class Credentials:
         return self.token_provider() if self.token_provider is not None else self.token
 
 
+def _not_given(url: str) -> NoReturn:
+    """Stands for a factory that these options were made without."""
+    raise PluginError(
+        "These TransportOptions have no factory for engines and media stores. RtmClient gives them "
+        "its own; elsewhere pass make_engine=… and make_media_store=…."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
     """What the application chose for its connection. All times are seconds.
@@ -62,7 +74,9 @@ class TransportOptions:
         proxy: URL of an HTTP proxy, "" for none, None for what the environment says.
         ca_file: certificates to trust, a PEM file; None for what the environment says.
         media: URL of the media store for a transport without a gateway; others ignore it.
-        plugins: who makes that media store.
+        make_media_store: makes the media store of a URL. Raises `PluginError`, or what the store's
+            plugin raises.
+        make_engine: makes the engine of a URL, likewise.
     """
 
     login_timeout: float = 12.0
@@ -74,7 +88,29 @@ class TransportOptions:
     proxy: str | None = None
     ca_file: str | None = None
     media: str | None = None
-    plugins: PluginManager = field(default=plugin_manager, repr=False, compare=False)
+    make_media_store: Callable[[str], MediaStore] = field(
+        default=_not_given, repr=False, compare=False
+    )
+    make_engine: Callable[[str], Engine] = field(default=_not_given, repr=False, compare=False)
+
+    @property
+    def plugins(self) -> _Factories:
+        """Deprecated, and gone in the next release: use `make_media_store` and `make_engine`."""
+        warnings.warn(
+            "TransportOptions.plugins is deprecated; call make_media_store(url) or "
+            "make_engine(url) of the options.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return _Factories(self.make_media_store, self.make_engine)
+
+
+@dataclass(frozen=True, slots=True)
+class _Factories:
+    """What transports called on the plugin manager, for `TransportOptions.plugins`."""
+
+    media_store: Callable[[str], MediaStore]
+    engine: Callable[[str], Engine]
 
 
 class Listener(Protocol):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
@@ -23,6 +22,7 @@ from ..hub.loops import cancel_rest
 from ..hub.media import MediaStore
 from ..hub.session import Session
 from ..hub.uploads import UploadSpec
+from ..portable import after_fork_in_child
 from ..protocol import (
     ConnectionChangeReason,
     Event,
@@ -99,7 +99,7 @@ class EmbeddedTransport(Transport):
 
 
 class _Connection:
-    """One login: a `hub.session.Connection` on the hub's side, a link on the client's.
+    """One login: a `hub.registry.Connection` on the hub's side, a link on the client's.
 
     Frames from the hub are handled on the hub's thread, which only queues events and wakes callers.
     """
@@ -270,7 +270,7 @@ class _Connection:
     def backlog(self) -> int:
         return self._listener.backlog
 
-    # -- hub.session.Connection, on the hub's thread --
+    # -- hub.registry.Connection, on the hub's thread --
 
     silence = 0.0  # in the same process nobody is ever out of reach
 
@@ -403,9 +403,10 @@ class _EmbeddedHub:
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            plugins = self._options.plugins
+            options = self._options
             self.hub = Hub(
-                plugins.engine("local:"), plugins.media_store(self._options.media or "memory://")
+                options.make_engine("local:"),
+                options.make_media_store(options.media or "memory://"),
             )
             self.loop.run_until_complete(self.hub.start())
         except BaseException as error:
@@ -428,7 +429,7 @@ def _forget_hubs() -> None:
     _EmbeddedHub._all_lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_hubs)
+after_fork_in_child(_forget_hubs)
 
 
 def _once(data: bytes) -> Any:

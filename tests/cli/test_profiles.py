@@ -128,7 +128,10 @@ class DoctorTest(CommandTestCase):
                 HOME=str(self.home),
             )
         self.assertNotIn("failed", printed)
-        for check in ("versions", "network", "reachability", "clock", "token", "login", "plugins"):
+        for check in (
+            *("versions", "network", "reachability", "clock", "token", "login", "plugins"),
+            "thumbnails",
+        ):
             self.assertIn(f"ok       {check}: ", printed)
         for secret in (SECRET, "hush", str(self.home)):
             self.assertNotIn(secret, printed)

@@ -26,7 +26,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from rtm_sync.blob import Blob, BlobTooLarge
 from rtm_sync.errors import LoginError
-from rtm_sync.gateway import media
+from rtm_sync.gateway import downloads, tus
 from rtm_sync.hub.tokens import JwtVerifier, make_token
 from rtm_sync.hub.uploads import Checksum
 from rtm_sync.image_header import image_dimensions, sniff_content_type
@@ -84,15 +84,15 @@ def tus_headers(data: bytes) -> None:
     request._cache = {}
     request._headers = CIMultiDictProxy(CIMultiDict(headers))
     try:
-        spec = media._upload_spec(request)
-    except media._TusError as error:
+        spec = tus._upload_spec(request)
+    except tus._TusError as error:
         assert 400 <= error.status < 500
     else:
         assert 0 <= spec.size < 10**18
         assert len(spec.file_name) <= 255
         assert not set("/\\\0\r\n") & set(spec.file_name)
         assert spec.key is None or 1 <= len(spec.key) <= 128
-    wanted = media._wanted_range(request)
+    wanted = downloads._wanted_range(request)
     assert wanted is None or isinstance(wanted, slice)
     try:
         checksum = Checksum.parse(headers.get("Upload-Checksum", ""))

@@ -6,17 +6,26 @@ import base64
 import hashlib
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import requests
 from tusclient.client import TusClient
 
 from rtm_sync import RtmClient
+from rtm_sync.gateway.app import BackgroundGateway
+from rtm_sync.gateway.config import GatewayConfig
+from rtm_sync.gateway.rest import EventLog
+from rtm_sync.hub.disk import DiskMediaStore
+from rtm_sync.hub.hub import Hub
+from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.telemetry import Telemetry
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 DATA = os.urandom(600_000)
@@ -273,6 +282,54 @@ class TusTest(MediaCase):
         self.client.logout()
         wait_until(lambda: self.stored_files() == [], message="a fragment stays")
         self.assertEqual(self.tus("HEAD", location).status_code, 401)
+
+
+class SlowToOpen(DiskMediaStore):
+    """A store whose files open when they may, and that knows what it has opened."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked, self.may_open = threading.Event(), threading.Event()
+        self.opened: list[BinaryIO] = []
+
+    def open(self, media_id: str) -> BinaryIO:
+        self.asked.set()
+        self.may_open.wait(60.0)
+        self.opened.append(super().open(media_id))
+        return self.opened[-1]
+
+
+class HangUpTest(RtmTestCase):
+    def test_a_client_that_hangs_up_as_its_download_begins_leaves_no_file_open(self) -> None:
+        folder = self.folder()
+        store = SlowToOpen(folder / "media")
+
+        def hub_of(config: GatewayConfig, events: EventLog, telemetry: Telemetry) -> Hub:
+            return Hub(LocalEngine(), store)
+
+        gateway = BackgroundGateway(GatewayConfig(port=0, data=str(folder)), hub_of)
+        url = self.entered(gateway).url
+        client = self.entered(RtmClient("app", url=url))
+        client.login("alice")
+        uploaded = client.create_media_message_by_uploading(DATA, file_name="f").result(60)
+        token = client._transport._connection.token  # type: ignore[attr-defined]
+        parts = urlsplit(url)
+        with self.assertNoLogs("rtm_sync.gateway", "ERROR"):
+            with socket.create_connection((parts.hostname, parts.port)) as connection:
+                reset = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                connection.sendall(
+                    f"GET /v1/media/{uploaded.media_id} HTTP/1.1\r\nHost: gateway\r\n"
+                    f"Authorization: Bearer {token}\r\n\r\n".encode()
+                )
+                self.assertTrue(store.asked.wait(60.0))
+            # The gateway has seen the reset once it answers a request that came after it.
+            requests.get(url.replace("ws://", "http://") + "/healthz", timeout=60)
+            store.may_open.set()
+            wait_until(lambda: store.opened and store.opened[0].closed, 60.0)
+        again = client.download_media(uploaded.media_id).result(60)
+        self.assertEqual(again.to_bytes(), DATA)
+        wait_until(lambda: all(file.closed for file in store.opened), 60.0)
 
 
 class DownloadTest(MediaCase):

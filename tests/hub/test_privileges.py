@@ -99,13 +99,17 @@ class PrivilegeTest(TokenCase):
 
     async def test_a_sender_may_what_its_token_allows_until_it_ends(self) -> None:
         given = token("alice", Privileges(publish=("news",)))
-        sender = await self.made.sender_by_token(APP, "alice", given)
+        sender = await self.made.administration.service_session_by_token(APP, "alice", given)
         text = RtmTextMessage("hi")
-        await self.made.send_to_channel(sender, SendChannelMessage("news", text, "1"))
+        await self.made.channels.send_as_non_member(sender, SendChannelMessage("news", text, "1"))
         other = SendChannelMessage("other", text, "2")
-        await self.refused("CHANNEL_MESSAGE_ERR_FAILURE", self.made.send_to_channel(sender, other))
-        await self.made.send_to_channel(self.made.sender(APP, "alice"), other)
-        again = await self.made.sender_by_token(APP, "alice", given)
+        await self.refused(
+            "CHANNEL_MESSAGE_ERR_FAILURE", self.made.channels.send_as_non_member(sender, other)
+        )
+        await self.made.channels.send_as_non_member(
+            self.made.administration.service_session(APP, "alice"), other
+        )
+        again = await self.made.administration.service_session_by_token(APP, "alice", given)
         self.assertIs(again, sender)
         self.assertIs(self.made.session(sender.id), sender)
         self.wall += 7200
@@ -115,30 +119,30 @@ class PrivilegeTest(TokenCase):
 class KickTest(TokenCase):
     async def test_a_kick_without_more_lets_the_token_in_again(self) -> None:
         alice = await self.with_token("alice")
-        self.assertTrue(await self.made.kick(APP, "alice", 0.0))
+        self.assertTrue(await self.made.administration.kick(APP, "alice", 0.0))
         self.assertEqual(alice.closed, (4001, "BANNED_BY_SERVER"))
         await self.with_token("alice")
 
     async def test_a_ban_shuts_out_sessions_and_server_processes_with_the_users_token(self) -> None:
-        sender = await self.made.sender_by_token(APP, "alice", token())
-        own = self.made.sender(APP, "alice")
-        await self.made.kick(APP, "alice", 60.0)
+        sender = await self.made.administration.service_session_by_token(APP, "alice", token())
+        own = self.made.administration.service_session(APP, "alice")
+        await self.made.administration.kick(APP, "alice", 60.0)
         self.assertIsNone(self.made.session(sender.id))
         self.assertIs(self.made.session(own.id), own)
         await self.refused("LOGIN_ERR_REJECTED", User(self.made).login(token=token()))
-        by_token = self.made.sender_by_token(APP, "alice", token())
+        by_token = self.made.administration.service_session_by_token(APP, "alice", token())
         await self.refused("LOGIN_ERR_REJECTED", by_token)
         self.wall += 61
-        await self.made.sender_by_token(APP, "alice", token())
+        await self.made.administration.service_session_by_token(APP, "alice", token())
 
     async def test_revoked_tokens_are_refused_for_good_and_later_ones_are_not(self) -> None:
         old, bobs = token(), token("bob")
         await self.with_token("alice")
         self.wall = time.time()
-        await self.made.kick(APP, "alice", 0.0, revoke_tokens=True)
+        await self.made.administration.kick(APP, "alice", 0.0, revoke_tokens=True)
         error = await self.refused("LOGIN_ERR_INVALID_TOKEN", User(self.made).login(token=old))
         self.assertIn("revoked", error.message)
-        by_token = self.made.sender_by_token(APP, "alice", old)
+        by_token = self.made.administration.service_session_by_token(APP, "alice", old)
         await self.refused("LOGIN_ERR_INVALID_TOKEN", by_token)
         await User(self.made).login("bob", token=bobs)
         # Tokens tell time in milliseconds.
@@ -153,6 +157,6 @@ class KickTest(TokenCase):
         result = await alice.login(token=given)
         alice.lose_connection()
         self.wall = time.time() + 1
-        await self.made.kick(APP, "alice", 0.0, revoke_tokens=True)
+        await self.made.administration.kick(APP, "alice", 0.0, revoke_tokens=True)
         again = User(self.made).login(token=given, session=result.session)
         await self.refused("LOGIN_ERR_INVALID_TOKEN", again)

@@ -224,7 +224,7 @@ class ChannelTest(HubCase):
         await bob.call(JoinChannel("room"))
         await alice.call(channel("heard"))
         await eventually(lambda: bob.texts() == ["heard"])
-        self.assertEqual(hub._channels.keys(), {("app", "room")})
+        self.assertEqual(hub.channels._members.keys(), {("app", "room")})
 
     async def test_the_same_channel_twice_in_five_seconds_and_no_more(self) -> None:
         hub = await self.hub()
@@ -497,10 +497,10 @@ class TroubledEngine(LocalEngine):
         await self.reads.wait()
         return await super().offline(app_id, uid, now)
 
-    async def join(self, app_id: str, channel_id: str, uid: str) -> None:
+    async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
         if self.is_away:
             raise OSError("the cluster is away")
-        await super().join(app_id, channel_id, uid)
+        await super().join(app_id, channel_id, uid, session_id)
 
 
 class TroubledEngineTest(HubCase):

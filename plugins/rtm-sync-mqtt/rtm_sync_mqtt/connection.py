@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 import random
-import select
+import selectors
 import socket
 import threading
 import time
@@ -40,6 +40,8 @@ NO_MATCHING_SUBSCRIBERS = 0x10
 
 _FAILED = 0x80  # reason codes from here on are errors
 _PACKET_LIMIT = FRAME_LIMIT + 4096  # a message of ours and its topics
+# Made anew for each wait, so one that needs no descriptor; Windows has no poll.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 _JOIN_TIMEOUT = 2.0
 _GOODBYE = 0.5
@@ -527,18 +529,19 @@ class Connection:
         pending = getattr(carrier, "pending", None)
         if pending is not None and pending():  # TLS has read more than it gave
             timeout = 0.0
-        poll = select.poll()
-        poll.register(self._woken, select.POLLIN)
-        poll.register(carrier, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
-        ready = dict(poll.poll(timeout * 1000))
-        if self._woken.fileno() in ready:
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.want_write() else 0)
+        with _Selector() as selector:
+            selector.register(self._woken, selectors.EVENT_READ)
+            selector.register(carrier, wanted)
+            ready = {key.fileobj: events for key, events in selector.select(timeout)}
+        if self._woken in ready:
             with contextlib.suppress(OSError):
                 self._woken.recv(4096)
-        events = ready.get(carrier.fileno(), 0)
-        if events & ~select.POLLOUT or not timeout:
+        events = ready.get(carrier, 0)
+        if events & selectors.EVENT_READ or not timeout:
             client.loop_read()
             _acknowledge_at_once(carrier)
-        if events & select.POLLOUT:
+        if events & selectors.EVENT_WRITE:
             client.loop_write()
         client.loop_misc()
         if _socket_of(client) is None and self._answer is None:

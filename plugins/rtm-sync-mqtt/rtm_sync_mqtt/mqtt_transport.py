@@ -88,7 +88,7 @@ class MqttTransport(Transport):
         if url is None:
             return None
         try:
-            return Media(self._options.plugins.media_store(url), session)
+            return Media(self._options.make_media_store(url), session)
         except Exception as error:  # a media store's plugin may raise anything
             raise LoginError.named(
                 "REJECTED", f"The media store cannot be made: {error}", error

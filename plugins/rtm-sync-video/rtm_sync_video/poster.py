@@ -6,8 +6,8 @@ containers are let through, told by their first bytes, and nothing can be opened
 
 from __future__ import annotations
 
+import contextlib
 import io
-import resource
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -32,7 +32,10 @@ def decode(content: bytes, side: int) -> tuple[int, int, bytes]:
         MemoryError: it takes too much to decode.
     """
     kind = _container(content)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+    with contextlib.suppress(ImportError):  # Windows: there, FFmpeg's own whitelist has to do
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     try:
         return _poster(content, kind, side)
     except MemoryError:

@@ -1,4 +1,4 @@
-"""The HTTP face of media: tus 1.0.0 for uploads, GET with Range for downloads.
+"""Uploads over HTTP: tus 1.0.0.
 
 Uploads follow https://tus.io/protocols/resumable-upload (core, creation, creation-with-upload,
 checksum, expiration, termination). Ours: an `Idempotency-Key` on the creation names the upload to
@@ -19,38 +19,21 @@ from typing import TypeVar
 
 from aiohttp import ClientError, hdrs, web
 
-from ..errors import DownloadMediaError, RtmError, UploadMediaError
+from ..errors import RtmError, UploadMediaError
 from ..hub.hub import Hub
-from ..hub.media import MediaStore, content_disposition
 from ..hub.session import Session
-from ..hub.tokens import NotPrivileged
 from ..hub.uploads import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
-from ..protocol import MediaInfo, encode_failure
-from .visit import note_user
+from ..protocol import MediaInfo
+from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
 
 TUS_VERSION = "1.0.0"
 TUS_EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
 OFFSET_STREAM = "application/offset+octet-stream"
-LOCATION_LIMIT = 300.0
-"""Seconds within which a client must follow the address it was given of a medium's bytes."""
-STALL_LIMIT = 120.0
-"""Seconds without a byte of a body, either way, after which its connection is closed."""
 
-_LOOK_INTERVAL = 0.25  # for clients that hung up; the promise is a free slot within a second
-_DOWNLOAD_CHUNK = 256 * 1024
 _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
 _FILE_NAME_LIMIT = 255
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
-_STATUS = {
-    "NOT_LOGGED_IN": 401,
-    "INVALID_ARGUMENT": 400,
-    "SIZE_OVERFLOW": 413,
-    "NOT_EXIST": 404,
-    "CONCURRENCY_LIMIT_EXCEEDED": 429,
-    "TIMEOUT": 408,
-    "FAILURE": 507,
-}
 _CHECKSUM_MISMATCH = 460  # tus's own status
 
 logger = logging.getLogger(__name__)
@@ -67,8 +50,8 @@ class _TusError(Exception):
         self.status = status
 
 
-class Media:
-    """The handlers under `/v1/media`."""
+class Uploads:
+    """The tus handlers under `/v1/media`."""
 
     def __init__(self, hub: Hub, path: str) -> None:
         self._hub = hub
@@ -81,11 +64,13 @@ class Media:
             web.options(one, self._tus(self._options)),
             web.post(self._path, self._tus(self._create)),
             web.post(one, self._tus(self._override)),
-            web.head(one, self._head),
             web.patch(one, self._tus(self._patch)),
             web.delete(one, self._tus(self._terminate)),
-            web.get(one, self._get, allow_head=False),
         ]
+
+    async def head(self, request: web.Request) -> web.StreamResponse:
+        """Answer a tus client's HEAD: how far its upload is."""
+        return await self._tus(self._upload_state)(request)
 
     async def take_whole(self, request: web.Request, session: Session) -> MediaInfo:
         """Take a request's body as one medium, named by `file_name` in the query.
@@ -153,7 +138,7 @@ class Media:
         raise _TusError(405, "POST here needs X-HTTP-Method-Override: PATCH or DELETE.")
 
     async def _create(self, request: web.Request) -> web.Response:
-        session = self._session(request, UploadMediaError)
+        session = session_of(self._hub, request, UploadMediaError)
         spec = _upload_spec(request)
         carries_body = request.can_read_body and request.content_type == OFFSET_STREAM
         upload = await self._hub.media.begin_upload(session, spec)
@@ -184,7 +169,7 @@ class Media:
         sha256 = hashlib.sha256()
         try:
             async with self._hub.media.slot(session, UploadMediaError):
-                with _ConnectionGuard(request) as guard:
+                with ConnectionGuard(request) as guard:
                     while data := await request.content.readany():
                         guard.touch()
                         sha256.update(data)
@@ -196,7 +181,7 @@ class Media:
             )
 
     async def _patch(self, request: web.Request) -> web.Response:
-        session = self._session(request, UploadMediaError)
+        session = session_of(self._hub, request, UploadMediaError)
         upload = self._upload(session, request)
         if request.content_type != OFFSET_STREAM:
             raise _TusError(415, f"Content-Type must be {OFFSET_STREAM}.")
@@ -207,7 +192,7 @@ class Media:
         return await self._progress(session, upload, status=204)
 
     async def _terminate(self, request: web.Request) -> web.Response:
-        session = self._session(request, UploadMediaError)
+        session = session_of(self._hub, request, UploadMediaError)
         upload = self._upload(session, request)
         if upload.info is not None:
             raise _TusError(403, "The upload is complete; its medium ends with its seven days.")
@@ -226,7 +211,7 @@ class Media:
         if length is not None and length > left:
             raise _TusError(413, f"The body has {length:,} bytes; the upload lacks {left:,}.")
         loop = asyncio.get_running_loop()
-        guard = _ConnectionGuard(request)
+        guard = ConnectionGuard(request)
 
         def touch() -> None:
             upload.touched_at = loop.time()
@@ -236,7 +221,7 @@ class Media:
         try:
             async with self._hub.media.slot(session, UploadMediaError):
                 with guard:
-                    upload.on_abort = lambda: _hang_up(request)
+                    upload.on_abort = lambda: hang_up(request)
                     await upload.append(request.content.readany, left, checksum, touch)
         except ChecksumMismatch:
             raise _TusError(_CHECKSUM_MISMATCH, "The chunk's checksum does not match.") from None
@@ -250,22 +235,15 @@ class Media:
         headers = {"Upload-Offset": str(upload.offset)}
         if upload.complete:
             info = await self._hub.media.complete_upload(upload)
-            headers |= _info_headers(info)
+            headers |= info_headers(info)
         headers["Upload-Expires"] = self._expires(upload)
         return web.Response(status=status, headers=headers)
 
     def _expires(self, upload: Upload) -> str:
         return formatdate(self._hub.media.ends_at(upload), usegmt=True)
 
-    # -- downloads --
-
-    async def _head(self, request: web.Request) -> web.StreamResponse:
-        if "Tus-Resumable" in request.headers:
-            return await self._tus(self._upload_state)(request)
-        return await self._get(request)
-
     async def _upload_state(self, request: web.Request) -> web.Response:
-        session = self._session(request, UploadMediaError)
+        session = session_of(self._hub, request, UploadMediaError)
         upload = self._hub.media.upload(session, request.match_info["media_id"])
         if upload is None:
             info = await self._hub.media.stored_media(session, request.match_info["media_id"])
@@ -283,85 +261,6 @@ class Media:
             }
         )
 
-    async def _get(self, request: web.Request) -> web.StreamResponse:
-        try:
-            session = self._session(request, DownloadMediaError)
-            info = await self._hub.media.stored_media(session, request.match_info["media_id"])
-            async with self._hub.media.slot(session, DownloadMediaError) as store:
-                return await self._send(request, info, store)
-        except RtmError as error:
-            return _failure(error)
-
-    async def _send(
-        self, request: web.Request, info: MediaInfo, store: MediaStore
-    ) -> web.StreamResponse:
-        headers = _download_headers(info)
-        etag = headers["ETag"]
-        if request.headers.get("If-None-Match") == etag:
-            return web.Response(status=304, headers=headers)
-        start, stop, status = 0, info.size, 200
-        wanted = _wanted_range(request) if request.headers.get("If-Range", etag) == etag else None
-        if wanted is not None:
-            start, stop, _ = wanted.indices(info.size)
-            if start >= stop:
-                headers["Content-Range"] = f"bytes */{info.size}"
-                return web.Response(status=416, headers=headers)
-            status = 206
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{info.size}"
-        response = web.StreamResponse(status=status, headers=headers)
-        response.content_length = stop - start
-        response.content_type = info.content_type
-        if request.method == hdrs.METH_HEAD:
-            await response.prepare(request)
-            return response
-        try:
-            location = await self._hub.media.storage.run(store.location, info, LOCATION_LIMIT)
-            if location is not None:
-                return _elsewhere(info, location)
-            file = await self._hub.media.storage.run(store.open, info.media_id)
-        except FileNotFoundError:
-            raise DownloadMediaError.named(
-                "NOT_EXIST", f"The medium {info.media_id} is gone from the store."
-            ) from None
-        except OSError as error:
-            logger.warning("reading a medium failed: %s", error)
-            raise DownloadMediaError.named(
-                "FAILURE", f"The media store failed: {error}.", error
-            ) from error
-        try:
-            await response.prepare(request)
-            file.seek(start)
-            left = stop - start
-            with _ConnectionGuard(request) as guard:
-                while left > 0:
-                    data = await self._hub.media.storage.run(file.read, min(_DOWNLOAD_CHUNK, left))
-                    if not data:
-                        break
-                    left -= len(data)
-                    await response.write(data)
-                    guard.touch()
-        except OSError as error:
-            if not isinstance(error, ConnectionError):
-                logger.warning("reading a medium failed: %s", error)
-            response.force_close()
-            _hang_up(request)
-        finally:
-            self._hub.telemetry.downloaded(stop - start - left)
-            await self._hub.media.storage.run(file.close)  # a read that hangs would make it wait
-        return response
-
-    # -- both --
-
-    def _session(self, request: web.Request, family: type[RtmError]) -> Session:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        session = self._hub.session(token.strip()) if scheme.lower() == "bearer" else None
-        if session is None:
-            raise family.named(
-                "NOT_LOGGED_IN", "Authorization must be Bearer with a live session's token."
-            )
-        note_user(*session.user)
-        return session
-
     def _upload(self, session: Session, request: web.Request) -> Upload:
         upload = self._hub.media.upload(session, request.match_info["media_id"])
         if upload is None:
@@ -369,65 +268,10 @@ class Media:
         return upload
 
 
-class _ConnectionGuard:
-    """Cuts a request's connection when no byte of a body moves for too long, or nobody listens.
-
-    A client that hangs up while an answer waits to be sent is noticed by nothing else: the
-    connection counts as closing, and closes when all is sent, which is never.
-    """
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        self._loop = asyncio.get_running_loop()
-        self._touched_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def touch(self) -> None:
-        """Bytes have moved."""
-        self._touched_at = self._loop.time()
-
-    def __enter__(self) -> _ConnectionGuard:
-        self.touch()
-        self._look()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _look(self) -> None:
-        transport = self._request.transport
-        stalled = self._loop.time() - self._touched_at >= STALL_LIMIT
-        if stalled or transport is None or transport.is_closing():
-            _hang_up(self._request)
-        else:
-            self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
-
-
-def _hang_up(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
-
-
-def is_forbidden(error: RtmError) -> bool:
-    """Whether the user's token does not allow it: HTTP's 403."""
-    return isinstance(error.cause, NotPrivileged)
-
-
-def _failure(error: RtmError | _TusError) -> web.Response:
-    """An error answer; ours carry the same error object as the WebSocket's."""
+def _failure(error: _TusError | RtmError) -> web.Response:
     if isinstance(error, _TusError):
         return web.Response(status=error.status, text=f"{error}\n")
-    response = web.Response(
-        status=403 if is_forbidden(error) else _STATUS.get(error.reason, 500),
-        text=encode_failure(None, error),
-        content_type="application/json",
-    )
-    if response.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if response.status == 429:
-        response.headers["Retry-After"] = "1"
-    return response
+    return failure(error)
 
 
 def _whole_number(request: web.Request, header: str) -> int:
@@ -435,16 +279,6 @@ def _whole_number(request: web.Request, header: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise _TusError(400, f"{header} must be a whole number.")
     return int(text)
-
-
-def _wanted_range(request: web.Request) -> slice | None:
-    """The one range that is asked for; what else a Range header may say is passed over."""
-    if "Range" not in request.headers:
-        return None
-    try:
-        return request.http_range
-    except ValueError:
-        return None
 
 
 def _upload_spec(request: web.Request) -> UploadSpec:
@@ -478,25 +312,3 @@ def _metadata(header: str) -> dict[str, str]:
         except ValueError:
             raise _TusError(400, f"Upload-Metadata: {key[:40]!r} is not base64 of text.") from None
     return decoded
-
-
-def _info_headers(info: MediaInfo) -> dict[str, str]:
-    digest = base64.b64encode(bytes.fromhex(info.sha256)).decode()
-    return {"Repr-Digest": f"sha-256=:{digest}:", "Rtm-Expires-At": repr(info.expires_at)}
-
-
-def _elsewhere(info: MediaInfo, location: str) -> web.Response:
-    """The answer that sends a client to the store; it has all that is said of the medium."""
-    headers = _download_headers(info) | {"Location": location, "Cache-Control": "no-store"}
-    return web.Response(status=307, headers=headers, content_type=info.content_type)
-
-
-def _download_headers(info: MediaInfo) -> dict[str, str]:
-    return _info_headers(info) | {
-        "ETag": f'"{info.sha256}"',
-        "Accept-Ranges": "bytes",
-        "Content-Disposition": content_disposition(info),
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Cache-Control": "private, max-age=3600, immutable",
-    }

@@ -1,0 +1,166 @@
+"""Downloads over HTTP: GET and HEAD of a medium, with Range and ETag."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import BinaryIO
+
+from aiohttp import hdrs, web
+
+from ..errors import DownloadMediaError, RtmError
+from ..hub.hub import Hub
+from ..hub.media import MediaStore, content_disposition
+from ..protocol import MediaInfo
+from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
+
+LOCATION_LIMIT = 300.0
+"""Seconds within which a client must follow the address it was given of a medium's bytes."""
+
+_CHUNK = 256 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class Downloads:
+    """The handler of `GET` and `HEAD /v1/media/{media_id}`."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        try:
+            session = session_of(self._hub, request, DownloadMediaError)
+            info = await self._hub.media.stored_media(session, request.match_info["media_id"])
+            async with self._hub.media.slot(session, DownloadMediaError) as store:
+                return await self._send(request, info, store)
+        except RtmError as error:
+            return failure(error)
+
+    async def _send(
+        self, request: web.Request, info: MediaInfo, store: MediaStore
+    ) -> web.StreamResponse:
+        headers = _headers(info)
+        etag = headers["ETag"]
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers=headers)
+        start, stop, status = 0, info.size, 200
+        wanted = _wanted_range(request) if request.headers.get("If-Range", etag) == etag else None
+        if wanted is not None:
+            start, stop, _ = wanted.indices(info.size)
+            if start >= stop:
+                headers["Content-Range"] = f"bytes */{info.size}"
+                return web.Response(status=416, headers=headers)
+            status = 206
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{info.size}"
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = stop - start
+        response.content_type = info.content_type
+        if request.method == hdrs.METH_HEAD:
+            await response.prepare(request)
+            return response
+        with _store_errors(info):
+            location = await self._hub.media.storage.run(store.location, info, LOCATION_LIMIT)
+        if location is not None:
+            return _elsewhere(info, location)
+        async with self._opened(store, info) as file:
+            await self._send_bytes(request, response, file, start, stop)
+        return response
+
+    async def _send_bytes(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        file: BinaryIO,
+        start: int,
+        stop: int,
+    ) -> None:
+        left = stop - start
+        try:
+            with ConnectionGuard(request) as guard:
+                await response.prepare(request)
+                await self._hub.media.storage.run(file.seek, start)
+                while left > 0:
+                    data = await self._hub.media.storage.run(file.read, min(_CHUNK, left))
+                    if not data:
+                        break
+                    left -= len(data)
+                    await response.write(data)
+                    guard.touch()
+        except OSError as error:
+            if not isinstance(error, ConnectionError):
+                logger.warning("reading a medium failed: %s", error)
+            response.force_close()
+            hang_up(request)
+        finally:
+            self._hub.telemetry.downloaded(stop - start - left)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self, store: MediaStore, info: MediaInfo) -> AsyncIterator[BinaryIO]:
+        """A medium's bytes, open while the block runs. Nothing can leave the file open.
+
+        Raises:
+            RtmError: DownloadMediaError, when the store cannot open it.
+        """
+        storage = self._hub.media.storage
+        opening = asyncio.ensure_future(storage.run(store.open, info.media_id))
+        try:
+            with _store_errors(info):
+                file = await asyncio.shield(opening)
+        except asyncio.CancelledError:  # the thread opens it all the same
+            opening.add_done_callback(_close_late)
+            raise
+        try:
+            yield file
+        finally:
+            await storage.run(file.close)  # a read that hangs would make it wait
+
+
+def _close_late(opening: asyncio.Future[BinaryIO]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+@contextlib.contextmanager
+def _store_errors(info: MediaInfo) -> Iterator[None]:
+    """Turn what a store raises into the family's errors."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DownloadMediaError.named(
+            "NOT_EXIST", f"The medium {info.media_id} is gone from the store."
+        ) from None
+    except OSError as error:
+        logger.warning("reading a medium failed: %s", error)
+        raise DownloadMediaError.named(
+            "FAILURE", f"The media store failed: {error}.", error
+        ) from error
+
+
+def _wanted_range(request: web.Request) -> slice | None:
+    """The one range that is asked for; what else a Range header may say is passed over."""
+    if "Range" not in request.headers:
+        return None
+    try:
+        return request.http_range
+    except ValueError:
+        return None
+
+
+def _elsewhere(info: MediaInfo, location: str) -> web.Response:
+    """The answer that sends a client to the store; it has all that is said of the medium."""
+    headers = _headers(info) | {"Location": location, "Cache-Control": "no-store"}
+    return web.Response(status=307, headers=headers, content_type=info.content_type)
+
+
+def _headers(info: MediaInfo) -> dict[str, str]:
+    return info_headers(info) | {
+        "ETag": f'"{info.sha256}"',
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": content_disposition(info),
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": "private, max-age=3600, immutable",
+    }

@@ -1,0 +1,140 @@
+"""Peer delivery, channels and their attributes, all in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from ..protocol import (
+    ChannelAttribute,
+    ChannelMessage,
+    ChannelPosition,
+    MemberJoined,
+    MemberLeft,
+    PeerCall,
+)
+from .engine import Bus, ChannelEvent, Delivery, Recovered
+from .local_part import LocalPart
+from .replay import ChannelLogs, ReplayLimits
+
+CHANNEL_ATTRIBUTES_LINGER = 120.0
+"""Seconds a channel's attributes outlive its last member (reference 1.3: a couple of minutes)."""
+
+
+class LocalBus(LocalPart, Bus):
+    """The bus of one machine: its one node has all users, so it needs no directory.
+
+    Owns a timer for each channel whose attributes are to be forgotten; `stop` cancels them.
+
+    Args:
+        path, now: as for every `LocalPart`; the bus stores nothing.
+        replay: how many channel messages are kept for members who come back.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        now: Callable[[], float] = time.time,
+        replay: ReplayLimits | None = None,
+    ) -> None:
+        super().__init__(path, now)
+        # The sessions of each member of a channel: nearly always one, two during a relogin.
+        self._members: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
+        self._channel_attributes: dict[tuple[str, str], dict[str, ChannelAttribute]] = {}
+        self._forgetting: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._replay = replay
+        self._logs = ChannelLogs(replay)
+
+    async def stop(self) -> None:
+        for timer in self._forgetting.values():
+            timer.cancel()
+        self._forgetting.clear()
+        self._members.clear()
+        self._channel_attributes.clear()
+        self._logs = ChannelLogs(self._replay)
+        await super().stop()
+
+    async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
+        return await self._there.deliver_to_peer(app_id, uid, message)
+
+    async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
+        node, key = self._there, (app_id, channel_id)
+        members = self._members.setdefault(key, {})
+        sessions = members.get(uid, ())
+        if session_id not in sessions:
+            members[uid] = (*sessions, session_id)
+        if not sessions:
+            self._forget_attributes_later(key)
+            node.count_changed(app_id, channel_id, len(members))
+            node.deliver_to_channel(app_id, MemberJoined(channel_id, uid))
+
+    async def leave(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
+        node, key = self._there, (app_id, channel_id)
+        members = self._members.get(key, {})
+        sessions = members.get(uid, ())
+        if session_id not in sessions:
+            return
+        members[uid] = tuple(item for item in sessions if item != session_id)
+        if not members[uid]:
+            del members[uid]
+            if not members:
+                del self._members[key]
+                self._forget_attributes_later(key)
+            node.count_changed(app_id, channel_id, len(members))
+            node.deliver_to_channel(app_id, MemberLeft(channel_id, uid))
+
+    async def members(self, app_id: str, channel_id: str) -> list[str]:
+        self._require_running()
+        return list(self._members.get((app_id, channel_id), {}))
+
+    async def member_counts(self, app_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
+        self._require_running()
+        return {name: len(self._members.get((app_id, name), ())) for name in channel_ids}
+
+    async def publish(self, app_id: str, event: ChannelEvent) -> None:
+        node = self._there
+        if isinstance(event, ChannelMessage):
+            event = self._logs.append(app_id, event)
+        node.deliver_to_channel(app_id, event)
+
+    async def recover(
+        self, app_id: str, channel_id: str, since: ChannelPosition | None
+    ) -> Recovered:
+        self._require_running()
+        return self._logs.since(app_id, channel_id, since)
+
+    async def change_channel_attributes(
+        self,
+        app_id: str,
+        channel_id: str,
+        change: Callable[[dict[str, ChannelAttribute]], dict[str, ChannelAttribute]],
+    ) -> dict[str, ChannelAttribute]:
+        self._require_running()
+        key = (app_id, channel_id)
+        after = change(self._channel_attributes.get(key, {}))
+        if after:
+            self._channel_attributes[key] = after
+        else:
+            self._channel_attributes.pop(key, None)
+        self._forget_attributes_later(key)
+        return after
+
+    async def channel_attributes(self, app_id: str, channel_id: str) -> dict[str, ChannelAttribute]:
+        self._require_running()
+        return self._channel_attributes.get((app_id, channel_id), {})
+
+    def _forget_attributes_later(self, key: tuple[str, str]) -> None:
+        """Forget an empty channel's attributes after a while, unless a user joins by then."""
+        timer = self._forgetting.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        if key in self._channel_attributes and key not in self._members:
+            self._forgetting[key] = asyncio.get_running_loop().call_later(
+                CHANNEL_ATTRIBUTES_LINGER, self._forget_attributes, key
+            )
+
+    def _forget_attributes(self, key: tuple[str, str]) -> None:
+        self._forgetting.pop(key, None)
+        self._channel_attributes.pop(key, None)

@@ -1,0 +1,261 @@
+"""The sessions of one node: which exist, in which state each is, and when it ends.
+
+Pure: the registry does no I/O, takes time as an argument, and returns the actions that its caller
+has to perform. It is the only place that ends a session.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from ..protocol import ConnectionChangeReason
+
+
+class Connection(Protocol):
+    """What carries a session's frames at the moment. Called on the hub's loop; never blocks."""
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the client was last heard of, if only a ping."""
+
+    def wake(self) -> None:
+        """The session's outbox has frames to take."""
+
+    def send_now(self, frame: str) -> None:
+        """Send a frame that is not numbered, before what waits."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close after what was sent; the session may go on without it."""
+
+
+class SessionState(Enum):
+    """The states of a session. Each but the last has a deadline or a connection."""
+
+    ATTACHING = "a login is not answered yet; the session waits for its connection until a deadline"
+    ATTACHED = "a connection carries its frames"
+    DETACHED = "its client is away; the session ends at a deadline"
+    ENDED = "it is over, and nothing stays registered for it"
+
+
+class SessionEnd(Enum):
+    """Why a session ended; the value names it in logs and metrics."""
+
+    LOGOUT = "logout"
+    LOST = "lost"  # its client did not come back, or was never answered
+    REFUSED = "refused"  # its login failed
+    STOPPING = "stopping"  # the hub stops
+    SLOW_CONSUMER = "slow_consumer"
+    REMOTE_LOGIN = "remote_login"
+    BANNED_BY_SERVER = "banned_by_server"
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+
+    @property
+    def reason(self) -> ConnectionChangeReason | None:
+        """The reason that the client is told, so that it does not come back by itself; or None."""
+        return _TOLD.get(self)
+
+    @classmethod
+    def of(cls, reason: ConnectionChangeReason) -> SessionEnd:
+        """The end whose client is told this reason."""
+        return next(end for end, told in _TOLD.items() if told is reason)
+
+
+_TOLD = {
+    SessionEnd.REMOTE_LOGIN: ConnectionChangeReason.REMOTE_LOGIN,
+    SessionEnd.BANNED_BY_SERVER: ConnectionChangeReason.BANNED_BY_SERVER,
+    SessionEnd.TOKEN_EXPIRED: ConnectionChangeReason.TOKEN_EXPIRED,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Life:
+    """The state of one session. Only a registry changes it.
+
+    Attributes:
+        state: where the session is in its life.
+        connection: carries the session's frames, or will when it is ATTACHING.
+        deadline: when the session ends unless something happens; None while it is ATTACHED.
+        established: a connection has carried it, so that its client can resume it.
+        revision: of its claim; None before the engine has answered.
+        queued: when the registry looks at the deadline next.
+    """
+
+    state: SessionState = SessionState.ATTACHING
+    connection: Connection | None = None
+    deadline: float | None = None
+    established: bool = False
+    revision: int | None = None
+    queued: float | None = None
+
+
+class _HasLife(Protocol):
+    """What a registry asks of a session."""
+
+    app_id: str
+    uid: str
+    id: str
+    life: Life
+
+
+S = TypeVar("S", bound=_HasLife)
+
+
+@dataclass(frozen=True, slots=True)
+class Supersede:
+    """Close this connection: its session goes on over another one."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Finish(Generic[S]):
+    """The session has ended. Tell its connection, if it has one, and undo what it registered."""
+
+    session: S
+    connection: Connection | None
+    end: SessionEnd
+
+
+Action: TypeAlias = "Supersede | Finish[S]"
+
+
+class Registry(Generic[S]):
+    """Owns the life of every session of one node.
+
+    Args:
+        attach_time: seconds from a login until its connection must be attached.
+        grace: seconds for which a session lasts without a connection.
+    """
+
+    def __init__(self, attach_time: float, grace: float) -> None:
+        self._attach_time = attach_time
+        self._grace = grace
+        self._by_id: dict[str, S] = {}
+        self._by_user: dict[tuple[str, str], S] = {}  # claimed sessions, one a user
+        self._queue: list[tuple[float, int, S]] = []  # a heap: when to look at which deadline
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[S]:
+        return iter(tuple(self._by_id.values()))
+
+    def get(self, session_id: str) -> S | None:
+        """The living session with this id, or None."""
+        return self._by_id.get(session_id)
+
+    def of_user(self, app_id: str, uid: str) -> S | None:
+        """The living session that holds the user's claim on this node, or None."""
+        return self._by_user.get((app_id, uid))
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do next, or None."""
+        while self._queue:
+            at, _, session = self._queue[0]
+            life = session.life
+            if life.queued == at and life.deadline == at:
+                return at
+            heapq.heappop(self._queue)
+            if life.queued == at:
+                life.queued = None
+                self._look_later(session)
+        return None
+
+    # -- events --
+
+    def opened(self, session: S, connection: Connection | None, now: float) -> None:
+        """A login was admitted: its session waits for its claim and its connection."""
+        self._by_id[session.id] = session
+        self._wait(session, SessionState.ATTACHING, connection, now + self._attach_time)
+
+    def claimed(self, session: S, revision: int) -> list[Action[S]]:
+        """The engine has given the session its user. The newest claim of a user wins.
+
+        A session that ended meanwhile stays ended: look at its state.
+        """
+        if session.life.state is SessionState.ENDED:
+            return []
+        session.life.revision = revision
+        user = (session.app_id, session.uid)
+        other = self._by_user.get(user)
+        if other is not None and other is not session and other.life.revision is not None:
+            if other.life.revision > revision:
+                return self.ended(session, SessionEnd.REMOTE_LOGIN)
+            actions = self.ended(other, SessionEnd.REMOTE_LOGIN)
+        else:
+            actions = []
+        self._by_user[user] = session
+        return actions
+
+    def resumed(self, session: S, connection: Connection, now: float) -> list[Action[S]]:
+        """A login names this living session: it waits for the new connection."""
+        previous = session.life.connection
+        self._wait(session, SessionState.ATTACHING, connection, now + self._attach_time)
+        return [] if previous is None or previous is connection else [Supersede(previous)]
+
+    def attached(self, session: S, connection: Connection) -> bool:
+        """The login is answered. False when the session no longer waits for this connection."""
+        life = session.life
+        if life.state is not SessionState.ATTACHING or life.connection is not connection:
+            return False
+        life.state, life.deadline, life.established = SessionState.ATTACHED, None, True
+        return True
+
+    def detached(self, session: S, connection: Connection, now: float) -> list[Action[S]]:
+        """A connection is gone. Its session stays for a while if its client can resume it."""
+        life = session.life
+        if life.state is SessionState.ENDED or life.connection is not connection:
+            return []
+        if not life.established:
+            life.connection = None
+            return self.ended(session, SessionEnd.LOST)
+        self._wait(session, SessionState.DETACHED, None, now + self._grace)
+        return []
+
+    def ended(self, session: S, end: SessionEnd) -> list[Action[S]]:
+        """The session is over, from whatever state. Nothing happens when it was over already."""
+        life = session.life
+        if life.state is SessionState.ENDED:
+            return []
+        connection, life.connection = life.connection, None
+        life.state, life.deadline = SessionState.ENDED, None
+        del self._by_id[session.id]
+        if self._by_user.get((session.app_id, session.uid)) is session:
+            del self._by_user[session.app_id, session.uid]
+        return [Finish(session, connection, end)]
+
+    def tick(self, now: float) -> list[Action[S]]:
+        """End the sessions whose deadline has passed."""
+        actions: list[Action[S]] = []
+        while (deadline := self.deadline) is not None and deadline <= now:
+            _, _, session = self._queue[0]
+            actions += self.ended(session, SessionEnd.LOST)
+        return actions
+
+    def used(self, session: S, now: float) -> None:
+        """Somebody acts for a session that has no connection: it stays for another while."""
+        if session.life.state is not SessionState.ENDED:
+            self._wait(session, SessionState.DETACHED, None, now + self._grace)
+
+    # -- inside --
+
+    def _wait(
+        self, session: S, state: SessionState, connection: Connection | None, deadline: float
+    ) -> None:
+        life = session.life
+        life.state, life.connection, life.deadline = state, connection, deadline
+        self._look_later(session)
+
+    def _look_later(self, session: S) -> None:
+        """Queue the session's deadline, unless it is looked at before that anyway."""
+        life = session.life
+        if life.deadline is not None and (life.queued is None or life.queued > life.deadline):
+            life.queued = life.deadline
+            heapq.heappush(self._queue, (life.deadline, next(self._order), session))

@@ -1,0 +1,1 @@
+"""What a hub does for its users, one concern a module. Each service takes only what it needs."""

@@ -1,0 +1,99 @@
+"""What an app's server processes do: act for users, end their sessions, ban them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ...protocol import Login
+from ..access import Access
+from ..engine import Directory
+from ..limits import Limits
+from ..senders import Senders
+from ..session import Session
+
+logger = logging.getLogger(__name__)
+
+
+class AdministrationService:
+    """Serves the requests of an app's server processes. The caller knows that they are the app's.
+
+    Args:
+        directory: keeps bans and revocations, and ends sessions on every node.
+        access: admits users by their tokens.
+        limits: what is allowed.
+        now: the wall clock, seconds since the epoch.
+        drop_uploads: ends the uploads that a session's user has begun.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        access: Access,
+        limits: Limits,
+        now: Callable[[], float],
+        drop_uploads: Callable[[Session], object],
+    ) -> None:
+        self._directory = directory
+        self._access = access
+        self._now = now
+        self._drop_uploads = drop_uploads
+        self._sessions = Senders(limits)
+
+    def service_session(self, app_id: str, uid: str) -> Session:
+        """A connectionless session for server-side requests; expires after 15 idle minutes."""
+        return self._sessions.of(app_id, uid, asyncio.get_running_loop().time())
+
+    async def service_session_by_token(self, app_id: str, uid: str, token: str) -> Session:
+        """As `service_session`, with what the user's token allows, until the token ends.
+
+        Raises:
+            LoginError: the token allows no login. OSError: the engine could not tell.
+        """
+        grant = await self._access.admit(Login(app_id, uid, token=token))
+        return self._sessions.of(app_id, uid, asyncio.get_running_loop().time(), grant)
+
+    def by_bearer(self, session_id: str) -> Session | None:
+        """The service session with this secret id, or None; asking keeps it alive."""
+        session = self._sessions.by_id(session_id, asyncio.get_running_loop().time())
+        if session is not None and session.token_time_left(self._now()) <= 0:
+            return None
+        return session
+
+    async def kick(
+        self, app_id: str, uid: str, ban_seconds: float, *, revoke_tokens: bool = False
+    ) -> bool:
+        """End a user's session (BANNED_BY_SERVER) and refuse logins for a while.
+
+        Args:
+            ban_seconds: for how long; 0 ends a ban.
+            revoke_tokens: also refuse, for good, the tokens that were made until now.
+
+        Returns:
+            Whether the user was logged in.
+        """
+        now = self._now()
+        if revoke_tokens:
+            await self._directory.revoke(app_id, uid, now)
+        await self._directory.ban(app_id, uid, now + ban_seconds if ban_seconds > 0 else 0.0)
+        for session in self._sessions.end_user(app_id, uid):
+            self._drop_uploads(session)
+        was_online = await self._directory.kick(app_id, uid)
+        logger.info(
+            "%s@%s was kicked, banned for %g s",
+            uid,
+            app_id,
+            ban_seconds,
+            extra={"event": "kick", "app_id": app_id, "uid": uid, "ban_seconds": ban_seconds},
+        )
+        return was_online
+
+    async def bans(self, app_id: str) -> dict[str, float]:
+        """The users who are banned now, each with the end of the ban, seconds since the epoch."""
+        return await self._directory.bans(app_id, self._now())
+
+    def sweep(self) -> None:
+        """End the service sessions that nobody uses."""
+        for session in self._sessions.sweep(asyncio.get_running_loop().time()):
+            self._drop_uploads(session)

@@ -1,0 +1,311 @@
+"""Channels: joining and leaving, messages to members, member lists and counts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import (
+    ChannelMessageError,
+    GetChannelMemberCountError,
+    GetMembersError,
+    JoinChannelError,
+    LeaveChannelError,
+)
+from ...protocol import (
+    AttributesUpdated,
+    ChannelMessage,
+    Done,
+    GetChannelMemberCount,
+    GetMembers,
+    JoinChannel,
+    JoinResult,
+    LeaveChannel,
+    MemberCounts,
+    MemberCountUpdated,
+    MemberJoined,
+    MemberLeft,
+    ReceivedMessageProperties,
+    SendChannelMessage,
+    UserIds,
+    encode_notice,
+    id_problem,
+    message_id_problem,
+)
+from ..counts import CountNews
+from ..engine import Bus, ChannelEvent
+from ..limits import Limits
+from ..once import OnceOnly
+from ..session import Session
+from ..tasks import BackgroundTasks
+from ..telemetry import Telemetry, timed
+from ..tokens import NotPrivileged
+from .history import HistoryService
+
+_Channel = tuple[str, str]
+"""The app's id and the channel's."""
+
+
+class ChannelService:
+    """Serves the channel requests of one hub, and knows which sessions are members here.
+
+    Args:
+        bus: knows all members, and brings events to every node.
+        history: keeps what is sent with `enable_historical_messaging`.
+        sends: makes a message that is sent twice happen once.
+        limits: what is allowed.
+        now: the wall clock, seconds since the epoch.
+        telemetry: told of each message.
+        observe: told of who joins and leaves: the app's id, "channel", and the event.
+        tasks: run what a member catches up on.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        history: HistoryService,
+        sends: OnceOnly,
+        limits: Limits,
+        now: Callable[[], float],
+        telemetry: Telemetry,
+        observe: Callable[[str, str, dict[str, Any]], object],
+        tasks: BackgroundTasks,
+    ) -> None:
+        self._bus = bus
+        self._history = history
+        self._sends = sends
+        self._limits = limits
+        self._now = now
+        self._telemetry = telemetry
+        self._observe = observe
+        self._tasks = tasks
+        self._members: dict[_Channel, dict[Session, None]] = {}
+        self._counts: dict[_Channel, CountNews] = {}
+
+    def __len__(self) -> int:
+        """Channels with members on this node."""
+        return len(self._members)
+
+    # -- requests --
+
+    async def join(self, session: Session, request: JoinChannel) -> JoinResult:
+        channel_id = request.channel_id
+        self._check_join(session, channel_id)
+        session.channels[channel_id] = None
+        self._members.setdefault((session.app_id, channel_id), {})[session] = None
+        if request.since is not None:
+            session.hold_channel(channel_id)
+        try:
+            await self._bus.join(session.app_id, channel_id, session.uid, session.id)
+            recovered = await self._bus.recover(session.app_id, channel_id, request.since)
+        except BaseException:
+            session.channels.pop(channel_id, None)
+            self._remove(session, channel_id)
+            raise
+        session.require_life(JoinChannelError)
+        self._tell_observer(session, channel_id, "Join")
+        if request.since is not None:  # in a task, for it comes after the answer
+            others = [item for item in recovered.messages if item.member_id != session.uid]
+            self._tasks.spawn(session.catch_up(channel_id, map(encode_notice, others)))
+        return JoinResult(recovered.position, recovered.complete)
+
+    async def leave(self, session: Session, request: LeaveChannel) -> Done:
+        if request.channel_id not in session.channels:
+            raise LeaveChannelError.named(
+                "NOT_IN_CHANNEL", f"{request.channel_id[:64]!r} is not joined."
+            )
+        del session.channels[request.channel_id]
+        self._tell_observer(session, request.channel_id, "Leave")
+        self._remove(session, request.channel_id)
+        await self._bus.leave(session.app_id, request.channel_id, session.uid, session.id)
+        return Done()
+
+    async def send(self, session: Session, request: SendChannelMessage) -> Done:
+        if request.channel_id not in session.channels:
+            raise ChannelMessageError.named(
+                "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before sending to it."
+            )
+        return await self._send(session, request)
+
+    async def send_as_non_member(self, session: Session, request: SendChannelMessage) -> None:
+        """Send to a channel without being a member (the reference's REST API may).
+
+        Raises:
+            RtmError: ChannelMessageError. OSError: the engine could not.
+        """
+        session.require_life(ChannelMessageError)
+        problem = id_problem("channel_id", request.channel_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        await self._send(session, request)
+
+    async def members(self, session: Session, request: GetMembers) -> UserIds:
+        if request.channel_id not in session.channels:
+            raise GetMembersError.named(
+                "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before listing its members."
+            )
+        session.spend("member_lists", GetMembersError)
+        members = await self._bus.members(session.app_id, request.channel_id)
+        limit = self._limits.announced_members
+        if len(members) > limit:
+            members = random.sample(members, limit)
+        return UserIds(tuple(members))
+
+    async def counts(self, session: Session, request: GetChannelMemberCount) -> MemberCounts:
+        ids, limit = request.channel_ids, self._limits.counted_channels
+        if not ids:
+            raise GetChannelMemberCountError.named("INVALID_ARGUMENT", "channel_ids is empty.")
+        if len(ids) > limit:
+            raise GetChannelMemberCountError.named(
+                "EXCEED_LIMIT", f"{len(ids)} channel_ids are too many; the limit is {limit}."
+            )
+        for channel_id in ids:
+            problem = id_problem("channel_id", channel_id)
+            if problem is not None:
+                raise GetChannelMemberCountError.named("INVALID_ARGUMENT", problem)
+            if not session.privileges.may_join(channel_id):
+                raise GetChannelMemberCountError.named(
+                    "FAILURE",
+                    f"The token does not allow to look at {channel_id!r}.",
+                    NotPrivileged(),
+                )
+        session.spend("member_counts", GetChannelMemberCountError)
+        return MemberCounts(await self._bus.member_counts(session.app_id, ids))
+
+    # -- sessions that end --
+
+    def ended(self, session: Session) -> None:
+        """Tell the observer that a session which has ended is in its channels no more."""
+        for channel_id in session.channels:
+            self._tell_observer(session, channel_id, "Leave")
+
+    def forget(self, session: Session) -> None:
+        """Remove a session from its channels on this node. May be done again."""
+        for channel_id in session.channels:
+            self._remove(session, channel_id)
+
+    # -- what the engine brings --
+
+    def deliver(self, app_id: str, event: ChannelEvent) -> None:
+        """Hand an event to a channel's members here, its originator excepted."""
+        channel = (app_id, event.channel_id)
+        members = self._members.get(channel)
+        if not members:
+            return
+        origin = None if isinstance(event, AttributesUpdated) else event.member_id
+        if isinstance(event, (MemberJoined, MemberLeft)) and self._is_large(channel):
+            return
+        frame = encode_notice(event)  # once for all
+        for session in tuple(members):
+            if session.uid != origin:
+                session.push_to_member(event.channel_id, frame)
+
+    def count_changed(self, app_id: str, channel_id: str, count: int) -> None:
+        """A channel has so many members now, on all nodes."""
+        channel = (app_id, channel_id)
+        if channel in self._members:
+            news = self._counts.setdefault(channel, CountNews())
+            news.count = count
+            self._tell_count(channel, news)
+
+    # -- inside --
+
+    def _check_join(self, session: Session, channel_id: str) -> None:
+        problem = id_problem("channel_id", channel_id)
+        if problem is not None:
+            raise JoinChannelError.named("INVALID_ARGUMENT", problem)
+        if not session.privileges.may_join(channel_id):
+            raise JoinChannelError.named(
+                "REJECTED", f"The token does not allow to join {channel_id!r}.", NotPrivileged()
+            )
+        if channel_id in session.channels:
+            raise JoinChannelError.named("ALREADY_JOINED", f"{channel_id!r} is joined already.")
+        if len(session.channels) >= self._limits.joined_channels:
+            raise JoinChannelError.named(
+                "EXCEED_LIMIT",
+                f"{len(session.channels)} channels are joined, as many as a client may; "
+                "leave one first.",
+            )
+        now = asyncio.get_running_loop().time()
+        if not session.same_channel_joins.allow(channel_id, now):
+            raise JoinChannelError.named(
+                "JOIN_SAME_CHANNEL_TOO_OFTEN",
+                f"{channel_id!r} is joined more than {self._limits.same_channel_joins}.",
+            )
+        session.spend("joins", JoinChannelError)
+
+    async def _send(self, session: Session, request: SendChannelMessage) -> Done:
+        problem = message_id_problem(request.message_id)
+        if problem is not None:
+            raise ChannelMessageError.named("INVALID_MESSAGE", problem)
+        if not session.privileges.may_publish(request.channel_id):
+            raise ChannelMessageError.named(
+                "FAILURE",
+                f"The token does not allow to send to {request.channel_id!r}.",
+                NotPrivileged(),
+            )
+        session.spend("sends", ChannelMessageError)
+        with timed(self._telemetry, "channel") as timing:
+            timing.outcome = "sent"
+            return await self._sends.do(
+                (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
+                lambda: self._publish(session, request),
+            )
+
+    async def _publish(self, session: Session, request: SendChannelMessage) -> Done:
+        message = ChannelMessage(
+            request.channel_id,
+            request.message,
+            session.uid,
+            request.message_id,
+            ReceivedMessageProperties(int(self._now() * 1000)),
+        )
+        if request.enable_historical_messaging:
+            await self._history.keep(session, request.channel_id, message)
+        await self._bus.publish(session.app_id, message)
+        return Done()
+
+    def _remove(self, session: Session, channel_id: str) -> None:
+        channel = (session.app_id, channel_id)
+        session.release_channel(channel_id)
+        members = self._members.get(channel, {})
+        members.pop(session, None)
+        if not members:
+            self._members.pop(channel, None)
+            news = self._counts.pop(channel, None)
+            if news is not None and news.timer is not None:
+                news.timer.cancel()
+
+    def _tell_observer(self, session: Session, channel_id: str, kind: str) -> None:
+        event = {
+            "group_id": channel_id,
+            "user_id": session.uid,
+            "type": kind,
+            "ms": int(self._now() * 1000),
+        }
+        self._observe(session.app_id, "channel", event)
+
+    def _is_large(self, channel: _Channel) -> bool:
+        news = self._counts.get(channel)
+        return news is not None and news.count > self._limits.announced_members
+
+    def _tell_count(self, channel: _Channel, news: CountNews) -> None:
+        """Tell a channel's members how many they are, now or when it may be told."""
+        if self._counts.get(channel) is not news:
+            return  # nobody here is a member any more
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        wait = news.wait(now)
+        if wait == 0.0:
+            news.told(now)
+            frame = encode_notice(MemberCountUpdated(channel[1], news.count))
+            for session in tuple(self._members.get(channel, ())):
+                session.push_to_member(channel[1], frame)
+        elif wait is not None and news.timer is None:
+            news.timer = loop.call_later(wait, self._count_is_due, channel, news)
+
+    def _count_is_due(self, channel: _Channel, news: CountNews) -> None:
+        news.timer = None
+        self._tell_count(channel, news)

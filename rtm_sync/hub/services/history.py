@@ -1,0 +1,103 @@
+"""The history: messages that were sent with `enable_historical_messaging`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...errors import HistoryError
+from ...protocol import (
+    FRAME_LIMIT,
+    ChannelMessage,
+    GetHistory,
+    HistoricalMessage,
+    HistoryPage,
+    MessageFromPeer,
+    encode_json,
+    id_problem,
+)
+from ..engine import Archive, HistoryQuery
+from ..limits import Limits
+from ..session import Session
+
+_PAGE = 100
+"""Messages of one answer at the most."""
+
+
+class HistoryService:
+    """Keeps messages for the history, and serves `get_history`.
+
+    Args:
+        archive: keeps the messages.
+        limits: what is allowed.
+        now: the wall clock, seconds since the epoch.
+    """
+
+    def __init__(self, archive: Archive, limits: Limits, now: Callable[[], float]) -> None:
+        self._archive = archive
+        self._limits = limits
+        self._now = now
+
+    async def keep(
+        self, session: Session, destination: str, sent: MessageFromPeer | ChannelMessage
+    ) -> None:
+        """Store a message that the session sends; durable when this returns."""
+        message = HistoricalMessage(
+            sent.message,
+            session.uid,
+            destination,
+            isinstance(sent, ChannelMessage),
+            sent.message_id,
+            replace(sent.message_props, is_historical_message=True),
+        )
+        await self._archive.store_history(session.app_id, message, self._limits.retention)
+
+    async def get(self, session: Session, request: GetHistory) -> HistoryPage:
+        peer_id, channel_id = request.peer_id, request.channel_id
+        if (peer_id is None) == (channel_id is None):
+            raise HistoryError.named("INVALID_ARGUMENT", "Give a peer_id or a channel_id.")
+        kind, value = ("channel_id", channel_id) if peer_id is None else ("peer_id", peer_id)
+        problem = id_problem(kind, value)
+        if problem is None and not 1 <= request.limit <= _PAGE:
+            problem = f"limit is {request.limit}; it must be 1 to {_PAGE}."
+        if problem is not None:
+            raise HistoryError.named("INVALID_ARGUMENT", problem)
+        if channel_id is not None and channel_id not in session.channels:
+            raise HistoryError.named(
+                "NOT_IN_CHANNEL", f"Join {channel_id!r} before reading its history."
+            )
+        session.spend("history_reads", HistoryError)
+        query = HistoryQuery(
+            source=None if peer_id is None else session.uid,
+            destination=value,
+            is_channel=peer_id is None,
+            both_ways=peer_id is not None,
+            start=request.start,
+            end=request.end,
+            newest_first=request.newest_first,
+            after=request.after,
+            limit=request.limit + 1,  # one more tells whether there is more
+        )
+        found = await self._archive.history(session.app_id, query, self._now())
+        return _page(found, request.limit)
+
+    async def find(self, app_id: str, query: HistoryQuery) -> list[HistoricalMessage]:
+        """Messages of an app, whoever sent them; for its server processes."""
+        return [item for _, item in await self._archive.history(app_id, query, self._now())]
+
+    async def count(self, app_id: str, query: HistoryQuery) -> int:
+        """How many messages of an app a query matches."""
+        return await self._archive.history_count(app_id, query, self._now())
+
+
+def _page(found: list[tuple[int, HistoricalMessage]], limit: int) -> HistoryPage:
+    """As many messages as fit in one frame, at least one."""
+    page: list[HistoricalMessage] = []
+    size, last = 0, None
+    for key, message in found[:limit]:
+        size += len(encode_json(message))
+        if page and size > FRAME_LIMIT:
+            break
+        page.append(message)
+        last = key
+    return HistoryPage(tuple(page), last if len(page) < len(found) else None)

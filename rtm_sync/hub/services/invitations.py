@@ -1,0 +1,54 @@
+"""Invitations: each step is handed to the other user, and the sender is told whether it arrived."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ...errors import InvitationApiCallError
+from ...protocol import (
+    InvitationFromPeer,
+    InvitationReceipt,
+    InvitationSent,
+    SendInvitation,
+    id_problem,
+    message_id_problem,
+)
+from ..engine import Bus, Delivery
+from ..limits import Limits
+from ..session import Session
+
+_RECEIPT_TIMEOUT = 2.0  # seconds; the caller sends the step again after as long
+
+
+class InvitationService:
+    """Serves `send_invitation`. The state of an invitation is kept by the two clients.
+
+    Args:
+        bus: delivers the steps.
+        limits: what is allowed.
+    """
+
+    def __init__(self, bus: Bus, limits: Limits) -> None:
+        self._bus = bus
+        self._limits = limits
+
+    async def send(self, session: Session, request: SendInvitation) -> InvitationSent:
+        problem = id_problem("peer_id", request.peer_id)
+        if problem is None and request.channel_id:
+            problem = id_problem("channel_id", request.channel_id)
+        problem = problem or message_id_problem(request.invitation_id)
+        size, limit = len(request.content.encode()), self._limits.invitation_content
+        if problem is None and size > limit:
+            problem = f"content has {size:,} bytes; the limit is {limit:,}."
+        if problem is not None:
+            raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
+        session.spend("sends", InvitationApiCallError)
+        step = InvitationFromPeer(
+            session.uid, request.invitation_id, request.step, request.content, request.channel_id
+        )
+        delivering = self._bus.send_to_peer(session.app_id, request.peer_id, step)
+        try:
+            delivery = await asyncio.wait_for(delivering, _RECEIPT_TIMEOUT)
+        except asyncio.TimeoutError:
+            delivery = Delivery.UNCONFIRMED
+        return InvitationSent(InvitationReceipt[delivery.name])

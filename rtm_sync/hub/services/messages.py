@@ -1,0 +1,124 @@
+"""Messages from user to user: delivered with a receipt, or kept for the next login."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from ...errors import PeerMessageError
+from ...protocol import (
+    MessageFromPeer,
+    PeerMessageSendResult,
+    ProtocolError,
+    ReceivedMessageProperties,
+    SendMessageToPeer,
+    id_problem,
+    message_id_problem,
+)
+from ..engine import Bus, Delivery, Mailbox
+from ..limits import Limits
+from ..once import OnceOnly
+from ..session import Session
+from ..telemetry import Telemetry, timed
+from .history import HistoryService
+
+logger = logging.getLogger(__name__)
+
+
+class MessageService:
+    """Serves `send_message_to_peer`, and gives a new session what was kept for its user.
+
+    Args:
+        bus: delivers messages.
+        mailbox: keeps messages for the next login.
+        history: keeps what is sent with `enable_historical_messaging`.
+        sends: makes a message that is sent twice happen once.
+        limits: what is allowed.
+        now: the wall clock, seconds since the epoch.
+        telemetry: told of each message.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        mailbox: Mailbox,
+        history: HistoryService,
+        sends: OnceOnly,
+        limits: Limits,
+        now: Callable[[], float],
+        telemetry: Telemetry,
+    ) -> None:
+        self._bus = bus
+        self._mailbox = mailbox
+        self._history = history
+        self._sends = sends
+        self._limits = limits
+        self._now = now
+        self._telemetry = telemetry
+
+    async def send(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
+        problem = id_problem("peer_id", request.peer_id)
+        if problem is not None:
+            raise PeerMessageError.named("INVALID_USERID", problem)
+        problem = message_id_problem(request.message_id)
+        if problem is not None:
+            raise PeerMessageError.named("INVALID_MESSAGE", problem)
+        session.spend("sends", PeerMessageError)
+        with timed(self._telemetry, "peer") as timing:
+            result = await self._sends.do(
+                (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
+                lambda: self._deliver(session, request),
+                # A peer that was away may be there when the message is sent again.
+                lambda result: result.has_peer_received or result.cached_by_server,
+            )
+            if not result.has_peer_received:
+                timing.outcome = "cached" if result.cached_by_server else "offline"
+            return result
+
+    async def release_with_offline(self, session: Session) -> None:
+        """Send a new session what was kept for its user, then what arrived since its login."""
+        receipts: list[asyncio.Future[Delivery]] = []
+        try:
+            waiting = await self._mailbox.offline(session.app_id, session.uid, self._now())
+            receipts = [await session.call_first(item.message) for item in waiting]
+        except (OSError, ProtocolError):
+            logger.exception("offline messages of %r could not be read; they stay", session)
+        finally:
+            session.release()
+        for item, receipt in zip(waiting if receipts else (), receipts, strict=True):
+            if await receipt is Delivery.RECEIVED:
+                with contextlib.suppress(OSError):  # it is delivered again; the client drops copies
+                    await self._mailbox.discard_offline(session.app_id, session.uid, [item.key])
+
+    async def _deliver(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
+        message = MessageFromPeer(
+            request.message,
+            session.uid,
+            request.message_id,
+            ReceivedMessageProperties(int(self._now() * 1000)),
+        )
+        if request.enable_historical_messaging:
+            await self._history.keep(session, request.peer_id, message)
+        delivery = await self._bus.send_to_peer(session.app_id, request.peer_id, message)
+        if delivery is Delivery.UNCONFIRMED:
+            raise PeerMessageError.named(
+                "TIMEOUT",
+                f"{request.peer_id!r} did not confirm within {self._limits.receipt_timeout:g} "
+                "seconds; it may still arrive.",
+            )
+        if delivery is Delivery.RECEIVED or not request.enable_offline_messaging:
+            return PeerMessageSendResult(delivery is Delivery.RECEIVED)
+        kept = replace(
+            message, message_props=replace(message.message_props, is_offline_message=True)
+        )
+        await self._mailbox.store_offline(
+            session.app_id,
+            request.peer_id,
+            kept,
+            self._limits.offline_messages,
+            self._limits.retention,
+        )
+        return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
