@@ -78,6 +78,14 @@ def picture(*halves: tuple[int, int, int]) -> bytes:
     return output.getvalue()
 
 
+@contextlib.contextmanager
+def forms_may_be_left() -> Iterator[None]:
+    """Werkzeug leaves the file of a form that it refuses in the middle to the collector."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unclosed file <tempfile.Spooled", ResourceWarning)
+        yield
+
+
 class Quiet(WSGIRequestHandler):
     """Logs no requests."""
 
@@ -151,9 +159,7 @@ class ServerTest(RtmTestCase):
 
     def test_what_it_refuses_it_refuses_in_json(self) -> None:
         app: Flask = loaded().create_app(RTM_URL="memory://refusal-test", MAX_CONTENT_LENGTH=10_000)
-        with running(app), warnings.catch_warnings():
-            # Werkzeug leaves the file of a form that it refuses in the middle to the collector.
-            warnings.simplefilter("ignore", ResourceWarning)
+        with running(app), forms_may_be_left():
             http = app.test_client()
             for path, form, status, reason in (
                 ("/api/text", {}, 401, "USER_NOT_LOGGED_IN"),
@@ -199,6 +205,7 @@ class ChatTest(RtmTestCase):
         super().tearDownClass()
 
     def setUp(self) -> None:
+        self.entered(forms_may_be_left())
         app_id = f"chat-{random.randrange(10**9)}"  # its hub is this process's
         self.app: Flask = self.module.create_app(RTM_APP_ID=app_id, TESTING=True)
         self.entered(running(self.app))

@@ -19,6 +19,10 @@ ID = "A" * 32
 class MemoryStoreTest(MediaStoreContract, RtmTestCase):
     outlives_process = False
     memory_limit = None
+    # It has neither addresses for strangers nor a place that could fail.
+    test_a_location_gives_the_bytes_and_ranges_of_them_to_whoever_has_it = None
+    test_a_place_that_fails_is_an_os_error = None
+    test_giving_up_never_raises_though_the_place_fails = None
 
     def store(self) -> MediaStore:
         return MemoryMediaStore()
@@ -33,6 +37,8 @@ class MemoryStoreTest(MediaStoreContract, RtmTestCase):
 class DiskStoreTest(MediaStoreContract, RtmTestCase):
     keeps_fragments = True
     memory_limit = 2 * 1024 * 1024
+    # It has no addresses for strangers.
+    test_a_location_gives_the_bytes_and_ranges_of_them_to_whoever_has_it = None
 
     def setUp(self) -> None:
         self.root = self.folder() / "media"
