@@ -21,19 +21,19 @@ class DecodedApartTest(RtmTestCase):
     def test_pixels_come_back_as_they_were_made(self) -> None:
         decoder = self.decoder("return side, 2, content")
         content = bytes(range(18)) + b"\n" + bytes(range(200))
-        made = decoded_apart(decoder, content, 3, seconds=PATIENCE)
+        made = decoded_apart(decoder, content, 3, seconds=int(PATIENCE))
         self.assertEqual(made, Pixels(3, 2, content))
 
     def test_the_largest_medium_gets_through(self) -> None:
         decoder = self.decoder("return len(content), 1, content[:3]")
-        made = decoded_apart(decoder, bytes(30 * 1024 * 1024), 480, seconds=PATIENCE)
+        made = decoded_apart(decoder, bytes(30 * 1024 * 1024), 480, seconds=int(PATIENCE))
         self.assertEqual((made.width, made.data), (30 * 1024 * 1024, bytes(3)))
 
     def test_what_it_prints_is_not_taken_for_pixels(self) -> None:
         decoder = self.decoder(
             "import os", "print('hello')", "os.write(1, b'hello')", "return 1, 1, b'rgb'"
         )
-        self.assertEqual(decoded_apart(decoder, b"", 1, seconds=PATIENCE).data, b"rgb")
+        self.assertEqual(decoded_apart(decoder, b"", 1, seconds=int(PATIENCE)).data, b"rgb")
 
     def test_what_it_raises_is_the_reason(self) -> None:
         for raised, reason in (
@@ -43,7 +43,7 @@ class DecodedApartTest(RtmTestCase):
             ("MemoryError()", "^It takes more than 209,715,200 bytes of memory[.]$"),
         ):
             with self.subTest(raised), self.assertRaisesRegex(CannotThumbnail, reason):
-                decoded_apart(self.decoder(f"raise {raised}"), b"", 1, seconds=PATIENCE)
+                decoded_apart(self.decoder(f"raise {raised}"), b"", 1, seconds=int(PATIENCE))
 
     def test_a_crash_is_a_refusal_that_says_how(self) -> None:
         for line, how in (
@@ -52,7 +52,7 @@ class DecodedApartTest(RtmTestCase):
             ("import os; os._exit(9)", "status 9"),
         ):
             with self.subTest(how), self.assertRaisesRegex(CannotThumbnail, f"crashed .{how}"):
-                decoded_apart(self.decoder(line), b"", 1, seconds=PATIENCE)
+                decoded_apart(self.decoder(line), b"", 1, seconds=int(PATIENCE))
 
     def test_a_decoder_that_hangs_is_ended_in_time(self) -> None:
         watch = Stopwatch()
@@ -62,9 +62,9 @@ class DecodedApartTest(RtmTestCase):
 
     def test_it_gets_no_more_memory_than_it_may_have(self) -> None:
         hog = self.decoder("return 1, 1, bytes(100_000_000)[:3]")
-        self.assertEqual(decoded_apart(hog, b"", 1, seconds=PATIENCE).data, bytes(3))
+        self.assertEqual(decoded_apart(hog, b"", 1, seconds=int(PATIENCE)).data, bytes(3))
         with self.assertRaisesRegex(CannotThumbnail, "more than 50,000,000 bytes"):
-            decoded_apart(hog, b"", 1, seconds=PATIENCE, memory=50_000_000)
+            decoded_apart(hog, b"", 1, seconds=int(PATIENCE), memory=50_000_000)
 
     def test_it_writes_no_files(self) -> None:
         path = self.folder() / "written"
@@ -73,10 +73,10 @@ class DecodedApartTest(RtmTestCase):
                 self.decoder(f"open({str(path)!r}, 'wb', 0).write(b'x')", "return 1, 1, b''"),
                 b"",
                 1,
-                seconds=PATIENCE,
+                seconds=int(PATIENCE),
             )
         self.assertEqual(path.read_bytes() if path.exists() else b"", b"")
 
     def test_a_missing_decoder_is_a_refusal_and_no_hang(self) -> None:
         with self.assertRaisesRegex(CannotThumbnail, "crashed .status 1"):
-            decoded_apart(self.folder() / "none.py", b"x" * 1_000_000, 1, seconds=PATIENCE)
+            decoded_apart(self.folder() / "none.py", b"x" * 1_000_000, 1, seconds=int(PATIENCE))

@@ -77,6 +77,7 @@ class Matrix(_Base):
         transfer.add_done_callback(lambda _: ended.append(watch.seconds()))
         cancel()
         error = transfer.exception(PATIENCE)
+        wait_until(lambda: ended)  # callbacks come after the result
         self.assertLess(ended[0], CANCEL_BOUND)
         self.assertIsInstance(error, TransferCancelled)
         self.assertIsInstance(error, concurrent.futures.CancelledError)
