@@ -24,6 +24,7 @@ from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
 from ..hub.telemetry import Telemetry
 from ..plugins import PluginManager, plugin_manager
+from ..supervision import start_thread
 from .addresses import Addresses, Doors, Guesses, raise_file_limit
 from .apps import Customers, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
@@ -337,8 +338,7 @@ class BackgroundGateway:
 
     def start(self) -> BackgroundGateway:
         """Start and wait until it accepts connections. Raises what kept it from starting."""
-        self._thread = threading.Thread(target=self._run, name="rtm-sync-gateway", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("rtm-sync-gateway", self._run)
         self._ready.wait()
         if self._error is not None:
             self._thread.join()
