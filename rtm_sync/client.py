@@ -465,7 +465,7 @@ class RtmClient(ClientEvents):
             for emitter in (self, *channels):
                 emitter._end_streams()
             _open_clients.discard(self)
-            self._has_ended = True
+        self._has_ended = True
 
     def _log_out(self, login: _Login) -> None:
         try:

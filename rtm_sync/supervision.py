@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from .timing import Backoff, Clock
+from .timing import Backoff, Clock, Deadline
 
 _BACKOFF = Backoff(first=0.5, longest=30.0)
 _HEALTHY_AFTER = 60.0  # a loop that ran for so long before it failed begins its back-off anew
@@ -58,8 +58,9 @@ class BackgroundThread:
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         self._name = name
         self._work = work
-        self._lock = threading.Lock()  # guards _thread
+        self._lock = threading.Lock()  # guards _thread and _retired
         self._thread: threading.Thread | None = None
+        self._retired: threading.Thread | None = None  # it may still be about to end
 
     @property
     def is_current(self) -> bool:
@@ -69,8 +70,7 @@ class BackgroundThread:
     @property
     def is_alive(self) -> bool:
         """Whether it runs."""
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+        return any(thread.is_alive() for thread in self._threads())
 
     def start(self) -> None:
         """Start the thread, unless it runs.
@@ -89,13 +89,18 @@ class BackgroundThread:
         """
         with self._lock:
             if self.is_current:
-                self._thread = None
+                self._retired, self._thread = self._thread, None
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended; not from the thread itself, which does not wait."""
-        thread = self._thread
-        if thread is not None and not self.is_current:
-            thread.join(timeout)
+        """Wait until it has ended. From the thread itself it returns at once."""
+        deadline = Deadline(timeout)
+        for thread in self._threads():
+            if thread is not threading.current_thread():
+                thread.join(deadline.timeout)
+
+    def _threads(self) -> list[threading.Thread]:
+        with self._lock:
+            return [thread for thread in (self._retired, self._thread) if thread is not None]
 
     def _run(self) -> None:
         with self._lock:

@@ -11,8 +11,8 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from concurrent.futures import CancelledError as FutureCancelled
-from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
@@ -141,14 +141,12 @@ class _Connection:
         except RuntimeError as error:  # no thread can be started
             raise self._cannot_start(error) from error
 
-        def log_in(started: Future[None]) -> None:
-            error = started.exception()
-            if error is None:
-                home.start(self._log_in(home, login))
-            else:
-                self._fail(self._cannot_start(error))
-
-        home.started.add_done_callback(log_in)
+        wait([home.started, self._opened], deadline.left, FIRST_COMPLETED)
+        if home.started.done():
+            failure = home.started.exception()
+            if failure is not None:
+                raise self._cannot_start(failure) from failure
+            home.start(self._log_in(home, login))
         try:
             self._opened.result(deadline.left)
         except FutureTimeout:

@@ -293,8 +293,8 @@ class _Connection:
         self._is_leaving = True
         try:
             answer = self.link.call(cast("Request[R]", request), timeout)
-        except RtmError:  # another attempt would do no better
-            self._hub_was_told = True
+        except RtmError:
+            self._hub_was_told = self.link.is_attached  # then it was sent, and that is all we can
             raise
         self._hub_was_told = True
         return answer
@@ -342,6 +342,11 @@ class _Connection:
                 # Not a TLS socket's own method: that takes its state from under the reader.
                 plain = carrier.plain if isinstance(carrier, _ReadAhead) else carrier
                 socket.socket.shutdown(plain, socket.SHUT_RDWR)
+
+    def _give_up_connection(self) -> None:
+        """A frame was interrupted: the reader connects anew, and it is sent again."""
+        if not self._is_leaving:  # `_tell_hub` still tries
+            self._hang_up()
 
     # -- the reader thread --
 
@@ -475,7 +480,7 @@ class _Connection:
         result = _login_result(sock.recv())
         self.token = result.session
         sock.settimeout(self._options.ping_interval)
-        self.link.attach(lambda frame: _send(sock, frame), result)
+        self.link.attach(lambda frame: _send(sock, frame), result, self._give_up_connection)
         return result.resumed
 
     def _token_now(self) -> str | None:
