@@ -190,7 +190,7 @@ class TransportContract(_Base):
                 raise error
         return raised
 
-    def check_in_or_out(self, client: RtmClient) -> None:
+    def check_in_or_out(self, client: RtmClient, uid_after: str = "afterwards") -> None:
         """Assert that a client is logged in, or not, and that both it and the hub say so."""
         uid, state = client.uid, client.connection_state
         if uid is None:
@@ -199,29 +199,29 @@ class TransportContract(_Base):
             self.assertEqual(state, ConnectionState.CONNECTED)
             client.query_peers_online_status(["anybody"])  # the hub answers
             client.logout()
-        client.login("in-or-out")
+        client.login(uid_after)
         self.assertEqual(client.connection_state, ConnectionState.CONNECTED)
 
     def test_a_logout_ends_a_login_that_is_under_way(self) -> None:
-        for _ in range(_RACES):
-            client = self.client()
+        for number in range(_RACES):
+            client, uid = self.client(), f"user{number}"
             names = {
                 error.code.name
-                for error in self.race(lambda c=client: c.login("alice"), client.logout)  # type: ignore[misc]
+                for error in self.race(lambda c=client, u=uid: c.login(u), client.logout)  # type: ignore[misc]
                 if isinstance(error, RtmError)
             }
             self.assertLessEqual(
                 names, {"LOGIN_ERR_ABORTED_BY_LOGOUT", "LOGOUT_ERR_USER_NOT_LOGGED_IN"}
             )
-            self.check_in_or_out(client)
+            self.check_in_or_out(client, f"{uid} again")
             client.close()
 
     def test_a_close_ends_a_login_that_is_under_way(self) -> None:
-        for _ in range(_RACES):
-            client = self.client()
+        for number in range(_RACES):
+            client, uid = self.client(), f"user{number}"
             names = {
                 error.code.name
-                for error in self.race(lambda c=client: c.login("alice"), client.close)  # type: ignore[misc]
+                for error in self.race(lambda c=client, u=uid: c.login(u), client.close)  # type: ignore[misc]
                 if isinstance(error, RtmError)
             }
             self.assertLessEqual(names, {"LOGIN_ERR_ABORTED_BY_LOGOUT", "LOGIN_ERR_REJECTED"})

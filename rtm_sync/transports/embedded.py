@@ -124,6 +124,7 @@ class _Connection:
         self._session: Session | None = None
         self._woken = False
         self._is_over = False
+        self._login_task: asyncio.Task[None] | None = None  # kept, as the loop does not
 
     # -- the client's side --
 
@@ -146,7 +147,7 @@ class _Connection:
             failure = home.started.exception()
             if failure is not None:
                 raise self._cannot_start(failure) from failure
-            home.start(self._log_in(home, login))
+            home.call_soon(self._begin_login, home, login)
         try:
             self._opened.result(deadline.left)
         except FutureTimeout:
@@ -175,8 +176,10 @@ class _Connection:
         self.link.end(message)
         home = self.home
         if home is not None:
-            with contextlib.suppress(FutureTimeout, FutureCancelled, RuntimeError):
-                home.run(self._log_out(home), _STOP_TIMEOUT)
+            done: Future[None] = Future()
+            with contextlib.suppress(FutureTimeout, RuntimeError):  # the hub has ended, perhaps
+                home.call_soon(self._log_out, home, done)
+                done.result(_STOP_TIMEOUT)
             home.leave(self)
 
     def _fail(self, error: BaseException) -> None:
@@ -343,6 +346,9 @@ class _Connection:
                 return
             self.link.receive(frame)
 
+    def _begin_login(self, home: _EmbeddedHub, login: Login) -> None:
+        self._login_task = asyncio.get_running_loop().create_task(self._log_in(home, login))
+
     async def _log_in(self, home: _EmbeddedHub, login: Login) -> None:
         try:
             session, result = await home.hub.login(login, self)
@@ -365,11 +371,14 @@ class _Connection:
             if not isinstance(error, Exception):
                 raise
 
-    async def _log_out(self, home: _EmbeddedHub) -> None:
+    def _log_out(self, home: _EmbeddedHub, done: Future[None]) -> None:
         self._is_over = True
         session, self._session = self._session, None
-        if session is not None:
-            home.hub.end(session)
+        try:
+            if session is not None:
+                home.hub.end(session)
+        finally:
+            done.set_result(None)
 
 
 class _EmbeddedHub:
@@ -390,6 +399,7 @@ class _EmbeddedHub:
         self._options = options
         self._connections: set[_Connection] = set()
         self._thread = BackgroundThread("rtm-sync-hub", self._run)
+        self._loop_lock = threading.Lock()  # guards _loop: what it was given, it runs
         self._loop: asyncio.AbstractEventLoop | None = None  # while it takes work
         self._stopping = asyncio.Event()
         self._must_stop = False
@@ -431,10 +441,10 @@ class _EmbeddedHub:
         Raises:
             RuntimeError: the hub does not run.
         """
-        loop = self._loop
-        if loop is None:
-            raise RuntimeError("The embedded hub does not run.")
-        loop.call_soon_threadsafe(function, *args)
+        with self._loop_lock:
+            if self._loop is None:
+                raise RuntimeError("The embedded hub does not run.")
+            self._loop.call_soon_threadsafe(function, *args)
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run a coroutine on the hub's loop and wait for it."""
@@ -457,14 +467,11 @@ class _EmbeddedHub:
             self._submit(work)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        loop = self._loop
-        try:
-            if loop is None:
+        with self._loop_lock:
+            if self._loop is None:
+                work.close()
                 raise RuntimeError("The embedded hub does not run.")
-            return asyncio.run_coroutine_threadsafe(work, loop)
-        except RuntimeError:  # or its loop has just ended
-            work.close()
-            raise
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _run(self) -> None:
         loop = asyncio.new_event_loop()
@@ -472,7 +479,6 @@ class _EmbeddedHub:
             asyncio.set_event_loop(loop)
             self._loop = loop
             loop.run_until_complete(self._serve())
-            loop.run_until_complete(cancel_rest())  # callers that wait: their futures end
         except BaseException as error:
             with self._all_lock:
                 if self._all.get(self._url) is self:
@@ -481,7 +487,10 @@ class _EmbeddedHub:
                 raise
             self.started.set_exception(error)
         finally:
-            self._loop = None
+            with self._loop_lock:
+                self._loop = None
+            loop.run_until_complete(asyncio.sleep(0))  # what was given to it last has begun
+            loop.run_until_complete(cancel_rest())  # callers that wait: their futures end
             loop.close()
 
     async def _serve(self) -> None:
