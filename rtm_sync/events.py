@@ -332,11 +332,12 @@ class Dispatcher:
         supervised_thread("dispatcher", self._run_calls, self._stopping)
 
     def _run_calls(self) -> None:
-        while True:
-            run = self._queue.get()
-            if run is None:
-                return
+        while (run := self._next_call()) is not None:
             try:
                 run()
             except BaseException:
                 logger.exception("dispatching an event failed")
+
+    def _next_call(self) -> Callable[[], object] | None:
+        """Wait for the next call; None is the end mark."""
+        return self._queue.get()
