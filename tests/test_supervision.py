@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import queue
 import re
 import threading
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from aiohttp import web
+from flask import Flask
+from prometheus_client.exposition import generate_latest
 
 import rtm_sync
+import rtm_sync.flask
+import rtm_sync.gateway.loiterers
 from rtm_sync import (
     Blob,
     ConnectionState,
@@ -24,6 +33,14 @@ from rtm_sync import (
     UploadMediaError,
 )
 from rtm_sync.events import Dispatcher
+from rtm_sync.flask import Rtm, running
+from rtm_sync.gateway.logs import logged
+from rtm_sync.gateway.loiterers import Loiterers
+from rtm_sync.gateway.metrics import Metrics
+from rtm_sync.gateway.tls import Certificate
+from rtm_sync.hub.hub import Hub
+from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.memory import MemoryMediaStore
 from rtm_sync.invitation import InvitationBook, InvitationTimes
 from rtm_sync.protocol import InvitationReceipt, InvitationSent, Request
 from rtm_sync.supervision import (
@@ -413,3 +430,104 @@ class LoopTest(RtmTestCase):
             wait_until(lambda: invitation.state is states.RECEIVED_BY_REMOTE, PATIENCE)
         self.assertEqual(self.failed("invitations") - before, 1)
         self.assertEqual(steps.qsize(), 2)
+
+    def test_the_flask_sweeper_goes_on(self) -> None:
+        rtm = Rtm()
+        app = Flask(__name__)
+        app.config.update(RTM_APP_ID="app", RTM_URL="memory://sweeper")
+        rtm.init_app(app)
+        before = self.failed("flask sweeper")
+        with (
+            running(app),
+            app.app_context(),
+            self.assertLogs("rtm_sync.supervision", "ERROR"),
+            patch.object(rtm_sync.flask, "_SWEEP_INTERVAL", 0.01),
+        ):
+            app.config["RTM_USER_LINGER"] = "a while"  # no number: a mistake nobody looked for
+            user = rtm.client_for("alice")
+            wait_until(lambda: self.failed("flask sweeper") > before, PATIENCE)
+            app.config["RTM_USER_LINGER"] = 0.0
+            wait_until(lambda: user.uid is None, PATIENCE)
+
+    def test_the_gateways_log_goes_on(self) -> None:
+        class Stream(io.StringIO):
+            has_failed = False
+
+            def write(self, text: str) -> int:
+                if "one" in text and not self.has_failed:
+                    self.has_failed = True
+                    raise ZeroDivisionError("a bug")
+                return super().write(text)
+
+        stream = Stream()
+        before = self.failed("log")
+        log = logging.getLogger("rtm_sync.test")
+        with logged("info", "text", stream):
+            log.info("one")
+            wait_until(lambda: self.failed("log") > before, PATIENCE)
+            log.info("two")
+            wait_until(lambda: "two" in stream.getvalue(), PATIENCE)
+        self.assertIn("ZeroDivisionError: a bug", stream.getvalue())
+
+    def test_the_gateways_watches_go_on(self) -> None:
+        class Certificates(Certificate):
+            def __init__(self) -> None:
+                self.looks = 0  # no files: what is looked at is not what is tested
+
+            def look(self) -> bool:
+                self.looks += 1
+                if self.looks == 1:
+                    raise ZeroDivisionError("a bug")
+                return False
+
+        class Server(web.Server):
+            looks = 0
+
+            @property
+            def connections(self) -> list[Any]:
+                self.looks += 1
+                if self.looks == 1:
+                    raise ZeroDivisionError("a bug")
+                return []
+
+        async def answer(request: web.BaseRequest) -> web.Response:
+            return web.Response()
+
+        async def watch() -> None:
+            certificate, server = Certificates(), Server(answer)
+            watches = [
+                asyncio.ensure_future(certificate.watch(0.001)),
+                asyncio.ensure_future(Loiterers().watch(server)),
+            ]
+
+            async def three_looks() -> None:
+                while certificate.looks < 3 or server.looks < 3:
+                    await asyncio.sleep(0.01)
+
+            await asyncio.wait_for(three_looks(), PATIENCE)
+            for task in watches:
+                task.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+
+        before = [self.failed(loop) for loop in ("certificate", "idle connections")]
+        with (
+            self.assertLogs("rtm_sync.supervision", "ERROR"),
+            patch.object(rtm_sync.gateway.loiterers, "REQUEST_LIMIT", 0.01),
+        ):
+            asyncio.run(watch())
+        after = [self.failed(loop) for loop in ("certificate", "idle connections")]
+        self.assertEqual(after, [count + 1 for count in before])
+
+    def test_failures_are_counted_in_the_gateways_metrics(self) -> None:
+        ended = threading.Event()
+
+        def work() -> None:
+            ended.set()
+            raise ZeroDivisionError("a bug")
+
+        with self.assertLogs("rtm_sync.supervision", "ERROR"):
+            supervised_thread("counted", work, ended)
+        metrics = Metrics()
+        metrics.watch(Hub(LocalEngine(), MemoryMediaStore()))
+        text = generate_latest(metrics.registry).decode()
+        self.assertIn('rtm_loop_failures_total{loop="counted"} 1.0', text)
