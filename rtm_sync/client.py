@@ -192,15 +192,17 @@ class _Login:
     Attributes:
         uid: who logs in.
         must_end: `logout` or `close` was called.
+        hub_was_told: of the logout, as well as it could be.
         has_failed: it did not succeed, and its transport is being closed.
         is_done: set when `login` is about to return or to raise.
     """
 
-    __slots__ = ("has_failed", "is_done", "must_end", "uid")
+    __slots__ = ("has_failed", "hub_was_told", "is_done", "must_end", "uid")
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
         self.must_end = False
+        self.hub_was_told = False
         self.has_failed = False
         self.is_done = threading.Event()
 
@@ -482,11 +484,12 @@ class RtmClient(ClientEvents):
             login.must_end = True
         self._transfers.interrupt("The client logged out.")
         self._invitations.abandon()
-        if self._state is ConnectionState.CONNECTED:
+        if self._state is ConnectionState.CONNECTED and not login.hub_was_told:
             try:
                 self._transport.call(Logout(), _LOGOUT_TIMEOUT)
             except LogoutError as error:
                 logger.info("the hub was not told of the logout: %s", error)
+            login.hub_was_told = True
         self._transport.close()
         deadline = Deadline(_LOGIN_PATIENCE)
         while not login.is_done.wait(_CLOSE_AGAIN) and not deadline.has_passed:
