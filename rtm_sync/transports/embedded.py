@@ -325,8 +325,11 @@ class _Connection:
         asyncio.get_running_loop().call_soon(self.link.receive, frame)
 
     def close(self, code: int, reason: str) -> None:
-        if code != 1000:  # after a logout nothing is left to close
-            asyncio.get_running_loop().call_soon(self._closed, reason)
+        loop = asyncio.get_running_loop()
+        if code == 1000:  # the answer to the logout is on its way before this
+            loop.call_soon(self.link.end, "The client logged out.")
+        else:
+            loop.call_soon(self._closed, reason)
 
     def _closed(self, reason: str) -> None:
         session, self._session = self._session, None

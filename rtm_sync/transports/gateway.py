@@ -380,6 +380,7 @@ class _Connection:
                 self._abort(self._ended)
                 return
             if self._is_leaving:
+                self.link.end("The client logged out.")  # nobody will answer any more
                 return
 
     def _drop_connection(self) -> None:
