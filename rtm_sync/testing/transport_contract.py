@@ -197,7 +197,7 @@ class TransportContract(_Base):
             self.assertEqual(state, ConnectionState.DISCONNECTED)
         else:
             self.assertEqual(state, ConnectionState.CONNECTED)
-            client.query_peers_online_status(["anybody"])  # the hub answers
+            client.send_message_to_peer("hi", "nobody")  # the hub answers
             client.logout()
         client.login(uid_after)
         self.assertEqual(client.connection_state, ConnectionState.CONNECTED)
