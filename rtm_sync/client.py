@@ -91,6 +91,7 @@ from .protocol import (
     app_id_problem,
     id_problem,
 )
+from .timing import Deadline
 from .transfers import (
     STALL_TIMEOUT,
     ProgressCallback,
@@ -105,6 +106,8 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 _LOGOUT_TIMEOUT = 1.0
+_LOGIN_PATIENCE = 5.0  # how long a logout waits for a login on another thread to fail
+_CLOSE_AGAIN = 0.02
 _open_clients: weakref.WeakSet[RtmClient] = weakref.WeakSet()
 
 
@@ -181,6 +184,27 @@ def _seconds_problem(name: str, seconds: object) -> str | None:
         return None
     limit = f"{threading.TIMEOUT_MAX:,.0f}"
     return f"{name} is {seconds!r}; it must be a number of seconds, over 0 and up to {limit}."
+
+
+class _Login:
+    """One login of a client, from the attempt to the logout.
+
+    Attributes:
+        uid: who logs in.
+        must_end: `logout` or `close` was called.
+        hub_was_told: of the logout, as well as it could be.
+        has_failed: it did not succeed, and its transport is being closed.
+        is_done: set when `login` is about to return or to raise.
+    """
+
+    __slots__ = ("has_failed", "hub_was_told", "is_done", "must_end", "uid")
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.must_end = False
+        self.hub_was_told = False
+        self.has_failed = False
+        self.is_done = threading.Event()
 
 
 class RtmClient(ClientEvents):
@@ -287,10 +311,11 @@ class RtmClient(ClientEvents):
             self._transport: Transport = self._plugins.transport(url, options)
         except (PluginError, ValueError) as error:
             raise CreateInstanceError.named("INVALID_ARGUMENT", str(error), error) from error
-        self._lock = threading.Lock()  # guards _uid, _state, _channels, _closed
-        self._uid: str | None = None
+        self._lock = threading.Lock()  # guards _login, _channels, _closed, _has_ended
+        self._login: _Login | None = None
         self._state = ConnectionState.DISCONNECTED
         self._closed = False
+        self._has_ended = False
         self._pid = os.getpid()
         self._channels: dict[str, RtmChannel] = {}
         self._dispatcher = Dispatcher()
@@ -299,7 +324,7 @@ class RtmClient(ClientEvents):
             self._dispatcher.submit,
             self._invited,
             self._handler_failed,
-            lambda: self._uid is not None,
+            lambda: self._login is not None,
         )
         self._transfers = TransferPool(
             backlog=transfer_backlog, stall_timeout=stall_timeout, on_error=self._handler_failed
@@ -307,7 +332,7 @@ class RtmClient(ClientEvents):
         _open_clients.add(self)
 
     def __repr__(self) -> str:
-        return f"<RtmClient {self.app_id!r} {self._uid!r} {self._state}>"
+        return f"<RtmClient {self.app_id!r} {self.uid!r} {self._state}>"
 
     def __enter__(self) -> RtmClient:
         return self
@@ -325,7 +350,8 @@ class RtmClient(ClientEvents):
     @property
     def uid(self) -> str | None:
         """The logged-in user, or None."""
-        return self._uid
+        login = self._login
+        return None if login is None else login.uid
 
     @property
     def connection_state(self) -> ConnectionState:
@@ -348,19 +374,27 @@ class RtmClient(ClientEvents):
         if problem is not None:
             raise LoginError.named("INVALID_ARGUMENT", problem)
         self._check_process(LoginError)
-        with self._lock:
-            if self._closed:
-                raise LoginError.named("REJECTED", "The client is closed; make a new one.")
-            if self._uid is not None:
-                raise LoginError.named(
-                    "ALREADY_LOGIN", f"{self._uid!r} is logged in (or ABORTED); log out first."
-                )
-            self._uid = uid
+        login = _Login(uid)
         try:
-            self._transport.open(Credentials(self.app_id, uid, token, self._token_provider), self)
-        except BaseException:
             with self._lock:
-                self._uid = None
+                if self._closed:
+                    raise LoginError.named("REJECTED", "The client is closed; make a new one.")
+                if self._login is not None:
+                    raise LoginError.named(
+                        "ALREADY_LOGIN",
+                        f"{self._login.uid!r} is logged in (or ABORTED); log out first.",
+                    )
+                self._login = login
+            self._start_dispatcher()
+            self._transport.open(Credentials(self.app_id, uid, token, self._token_provider), self)
+            with self._lock:
+                if login.must_end:
+                    raise LoginError.named(
+                        "ABORTED_BY_LOGOUT", "logout() or close() ended the login."
+                    )
+            login.is_done.set()
+        except BaseException:  # an interruption (Ctrl-C) too ends like a login that was refused
+            self._give_up(login)
             raise
 
     def logout(self) -> None:
@@ -371,9 +405,10 @@ class RtmClient(ClientEvents):
         """
         self._check_process(LogoutError)
         with self._lock:
-            if self._uid is None:
-                raise LogoutError.named("USER_NOT_LOGGED_IN", "Nobody is logged in.")
-        self._log_out()
+            login = self._login
+        if login is None:
+            raise LogoutError.named("USER_NOT_LOGGED_IN", "Nobody is logged in.")
+        self._log_out(login)
 
     @staticmethod
     def set_parameters(*, log_filter: LogFilter | str) -> None:
@@ -409,14 +444,21 @@ class RtmClient(ClientEvents):
         """Log out and end every thread of the client. Idempotent; may be called from a handler."""
         if os.getpid() != self._pid:
             return  # the parent's sockets and threads are the parent's
+        try:
+            self._close()
+        except BaseException:  # interrupted: each step may be taken again
+            self._close()
+            raise
+
+    def _close(self) -> None:
         with self._lock:
-            if self._closed:
+            if self._has_ended:
                 return
             self._closed = True
-            logged_in = self._uid is not None
+            login = self._login
         try:
-            if logged_in:
-                self._log_out()
+            if login is not None:
+                self._log_out(login)
         finally:
             self._invitations.close()
             self._transfers.close()
@@ -426,18 +468,58 @@ class RtmClient(ClientEvents):
             for emitter in (self, *channels):
                 emitter._end_streams()
             _open_clients.discard(self)
+        self._has_ended = True
 
-    def _log_out(self) -> None:
+    def _log_out(self, login: _Login) -> None:
+        try:
+            self._end(login)
+        except BaseException:  # interrupted: each step may be taken again
+            self._end(login)
+            raise
+
+    def _end(self, login: _Login) -> None:
+        """End a login, done or under way. Several threads may do so at once."""
+        with self._lock:
+            if self._login is not login:
+                return
+            login.must_end = True
         self._transfers.interrupt("The client logged out.")
         self._invitations.abandon()
-        if self._state is ConnectionState.CONNECTED:
+        if self._state is ConnectionState.CONNECTED and not login.hub_was_told:
             try:
                 self._transport.call(Logout(), _LOGOUT_TIMEOUT)
             except LogoutError as error:
                 logger.info("the hub was not told of the logout: %s", error)
+            login.hub_was_told = True
         self._transport.close()
+        deadline = Deadline(_LOGIN_PATIENCE)
+        while not login.is_done.wait(_CLOSE_AGAIN) and not deadline.has_passed:
+            self._transport.close()  # the other thread may just have been about to open it
+        self._forget(login)
+
+    def _give_up(self, login: _Login) -> None:
+        """Leave nothing of a login that did not succeed."""
+        try:
+            if self._login is login:
+                login.has_failed = True
+                self._transport.close()
+        finally:
+            self._forget(login)
+            login.is_done.set()
+
+    def _forget(self, login: _Login) -> None:
         with self._lock:
-            self._uid = None
+            if self._login is login:
+                self._login = None
+
+    def _start_dispatcher(self) -> None:
+        """Without its thread, events would be acknowledged and handled by nobody."""
+        try:
+            self._dispatcher.start()
+        except RuntimeError as error:
+            raise LoginError.named(
+                "UNKNOWN", f"The login needs a thread: {error}.", error
+            ) from error
 
     # -- messages --
 
@@ -1048,7 +1130,7 @@ class RtmClient(ClientEvents):
 
     def _check_logged_in(self, family: type[RtmError]) -> None:
         self._check_process(family)
-        if self._uid is None:
+        if self._login is None:
             raise family.named("USER_NOT_LOGGED_IN", "Log in first.")
 
     def _check_process(self, family: type[RtmError]) -> None:
@@ -1119,6 +1201,9 @@ class RtmClient(ClientEvents):
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
         """Take a state change from the transport (not for applications)."""
+        login = self._login
+        if reason is ConnectionChangeReason.LOGOUT and login is not None and login.has_failed:
+            reason = ConnectionChangeReason.LOGIN_FAILURE  # it was interrupted when it had opened
         self._state = state
         if state is ConnectionState.ABORTED:
             self._transfers.interrupt(f"The session was ended: {reason.name}.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -21,6 +20,7 @@ from .channel import RtmChannel
 from .events import EventEmitter, Handler
 from .invitation import RemoteInvitation
 from .protocol import encode_json
+from .timing import Deadline
 
 READY = "ready"
 """The event that begins each stream: `{"recovered": false}` when something was missed."""
@@ -129,21 +129,20 @@ class EventRelay:
                 that is gone is noticed.
             is_over: asked every second whether to end, for what is known of the browser besides.
         """
-        deadline = time.monotonic() + seconds
-        beats_at = time.monotonic() + heartbeat
+        deadline, beat = Deadline(seconds), Deadline(heartbeat)
         position, recovered = self._place(last_event_id)
         yield b"retry: %d\n\n" % _RETRY + self._ready(position, recovered=recovered)
-        while (now := time.monotonic()) < deadline and not is_over():
-            fresh = self._after(position, min(beats_at - now, deadline - now, _LOOK_INTERVAL))
+        while not deadline.has_passed and not is_over():
+            fresh = self._after(position, min(beat.left, deadline.left, _LOOK_INTERVAL))
             if fresh is None:
                 return
             began, events = fresh
             if began > position:  # it reads so slowly that some are gone
                 yield self._ready(began, recovered=False)
             position = began + len(events)
-            if events or time.monotonic() >= beats_at:
+            if events or beat.has_passed:
                 yield b"".join(events) or b": still here\n\n"
-                beats_at = time.monotonic() + heartbeat
+                beat = Deadline(heartbeat)
 
     def close(self) -> None:
         """Let go of what is watched, and end all streams. Idempotent."""

@@ -6,10 +6,12 @@ import contextlib
 import logging
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, overload
+
+from .supervision import BackgroundThread, supervised_thread
+from .timing import Deadline
 
 logger = logging.getLogger(__name__)
 
@@ -236,10 +238,9 @@ class EventStream:
 
     def until(self, timeout: float | None) -> Iterator[ReceivedEvent]:
         """Iterate for at most `timeout` seconds in all."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = Deadline(timeout)
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            event = self._waiter.get(left)
+            event = self._waiter.get(deadline.timeout)
             if event is None:
                 return
             yield event
@@ -253,8 +254,9 @@ class EventStream:
 class Dispatcher:
     """Runs the application's handlers, one at a time, in the order events arrived.
 
-    Owns one daemon thread, started by the first event and ended by `close()`. Never called with a
-    lock held. A handler may call any blocking method of the client, `close()` included.
+    Owns one daemon thread, started by `start()` or the first event and ended by `close()`. Never
+    called with a lock held. A handler may call any blocking method of the client, `close()`
+    included.
 
     Args:
         max_waiting: bound of the queue; `submit` refuses beyond it.
@@ -263,32 +265,46 @@ class Dispatcher:
     def __init__(self, max_waiting: int = 10_000) -> None:
         self._max_waiting = max_waiting
         self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards _thread, _closed and putting calls into _queue
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()  # guards _closed and putting calls into _queue
         self._closed = False
+        self._stopping = threading.Event()
+        self._thread = BackgroundThread("rtm-sync-dispatcher", self._run)
 
     @property
     def backlog(self) -> int:
         """How many events wait."""
         return self._queue.qsize()
 
+    def start(self) -> None:
+        """Start the thread, unless it runs or `close` was called.
+
+        Raises:
+            RuntimeError: the system allows no more threads.
+        """
+        with self._lock:
+            if not self._closed:
+                self._thread.start()
+
     def submit(self, run: Callable[[], object]) -> bool:
-        """Queue a call; False when the queue is full or closed. Never blocks."""
+        """Queue a call; False when the queue is full or closed, or the thread cannot be started.
+
+        Never blocks.
+        """
+        try:
+            self.start()
+        except RuntimeError as error:
+            logger.error("an event cannot be taken: %s", error)  # noqa: TRY400  no bug of ours
+            return False
         with self._lock:
             if self._closed or self._queue.qsize() >= self._max_waiting:
                 return False
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="rtm-sync-dispatcher", daemon=True
-                )
-                self._thread.start()
             self._queue.put(run)  # with the lock: nothing that was taken comes after the end mark
         return True
 
     def settle(self, timeout: float) -> None:
         """Wait until what waits now has run, for `timeout` seconds at most; not from a handler."""
         done = threading.Event()
-        if threading.current_thread() is not self._thread and self.submit(done.set):
+        if not self._thread.is_current and self.submit(done.set):
             done.wait(timeout)
 
     def close(self, drain: float = 1.0, timeout: float = 5.0) -> None:
@@ -300,14 +316,12 @@ class Dispatcher:
             if not self._closed:
                 self._closed = True
                 self._queue.put(None)  # the end mark; the bound is for calls alone
-            thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return
-        thread.join(drain)
-        if thread.is_alive():
+        self._thread.join(drain)
+        if self._thread.is_alive and not self._thread.is_current:
+            self._stopping.set()
             self._drop_waiting()
             self._queue.put(None)
-            thread.join(timeout - drain)
+            self._thread.join(timeout - drain)
 
     def _drop_waiting(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -315,11 +329,15 @@ class Dispatcher:
                 self._queue.get_nowait()
 
     def _run(self) -> None:
-        while True:
-            run = self._queue.get()
-            if run is None:
-                return
+        supervised_thread("dispatcher", self._run_calls, self._stopping)
+
+    def _run_calls(self) -> None:
+        while (run := self._next_call()) is not None:
             try:
                 run()
             except BaseException:
                 logger.exception("dispatching an event failed")
+
+    def _next_call(self) -> Callable[[], object] | None:
+        """Wait for the next call; None is the end mark."""
+        return self._queue.get()

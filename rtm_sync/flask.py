@@ -41,6 +41,7 @@ from .messages import MessageType, RtmFileMessage, RtmImageMessage
 from .portable import after_fork_in_child
 from .protocol import ConnectionState, id_problem
 from .sender import RtmSender
+from .supervision import BackgroundThread, supervised_thread
 from .visits import Visit
 
 H = TypeVar("H", bound=Handler)
@@ -515,7 +516,14 @@ class _Process:
         self._changed = threading.Condition()  # guards what follows; never held while logging in
         self._sessions: dict[str | None, Future[_Session]] = {}
         self._sender: RtmSender | None = None
-        self._sweeper: threading.Thread | None = None
+        self._stopping = threading.Event()
+        changed, sessions, stopping = self._changed, self._sessions, self._stopping
+        self._sweeper = BackgroundThread(
+            "rtm-sync-flask-sweeper",
+            lambda: supervised_thread(
+                "flask sweeper", lambda: self._sweep(changed, sessions), stopping
+            ),
+        )
 
     def setting(self, name: str) -> str:
         """A setting that must be there. Raises RuntimeError."""
@@ -561,25 +569,17 @@ class _Process:
                 users = len(self._sessions.keys() - {None})
                 if uid is not None and users >= limit:
                     raise ServiceUnavailable(f"{limit} users are here, as many as RTM_USERS says.")
-                waiting = self._sessions[uid] = Future()
                 if uid is not None:
-                    self._sweep_from_now_on()
+                    try:
+                        self._sweeper.start()
+                    except RuntimeError as error:
+                        raise ServiceUnavailable(f"A login needs a thread: {error}.") from error
+                waiting = self._sessions[uid] = Future()
         if ended is not None:
             ended.close()
         if mine:
             self._log_in(uid, waiting)
         return waiting.result(_LOGIN_PATIENCE)
-
-    def _sweep_from_now_on(self) -> None:
-        """Start the sweeper, if it does not run; the lock is held."""
-        if self._sweeper is None:
-            self._sweeper = threading.Thread(
-                target=self._sweep,
-                args=(self._changed, self._sessions),
-                name="rtm-sync-flask-sweeper",
-                daemon=True,
-            )
-            self._sweeper.start()
 
     def _sweep(
         self, changed: threading.Condition, sessions: dict[str | None, Future[_Session]]
@@ -591,7 +591,7 @@ class _Process:
                 if self._sessions is not sessions:
                     return  # forgotten, and closed by who forgot them
                 if not sessions.keys() - {None}:
-                    self._sweeper = None
+                    self._sweeper.retire()
                     return
                 linger = float(self._app.config["RTM_USER_LINGER"])
                 unused = [
@@ -684,7 +684,7 @@ class _Process:
         changed = self._changed
         with changed:
             sessions, sender = list(self._sessions.values()), self._sender
-            sweeper = self._sweeper
+            sweeper, stopping = self._sweeper, self._stopping
             self.forget()
             changed.notify_all()
         if sender is not None:
@@ -692,8 +692,8 @@ class _Process:
         for waiting in sessions:
             with contextlib.suppress(Exception):
                 waiting.result(_LOGIN_PATIENCE).close()
-        if sweeper is not None and sweeper is not threading.current_thread():
-            sweeper.join(_SWEEP_PATIENCE)
+        stopping.set()
+        sweeper.join(_SWEEP_PATIENCE)
 
 
 _processes: weakref.WeakSet[_Process] = weakref.WeakSet()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
 
 from .errors import HistoryError
 from .protocol import GetHistory, HistoricalMessage, Request
+from .timing import Deadline
 
 PAGE = 100
 """Messages asked for at once; a hub gives fewer when they are large."""
@@ -52,11 +52,11 @@ def read_history(
         end=_milliseconds("end", end),
         newest_first=newest_first,
     )
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(timeout)
     messages: list[HistoricalMessage] = []
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0:
+        left = deadline.left
+        if not left:
             raise HistoryError.named(
                 "TIMEOUT", f"{len(messages):,} messages came within {timeout:g} seconds, not all."
             )

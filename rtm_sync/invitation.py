@@ -7,12 +7,13 @@ clock. Accepting joins no channel: what an invitation is about is the applicatio
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -27,6 +28,7 @@ from .protocol import (
     SendInvitation,
     id_problem,
 )
+from .supervision import BackgroundThread, supervised_thread
 
 CONTENT_LIMIT = 8 * 1024
 """Bytes in an invitation's content and in its response (reference 1.3: 8 KB)."""
@@ -457,8 +459,12 @@ class InvitationBook:
         self._open: dict[_Key, LocalInvitation | RemoteInvitation] = {}
         self._over: OrderedDict[_Key, InvitationStep | None] = OrderedDict()  # how they ended
         self._news: list[Callable[[], object]] = []
-        self._thread: threading.Thread | None = None
         self._closed = False
+        self._stopping = threading.Event()
+        self._thread = BackgroundThread(
+            "rtm-sync-invitations",
+            lambda: supervised_thread("invitations", self._run, self._stopping),
+        )
 
     def local(self, callee_id: str) -> LocalInvitation:
         """A new invitation, not sent yet.
@@ -485,6 +491,11 @@ class InvitationBook:
                 return False
             if self._closed or sum(not key[0] for key in self._open) >= MAX_OPEN:
                 return False
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # the caller is not told that it was received
+                logger.error("an invitation cannot be taken: %s", error)  # noqa: TRY400
+                return False
             invitation = RemoteInvitation(self, step, now)
             self._open[key] = invitation
             self._news.append(lambda: self._received(invitation))
@@ -502,22 +513,32 @@ class InvitationBook:
         self.abandon()
         with self._changed:
             self._closed = True
-            thread = self._thread
             self._changed.notify_all()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_CALL_TIMEOUT)
+        self._stopping.set()
+        self._thread.join(_CALL_TIMEOUT)
 
     # -- for invitations --
 
-    def changing(self) -> _Change:
-        """Holds the lock for a block; gives the time; then tells the news and wakes the thread."""
-        return _Change(self)
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[float]:
+        """Hold the lock for a block, with the time; then tell the news and wake the thread."""
+        news: list[Callable[[], object]] = []
+        try:
+            with self._lock:
+                try:
+                    yield self._now()
+                finally:
+                    news, self._news = self._news, []
+                    self._changed.notify_all()
+        finally:
+            for tell in news:
+                self._emit(tell)
 
     def keep(self, invitation: LocalInvitation) -> None:
         """A new invitation of ours. With the lock.
 
         Raises:
-            InvitationApiCallError: there are too many open ones.
+            InvitationApiCallError: there are too many open ones, or no thread can be started.
         """
         if self._closed or sum(key[0] for key in self._open) >= MAX_OPEN:
             raise InvitationApiCallError.named(
@@ -526,6 +547,11 @@ class InvitationBook:
                 if self._closed
                 else f"{MAX_OPEN:,} invitations are open, as many as there may be.",
             )
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            message = f"The invitation needs a thread: {error}. Send it again later."
+            raise InvitationApiCallError.named("NOT_STARTED", message, error) from error
         self._open[True, invitation._peer_id, invitation._id] = invitation
 
     def drop(
@@ -546,37 +572,34 @@ class InvitationBook:
 
     # -- the thread --
 
-    def _ensure_thread(self) -> None:
-        if self._thread is None and self._open and not self._closed:
-            self._thread = threading.Thread(
-                target=self._run, name="rtm-sync-invitations", daemon=True
-            )
-            self._thread.start()
-
     def _run(self) -> None:
         while True:
             with self._changed:
+                if self._closed or not self._open:
+                    self._thread.retire()
+                    return
                 invitation = self._next()
                 if invitation is None:
-                    if self._thread is not threading.current_thread():
-                        return
                     continue
                 steps, invitation._outgoing = invitation._outgoing, []
                 invitation._due = None
-            for step in steps:
-                receipt = self._send(invitation, step)
+            try:
+                for step in steps:
+                    receipt = self._send(invitation, step)
+                    with self.changing() as now:
+                        invitation._delivered(receipt, now)
+                        if step is InvitationStep.CANCEL:
+                            self.drop(invitation)
                 with self.changing() as now:
-                    invitation._delivered(receipt, now)
-                    if step is InvitationStep.CANCEL:
-                        self.drop(invitation)
-            with self.changing() as now:
-                invitation._look(now)
+                    invitation._look(now)
+            except BaseException:  # the thread goes on, and so does this invitation
+                with self._lock:
+                    invitation._outgoing = steps
+                    invitation._due = self._now() + self.times.resend
+                raise
 
     def _next(self) -> LocalInvitation | RemoteInvitation | None:
-        """The invitation that is due; None after having waited. Ends the thread when idle."""
-        if self._closed or not self._open:
-            self._thread = None
-            return None
+        """The invitation that is due; None after having waited for one."""
         now = self._now()
         due = [(item._due, item) for item in self._open.values() if item._due is not None]
         first = min(due, key=lambda pair: pair[0], default=None)
@@ -601,26 +624,6 @@ class InvitationBook:
         except RtmError as error:
             logger.info("%s of %r failed: %s", step.value, invitation, error)
             return InvitationReceipt.UNCONFIRMED
-
-
-class _Change:
-    """See `InvitationBook.changing`."""
-
-    def __init__(self, book: InvitationBook) -> None:
-        self._book = book
-
-    def __enter__(self) -> float:
-        self._book._lock.acquire()
-        return self._book._now()
-
-    def __exit__(self, *_: object) -> None:
-        book = self._book
-        news, book._news = book._news, []
-        book._ensure_thread()
-        book._changed.notify_all()
-        book._lock.release()
-        for tell in news:
-            book._emit(tell)
 
 
 def _text_problem(name: str, text: object) -> str | None:

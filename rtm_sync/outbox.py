@@ -76,6 +76,10 @@ class Outbox:
         self._sent = max(self._sent, self._acknowledged + self._taken)
         return frame
 
+    def put_back(self) -> None:
+        """The frame that was taken last has not been sent: `take` gives it again."""
+        self._taken -= 1
+
     def acknowledge(self, received: int) -> None:
         """Forget what the other end has; `received` counts from the session's start.
 

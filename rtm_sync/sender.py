@@ -14,7 +14,6 @@ from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import requests
-import tenacity
 
 from .blob import Blob, Payload
 from .channel import chosen_message_id
@@ -43,6 +42,7 @@ from .protocol import (
     encode_json,
     id_problem,
 )
+from .timing import Backoff, Deadline
 from .transfers import (
     STALL_TIMEOUT,
     ProgressCallback,
@@ -60,7 +60,7 @@ SEND_TIMEOUT = 10.0
 """Seconds for one call, tries again included (reference 1.3: 10 s)."""
 
 _CONNECT_TIMEOUT = 5.0
-_BACKOFF = tenacity.wait_random_exponential(multiplier=0.1, max=2.0)
+_BACKOFF = Backoff(first=0.1, longest=2.0)
 _TRIED_AGAIN = frozenset({429, 502, 503, 504})
 
 
@@ -366,17 +366,15 @@ class RtmSender:
         self, method: str, path: str, body: dict[str, Any] | None, family: type[RtmError]
     ) -> dict[str, Any]:
         """One call, tried again while the gateway is not there or has no time."""
-        deadline = time.monotonic() + self._timeout
+        deadline = Deadline(self._timeout)
         attempt = 0
         while True:
             attempt += 1
             try:
                 return self._ask_once(method, path, body, family, deadline)
             except _Busy as error:
-                state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
-                state.attempt_number = attempt
-                pause = _BACKOFF(state)
-                if time.monotonic() + pause >= deadline:
+                pause = _BACKOFF.wait(attempt)
+                if pause >= deadline.left:
                     raise family.named(
                         "TIMEOUT",
                         f"{self._project} did not do it within {self._timeout:g} seconds: {error}",
@@ -390,9 +388,9 @@ class RtmSender:
         path: str,
         body: dict[str, Any] | None,
         family: type[RtmError],
-        deadline: float,
+        deadline: Deadline,
     ) -> dict[str, Any]:
-        left = max(0.1, deadline - time.monotonic())
+        left = max(0.1, deadline.left)
         try:
             response = self._http().request(
                 method,

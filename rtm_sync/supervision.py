@@ -1,7 +1,8 @@
 """Background threads and loops: how they start, and what happens when they fail.
 
-Every thread of the package is started by `start_thread`, and every loop that runs for as long as
-its owner lives runs under `supervised` (asyncio) or `supervised_thread`.
+Every thread of the package is started by `start_thread`, mostly for a `BackgroundThread`, and
+every loop that runs for as long as its owner lives runs under `supervised` (asyncio) or
+`supervised_thread`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from .timing import Backoff, Clock
+from .timing import Backoff, Clock, Deadline
 
 _BACKOFF = Backoff(first=0.5, longest=30.0)
 _HEALTHY_AFTER = 60.0  # a loop that ran for so long before it failed begins its back-off anew
@@ -40,6 +41,77 @@ def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread
+
+
+class BackgroundThread:
+    """The one background thread of its owner, started when there is work. Thread-safe.
+
+    A thread that could not be started is not kept: the next `start` tries again. A start that is
+    interrupted (Ctrl-C) may leave a thread that nobody has a reference to. It registers itself as
+    it begins, or ends at once when another was started meanwhile.
+
+    Args:
+        name: the thread's name, `rtm-sync-…`.
+        work: what the thread runs.
+    """
+
+    def __init__(self, name: str, work: Callable[[], object]) -> None:
+        self._name = name
+        self._work = work
+        self._lock = threading.Lock()  # guards _thread and _retired
+        self._thread: threading.Thread | None = None
+        self._retired: threading.Thread | None = None  # it may still be about to end
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on it."""
+        return self._thread is threading.current_thread()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return any(thread.is_alive() for thread in self._threads())
+
+    def start(self) -> None:
+        """Start the thread, unless it runs.
+
+        Raises:
+            RuntimeError: the system allows no more threads.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._thread = start_thread(self._name, self._run)
+
+    def retire(self) -> None:
+        """The thread is about to end, and the next `start` starts another.
+
+        Called by the thread itself, with the lock under which it found that there is no more work.
+        """
+        with self._lock:
+            if self.is_current:
+                self._retired, self._thread = self._thread, None
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended. From the thread itself it returns at once."""
+        deadline = Deadline(timeout)
+        for thread in self._threads():
+            if thread is not threading.current_thread():
+                thread.join(deadline.timeout)
+
+    def _threads(self) -> list[threading.Thread]:
+        with self._lock:
+            return [thread for thread in (self._retired, self._thread) if thread is not None]
+
+    def _run(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.current_thread()
+            elif not self.is_current:
+                return
+        try:
+            self._work()
+        finally:
+            self.retire()
 
 
 def loop_failures() -> dict[str, int]:

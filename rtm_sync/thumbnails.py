@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from typing import ClassVar, TypeAlias
 
 from .blob import Blob
 from .errors import PluginError
+from .supervision import start_thread
+from .timing import Deadline
 from .transfers import TransferControl
 
 logger = logging.getLogger(__name__)
@@ -154,21 +155,29 @@ class _Making:
         self._made: object = None
         self._error: BaseException | None = None
         self.done = threading.Event()
-        self._overdue_at = time.monotonic() + generator.time_limit
-        self._thread = threading.Thread(target=self._run, name="rtm-sync-thumbnail", daemon=True)
+        self._deadline = Deadline(generator.time_limit)
 
     def begin(self) -> None:
-        """Start, unless an earlier call of the generator hangs."""
-        now = time.monotonic()
+        """Start, unless an earlier call of the generator hangs.
+
+        Raises:
+            ThumbnailFailed: it hangs, or the system allows no more threads.
+        """
         with self._lock:
             hangs = any(
-                one._generator is self._generator and now > one._overdue_at for one in self._running
+                one._generator is self._generator and one._deadline.has_passed
+                for one in self._running
             )
             if not hangs:
                 self._running.append(self)
         if hangs:
             raise ThumbnailFailed(self._generator.name, "it still hangs in an earlier thumbnail")
-        self._thread.start()
+        try:
+            start_thread("rtm-sync-thumbnail", self._run)
+        except RuntimeError as error:
+            with self._lock:
+                self._running.remove(self)
+            raise ThumbnailFailed(self._generator.name, str(error)) from error
 
     def result(self) -> Thumbnail:
         """What the call came to."""

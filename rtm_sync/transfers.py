@@ -29,6 +29,8 @@ from .errors import (
     UploadMediaError,
     UploadMediaErrorCode,
 )
+from .supervision import BackgroundThread, supervised_thread
+from .timing import Backoff
 
 MAX_TRANSFERS = 9
 """Transfers at once per client, uploads and downloads together (reference 1.3: at most nine)."""
@@ -43,6 +45,7 @@ _START_GRACE = 0.1  # how long a transfer that has a slot may wait for a thread
 _LINGER = 1.0  # idle threads stay this long, so that one transfer after another does not churn them
 _CLOSE_TIMEOUT = 2.0
 _INTERRUPT_PATIENCE = 0.2
+_WATCH_BACKOFF = Backoff(first=0.05, longest=1.0)  # cancelling waits for the watcher
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -380,9 +383,15 @@ class TransferPool:
         self._running: set[_Job[object]] = set()
         self._pending: deque[_Job[object]] = deque()
         self._executor: ThreadPoolExecutor | None = None
-        self._watcher: threading.Thread | None = None
         self._closed = False
         self._wake = threading.Event()
+        self._has_ended = threading.Event()
+        self._watcher = BackgroundThread(
+            "rtm-sync-watcher",
+            lambda: supervised_thread(
+                "transfer watcher", self._watch, self._has_ended, backoff=_WATCH_BACKOFF
+            ),
+        )
 
     def submit(
         self,
@@ -396,7 +405,8 @@ class TransferPool:
 
         Raises:
             UploadMediaError, DownloadMediaError: CONCURRENCY_LIMIT_EXCEEDED when nine run and the
-                backlog is full; NOT_LOGGED_IN after `close()`.
+                backlog is full; NOT_LOGGED_IN after `close()`; FAILURE when the system allows no
+                more threads.
         """
         control = TransferControl(kind, on_progress, self._on_error, cancel_signal)
         transfer: Transfer[T] = Transfer(control)
@@ -410,8 +420,11 @@ class TransferPool:
                     f"{len(self._running)} transfers run and {len(self._pending):,} wait; the "
                     f"limits are {self._workers} and {self._backlog:,}. Wait for one to end.",
                 )
+            try:
+                self._watcher.start()
+            except RuntimeError as error:
+                raise _no_thread(kind, error) from error
             self._pending.append(job)  # type: ignore[arg-type]  # the pool ignores the result's type
-            self._ensure_watcher()
         self._start_pending()
         return transfer
 
@@ -429,24 +442,9 @@ class TransferPool:
         """End all transfers and the threads. Idempotent; returns within a few seconds."""
         with self._lock:
             self._closed = True
-            watcher = self._watcher
         self.interrupt("The client was closed.")
-        if watcher is None or self._is_own_thread(watcher):
-            return
-        watcher.join(_CLOSE_TIMEOUT)
-
-    def _is_own_thread(self, watcher: threading.Thread) -> bool:
-        """Whether the caller is one of our threads: then waiting for them would be a deadlock."""
-        current = threading.current_thread()
-        return current is watcher or current.name.startswith("rtm-sync-transfer")
-
-    def _ensure_watcher(self) -> None:
-        if self._watcher is None:
-            self._executor = self._new_executor()
-            self._watcher = threading.Thread(
-                target=self._watch, name="rtm-sync-watcher", daemon=True
-            )
-            self._watcher.start()
+        if not threading.current_thread().name.startswith("rtm-sync-transfer"):
+            self._watcher.join(_CLOSE_TIMEOUT)  # one of its workers would wait for itself
 
     def _new_executor(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._workers, "rtm-sync-transfer")
@@ -461,28 +459,36 @@ class TransferPool:
                 if failure is None:
                     self._running.add(job)
                     continue
-            job.finish(job.control.kind.error("INTERRUPTED", str(failure)))
+            job.control.end(failure)
+            job.finish(failure)
 
-    def _give_thread(self, job: _Job[object]) -> RuntimeError | None:
-        """Hand a job to the executor (the lock is held); the error when the interpreter is ending.
-
-        Asserted: a pool with jobs has a watcher, and that an executor.
-        """
-        assert self._executor is not None
+    def _give_thread(self, job: _Job[object]) -> RtmError | None:
+        """Hand a job to the executor (the lock is held); the transfer's end when that fails."""
+        if self._executor is None:
+            self._executor = self._new_executor()
         job.control.touch()
         try:
             job.place = self._executor.submit(self._run, job)
         except RuntimeError as error:
-            return error
+            if "shutdown" in str(error):  # the interpreter is ending
+                return job.control.kind.cancelled(str(error))
+            return _no_thread(job.control.kind, error)
         return None
 
     def _replace_executor(self, late: list[_Job[object]]) -> None:
         """Leave held-up threads to themselves; what waits for one gets a fresh executor."""
+        failed: list[tuple[_Job[object], RtmError]] = []
         with self._lock:
             held_up, self._executor = self._executor, self._new_executor()
             for job in late:
                 if job in self._running and job.place is not None and job.place.cancel():
-                    self._give_thread(job)
+                    failure = self._give_thread(job)
+                    if failure is not None:
+                        failed.append((job, failure))
+        for job, failure in failed:
+            self._forget(job)
+            job.control.end(failure)
+            job.finish(failure)
         if held_up is not None:
             held_up.shutdown(wait=False)
 
@@ -532,7 +538,8 @@ class TransferPool:
                 if running or pending:
                     idle_since = now
                 elif self._closed or now - idle_since > _LINGER:
-                    executor, self._watcher, self._executor = self._executor, None, None
+                    executor, self._executor = self._executor, None
+                    self._watcher.retire()
                     break
             self._look_at(running, pending, now)
         if executor is not None:
@@ -566,3 +573,9 @@ class TransferPool:
             job.finish(job.control.ended)
         if finished:
             self._start_pending()
+
+
+def _no_thread(kind: TransferKind, error: RuntimeError) -> RtmError:
+    return kind.error(
+        "FAILURE", f"The {kind.value} needs a thread: {error}. Try it again later.", error
+    )

@@ -13,6 +13,16 @@ from rtm_sync.outbox import Outbox, OutboxFull
 MAX_FRAMES, MAX_BYTES = 6, 40
 
 
+class PutBackTest(unittest.TestCase):
+    def test_a_frame_that_was_put_back_is_taken_again(self) -> None:
+        outbox = Outbox(10, 1000)
+        for frame in ("one", "two"):
+            outbox.push(frame)
+        self.assertEqual(outbox.take(), "one")
+        outbox.put_back()
+        self.assertEqual([outbox.take(), outbox.take(), outbox.take()], ["one", "two", None])
+
+
 class OutboxMachine(RuleBasedStateMachine):
     """The model keeps every frame ever pushed; the outbox must agree on what is left of them."""
 

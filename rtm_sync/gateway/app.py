@@ -30,6 +30,7 @@ from ..portable import (
     raise_open_file_limit,
     unlock_file,
 )
+from ..supervision import start_thread
 from .addresses import Addresses, Doors, Guesses
 from .apps import Customers, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
@@ -351,8 +352,7 @@ class BackgroundGateway:
 
     def start(self) -> BackgroundGateway:
         """Start and wait until it accepts connections. Raises what kept it from starting."""
-        self._thread = threading.Thread(target=self._run, name="rtm-sync-gateway", daemon=True)
-        self._thread.start()
+        self._thread = start_thread("rtm-sync-gateway", self._run)
         self._ready.wait()
         if self._error is not None:
             self._thread.join()

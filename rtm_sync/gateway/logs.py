@@ -19,6 +19,8 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
+from ..supervision import BackgroundThread, supervised_thread
+from ..timing import Deadline
 from .addresses import Addresses
 from .visit import Visit, visit
 
@@ -50,20 +52,22 @@ class _Writer(logging.Handler):
         self._stream = stream
         self._waiting: queue.Queue[str | None] = queue.Queue(_WAITING_LIMIT)
         self._dropped = 0
-        self._given_up = False
-        self._thread = threading.Thread(target=self._write, name="rtm-sync-log", daemon=True)
+        self._given_up = threading.Event()
+        self._thread = BackgroundThread(
+            "rtm-sync-log", lambda: supervised_thread("log", self._write, self._given_up)
+        )
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """Write what waits, within two seconds."""
-        deadline = time.monotonic() + _FLUSH_PATIENCE
+        deadline = Deadline(_FLUSH_PATIENCE)
         try:
             self._waiting.put(None, timeout=_FLUSH_PATIENCE)
         except queue.Full:
-            self._given_up = True
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+            self._given_up.set()
+        self._thread.join(deadline.left)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -80,7 +84,7 @@ class _Writer(logging.Handler):
             self._dropped += 1
 
     def _write(self) -> None:
-        while not self._given_up and (line := self._waiting.get()) is not None:
+        while not self._given_up.is_set() and (line := self._waiting.get()) is not None:
             with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
                 self._stream.write(line + "\n")
                 self._stream.flush()
@@ -99,9 +103,9 @@ def logged(level: str, form: str, stream: TextIO = sys.stderr) -> Iterator[None]
     writer.setFormatter(_formatter(form))
     root, ours = logging.getLogger(), logging.getLogger("rtm_sync")
     before = ours.level
+    writer.start()
     ours.setLevel(level.upper())
     root.addHandler(writer)
-    writer.start()
     try:
         yield
     finally:

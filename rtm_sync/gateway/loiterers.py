@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from ..supervision import supervised
+
 REQUEST_LIMIT = 20.0
 """Seconds a new connection may take until it has said, in full, what it wants."""
 
@@ -40,6 +42,9 @@ class Loiterers:
 
     async def watch(self, server: web.Server) -> None:
         """Look at the server's connections now and then, until cancelled."""
+        await supervised("idle connections", lambda: self._watch(server))
+
+    async def _watch(self, server: web.Server) -> None:
         while True:
             await asyncio.sleep(min(REQUEST_LIMIT, IDLE_LIMIT) / _LOOKS)
             now = asyncio.get_running_loop().time()

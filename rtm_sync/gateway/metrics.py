@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from ..hub.hub import Hub
 from ..hub.telemetry import Telemetry
+from ..supervision import loop_failures
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -98,3 +99,11 @@ class _Present(Collector):
             ("rtm_unfinished_uploads", "Uploads that are not done", hub.media.unfinished_count),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+        failures = CounterMetricFamily(
+            "rtm_loop_failures",
+            "Background loops that failed and were run again, by loop",
+            labels=["loop"],
+        )
+        for loop, count in loop_failures().items():
+            failures.add_metric([loop], count)
+        yield failures

@@ -7,6 +7,8 @@ import logging
 import ssl
 from pathlib import Path
 
+from ..supervision import supervised
+
 _LOOK_INTERVAL = 10.0
 
 logger = logging.getLogger(__name__)
@@ -33,9 +35,13 @@ class Certificate:
 
     async def watch(self, interval: float = _LOOK_INTERVAL) -> None:
         """Load the files again whenever they change, for connections to come. Never returns."""
-        while True:
-            await asyncio.sleep(interval)
-            self.look()
+
+        async def look_for_ever() -> None:
+            while True:
+                await asyncio.sleep(interval)
+                self.look()
+
+        await supervised("certificate", look_for_ever)
 
     def look(self) -> bool:
         """Load the files again if they have changed; True when that was done.

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import queue
 import sqlite3
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from ..supervision import start_thread
 
 T = TypeVar("T")
 
@@ -43,11 +44,10 @@ class Database:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA busy_timeout = 5000")
             self._connection.executescript(schema)
+            self._thread = start_thread("rtm-sync-database", self._work)
         except BaseException:
             self._connection.close()
             raise
-        self._thread = threading.Thread(target=self._work, name="rtm-sync-database", daemon=True)
-        self._thread.start()
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function(connection)`; returns its result once it is committed.

@@ -372,7 +372,7 @@ class Hub:
     async def _leave_engine(self, session: Session) -> None:
         try:
             await self._engine.release(session.app_id, session.uid, session.id)
-            for channel_id in session.channels:
+            for channel_id in sorted(session.memberships):
                 await self._engine.leave(session.app_id, channel_id, session.uid, session.id)
         except OSError:
             logger.exception("the engine could not release %r", session)

@@ -29,6 +29,8 @@ class Session:
         received: numbered frames the hub has from the client.
         acknowledged: how many of those the client was told.
         channels: joined channels.
+        memberships: channels in which the engine may have the session, joined or not; what its end
+            has to leave. A join or leave that failed may have been done.
         subscriptions: users whose presence the client is told of.
         reachable: what was last told of the user: ONLINE, or (False) UNREACHABLE.
         grant: what its token allows; None where no token is asked for.
@@ -53,6 +55,7 @@ class Session:
         self.received = 0
         self.acknowledged = 0
         self.channels: dict[str, None] = {}
+        self.memberships: set[str] = set()
         self.transfers = asyncio.Semaphore(limits.transfers)
         self.cancelled_uploads: deque[str] = deque(maxlen=1000)
         self.subscriptions: set[str] = set()

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from ..supervision import BackgroundThread, start_thread
 from .ports import free_port
 
 _CHUNK = 64 * 1024
@@ -275,7 +276,7 @@ class FaultProxy:
         self._ending = threading.Event()
         self._wakes, self._woken = socket.socketpair()
         self._woken.setblocking(False)
-        self._thread = threading.Thread(target=self._run, name="rtm-sync-fault-proxy", daemon=True)
+        self._thread = BackgroundThread("rtm-sync-fault-proxy", self._run)
 
     def __enter__(self) -> FaultProxy:
         self._thread.start()
@@ -434,8 +435,7 @@ class FaultProxy:
             except Exception as error:  # the script is somebody else's
                 failed.append(error)
 
-        thread = threading.Thread(target=run, name="rtm-sync-fault-script", daemon=True)
-        thread.start()
+        thread = start_thread("rtm-sync-fault-script", run)
         try:
             yield made
         finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Any
 from ..channel import RtmChannel
 from ..client import RtmClient
 from ..events import EventEmitter, ReceivedEvent, event_name
+from ..timing import Deadline
 from .case import PATIENCE
 
 _KEPT = 10_000
@@ -102,7 +102,7 @@ class ScriptedPeer(RtmClient):
         Raises:
             AssertionError: none came in time. Names what did.
         """
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         name = event_name(event, _KNOWN, type(self).__name__)
         with self._changed:
             while True:
@@ -110,7 +110,7 @@ class ScriptedPeer(RtmClient):
                     if received.name == name and (where is None or where(*received.args)):
                         self._events.remove(received)
                         return received.args
-                if not self._changed.wait(deadline - time.monotonic()):
+                if not self._changed.wait(deadline.left):
                     raise AssertionError(self._instead_of(name, where, timeout))
 
     def unexpected(self) -> list[ReceivedEvent]:

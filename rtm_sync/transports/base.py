@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol, TypeVar
 
 from ..blob import Blob
-from ..errors import DownloadMediaError, PluginError
+from ..errors import DownloadMediaError, LoginError, LoginErrorCode, PluginError
 from ..protocol import (
     ConnectionChangeReason,
     ConnectionState,
@@ -48,8 +48,19 @@ class Credentials:
     token_provider: Callable[[], str] | None = field(default=None, repr=False)
 
     def current_token(self) -> str | None:
-        """The token to present now."""
-        return self.token_provider() if self.token_provider is not None else self.token
+        """The token to present now.
+
+        Raises:
+            LoginError: UNKNOWN, the provider failed.
+        """
+        if self.token_provider is None:
+            return self.token
+        try:
+            return self.token_provider()
+        except (Exception, SystemExit) as error:  # the application's code may raise anything
+            raise LoginError(
+                LoginErrorCode.LOGIN_ERR_UNKNOWN, f"The token provider failed: {error!r}.", error
+            ) from error
 
 
 def _not_given(url: str) -> NoReturn:
@@ -230,8 +241,12 @@ class Transport(ABC):
     def open(self, credentials: Credentials, listener: Listener) -> None:
         """Log in; returns when the hub accepted. Reports CONNECTING and CONNECTED or what failed.
 
+        Whatever it raises, an interruption (Ctrl-C) included, nothing of the login stays: no
+        session on the hub, no thread, and the state is DISCONNECTED.
+
         Raises:
-            LoginError: refused, unreachable or not done within the login time-out.
+            LoginError: refused, unreachable or not done within the login time-out;
+                ABORTED_BY_LOGOUT when `close` is called meanwhile; ALREADY_LOGIN when it is open.
         """
 
     @abstractmethod
@@ -271,7 +286,11 @@ class Transport(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the session and everything the transport owns. Idempotent, never hangs."""
+        """End the session and everything the transport owns. Idempotent, never hangs.
+
+        Any thread may call it, also while another thread is in `open` or `close`; after an
+        interruption (Ctrl-C) another call ends what is left.
+        """
 
     def renew_token(self, token: str, timeout: float) -> None:
         """Use another token, in this session and for every later connection.

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from concurrent.futures import CancelledError as FutureCancelled
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, BinaryIO, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
 from ..blob import CHUNK, Blob
 from ..errors import DownloadMediaError, LoginError, UploadMediaError
@@ -27,16 +27,18 @@ from ..protocol import (
     ConnectionChangeReason,
     Event,
     Login,
-    LoginResult,
     MediaInfo,
     PeerCall,
     Request,
     SessionEnded,
 )
+from ..supervision import BackgroundThread
+from ..timing import Deadline
 from ..transfers import TransferControl, TransferKind
 from .base import Credentials, Listener, Sink, Transport, TransportOptions
-from .lifecycle import Lifecycle, StateChange
+from .lifecycle import Lifecycle
 from .link import Link
+from .states import StateReports
 
 _STOP_TIMEOUT = 5.0
 _ACKNOWLEDGE_HANDLED = 32
@@ -55,15 +57,16 @@ class EmbeddedTransport(Transport):
         self._connection: _Connection | None = None
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
-        with self._lock:
-            if self._connection is not None:
-                raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
-            connection = self._connection = _Connection(listener, self._options)
+        connection = _Connection(listener, self._options)
         try:
-            connection.open(self._url, self._options, credentials)
-        except BaseException:
             with self._lock:
-                self._connection = None
+                if self._connection is not None:
+                    raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
+                self._connection = connection
+            connection.open(self._url, self._options, credentials)
+        except BaseException as error:
+            connection.give_up(error)
+            self._forget(connection)
             raise
 
     def call(self, request: Request[R], timeout: float) -> R:
@@ -82,9 +85,16 @@ class EmbeddedTransport(Transport):
 
     def close(self) -> None:
         with self._lock:
-            connection, self._connection = self._connection, None
+            connection = self._connection
         if connection is not None:
             connection.stop()
+            self._forget(connection)
+
+    def _forget(self, connection: _Connection) -> None:
+        """It has ended; until here another `close` would have gone on with what is left of it."""
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
 
     def event_handled(self) -> None:
         connection = self._connection
@@ -106,52 +116,82 @@ class _Connection:
 
     def __init__(self, listener: Listener, options: TransportOptions) -> None:
         self._listener = listener
-        self._lifecycle = Lifecycle(options.reconnecting_after)
+        self._states = StateReports(Lifecycle(options.reconnecting_after), listener)
+        self._opened: Future[None] = Future()
         self.link = Link(self)
-        self._home: _EmbeddedHub | None = None
+        self.home: _EmbeddedHub | None = None  # set by `_EmbeddedHub.enter`
+        # The hub's thread alone:
         self._session: Session | None = None
-        self._woken = False  # the hub's thread alone
-        self._result: LoginResult | None = None
+        self._woken = False
+        self._is_over = False
+        self._login_task: asyncio.Task[None] | None = None  # kept, as the loop does not
 
     # -- the client's side --
 
     def open(self, url: str, options: TransportOptions, credentials: Credentials) -> None:
-        self._tell(self._lifecycle.login_started())
+        """Log in.
+
+        Raises:
+            LoginError: refused, not in time, or ended by `stop`.
+        """
+        deadline = Deadline(options.login_timeout)
+        self._states.report(Lifecycle.login_started)
         login = Login(credentials.app_id, credentials.uid, token=credentials.current_token())
         try:
-            self._home = _EmbeddedHub.enter(url, options)
-        except Exception as error:  # a media store's plugin may raise anything
-            self._tell(self._lifecycle.login_failed(timed_out=False))
-            raise LoginError.named(
-                "REJECTED", f"The embedded hub cannot start: {error}", error
-            ) from error
+            home = _EmbeddedHub.enter(url, options, self)
+        except RuntimeError as error:  # no thread can be started
+            raise self._cannot_start(error) from error
+
+        wait([home.started, self._opened], deadline.left, FIRST_COMPLETED)
+        if home.started.done():
+            failure = home.started.exception()
+            if failure is not None:
+                raise self._cannot_start(failure) from failure
+            home.call_soon(self._begin_login, home, login)
         try:
-            self._home.run(self._log_in(login), options.login_timeout)
-        except BaseException as error:
-            timed_out = isinstance(error, FutureTimeout)
-            self._tell(self._lifecycle.login_failed(timed_out=timed_out))
-            self._home.leave()
-            if timed_out:
-                raise LoginError.named("TIMEOUT", "The embedded hub did not answer.") from None
-            raise
-        home = self._home
-        session = self._session
-        assert session is not None
-        assert self._result is not None
+            self._opened.result(deadline.left)
+        except FutureTimeout:
+            raise LoginError.named("TIMEOUT", "The embedded hub did not answer.") from None
 
-        def send(frame: str) -> None:
-            home.loop.call_soon_threadsafe(self._to_hub, frame)
-
-        self.link.attach(send, self._result)
-        self._tell(self._lifecycle.connected())
+    def give_up(self, error: BaseException) -> None:
+        """End a login that was refused, came too late or was interrupted. Idempotent."""
+        self._end("The login failed.")
+        reason = error.reason if isinstance(error, LoginError) else ""
+        if reason == "ABORTED_BY_LOGOUT":
+            self._states.report(Lifecycle.logged_out)
+        else:
+            timed_out = reason == "TIMEOUT"
+            self._states.report(lambda lifecycle: lifecycle.login_failed(timed_out=timed_out))
 
     def stop(self) -> None:
-        self.link.end("The client logged out.")
-        assert self._home is not None
-        with contextlib.suppress(FutureTimeout, FutureCancelled):
-            self._home.run(self._log_out(), _STOP_TIMEOUT)
-        self._home.leave()
-        self._tell(self._lifecycle.logged_out())
+        """End the session: its login if that is under way, its waiting calls, perhaps the hub.
+
+        Idempotent: a second call goes on where a first was interrupted.
+        """
+        self._fail(LoginError.named("ABORTED_BY_LOGOUT", "logout() or close() ended the login."))
+        self._end("The client logged out.")
+        self._states.report(Lifecycle.logged_out)
+
+    def _end(self, message: str) -> None:
+        self.link.end(message)
+        home = self.home
+        if home is not None:
+            done: Future[None] = Future()
+            with contextlib.suppress(FutureTimeout, RuntimeError):  # the hub has ended, perhaps
+                home.call_soon(self._log_out, home, done)
+                done.result(_STOP_TIMEOUT)
+            home.leave(self)
+
+    def _fail(self, error: BaseException) -> None:
+        """Fail the login, unless it is done."""
+        with contextlib.suppress(InvalidStateError):
+            self._opened.set_exception(error)
+
+    def _cannot_start(self, error: BaseException) -> LoginError:
+        return cast(
+            LoginError,
+            LoginError.named("REJECTED", f"The embedded hub cannot start: {error}", error),
+        )
 
     def upload(self, blob: Blob, control: TransferControl) -> MediaInfo:
         session, home = self._live(control)
@@ -246,9 +286,10 @@ class _Connection:
                 home.run(slot.__aexit__(None, None, None), _STOP_TIMEOUT)
 
     def _live(self, control: TransferControl) -> tuple[Session, _EmbeddedHub]:
-        if self._session is None or self._home is None:
+        session, home = self._session, self.home
+        if session is None or home is None:
             raise control.kind.error("NOT_LOGGED_IN", "The session has ended; log in again.")
-        return self._session, self._home
+        return session, home
 
     # -- Listener of the link, on the hub's thread --
 
@@ -256,7 +297,8 @@ class _Connection:
         if isinstance(event, SessionEnded):
             self._session = None
             self.link.end(f"The session was ended by the hub: {event.reason.name}.")
-            self._tell(self._lifecycle.aborted(event.reason))
+            reason = event.reason
+            self._states.report(lambda lifecycle: lifecycle.aborted(reason))
             return True
         return self._listener.on_event(event)
 
@@ -283,16 +325,20 @@ class _Connection:
         asyncio.get_running_loop().call_soon(self.link.receive, frame)
 
     def close(self, code: int, reason: str) -> None:
-        if code != 1000:  # after a logout nothing is left to close
-            asyncio.get_running_loop().call_soon(self._closed, reason)
+        loop = asyncio.get_running_loop()
+        if code == 1000:  # the answer to the logout is on its way before this
+            loop.call_soon(self.link.end, "The client logged out.")
+        else:
+            loop.call_soon(self._closed, reason)
 
     def _closed(self, reason: str) -> None:
         session, self._session = self._session, None
-        if session is not None and self._home is not None:
+        if session is not None and self.home is not None:
             # Slow consumers and stopped hubs: there is no socket to come back over.
-            self._home.hub.detach(session, self)
+            self.home.hub.detach(session, self)
             self.link.end(f"The embedded hub closed the session: {reason}.")
-            self._tell(self._lifecycle.aborted(ConnectionChangeReason.INTERRUPTED))
+            interrupted = ConnectionChangeReason.INTERRUPTED
+            self._states.report(lambda lifecycle: lifecycle.aborted(interrupted))
 
     def _from_hub(self) -> None:
         self._woken = False
@@ -303,75 +349,105 @@ class _Connection:
                 return
             self.link.receive(frame)
 
-    def _to_hub(self, frame: str) -> None:
-        if self._session is not None and self._home is not None:
-            self._home.hub.receive(self._session, self, frame)
+    def _begin_login(self, home: _EmbeddedHub, login: Login) -> None:
+        self._login_task = asyncio.get_running_loop().create_task(self._log_in(home, login))
 
-    async def _log_in(self, login: Login) -> None:
-        assert self._home is not None
-        self._session, self._result = await self._home.hub.login(login, self)
-        self._home.hub.attach(self._session, self)
+    async def _log_in(self, home: _EmbeddedHub, login: Login) -> None:
+        try:
+            session, result = await home.hub.login(login, self)
+            if self._is_over:  # the client did not wait for it
+                home.hub.end(session)
+                return
+            self._session = session
+            home.hub.attach(session, self)
 
-    async def _log_out(self) -> None:
-        assert self._home is not None
+            def to_hub(frame: str) -> None:
+                if self._session is not None:
+                    home.hub.receive(self._session, self, frame)
+
+            self.link.attach(lambda frame: home.call_soon(to_hub, frame), result)
+            self._states.report(Lifecycle.connected)
+            with contextlib.suppress(InvalidStateError):
+                self._opened.set_result(None)
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _log_out(self, home: _EmbeddedHub, done: Future[None]) -> None:
+        self._is_over = True
         session, self._session = self._session, None
-        if session is not None:
-            self._home.hub.end(session)
-
-    def _tell(self, change: StateChange | None) -> None:
-        if change is not None:
-            self._listener.on_state(change.state, change.reason)
+        try:
+            if session is not None:
+                home.hub.end(session)
+        finally:
+            done.set_result(None)
 
 
 class _EmbeddedHub:
-    """A hub on a thread of its own, shared by the clients that use its URL.
+    """A hub on a thread of its own, shared by the connections to its URL.
 
-    Owns the thread and the event loop, from the first client's `enter` to the last one's `leave`.
+    Owns the thread and the event loop, from the first connection's `enter` to the last one's
+    `leave`.
+
+    Attributes:
+        started: done when `hub` may be used; or its exception says why it cannot.
     """
 
     _all: ClassVar[dict[str, _EmbeddedHub]] = {}
-    _all_lock: ClassVar[threading.Lock] = threading.Lock()  # guards _all and every _users
+    _all_lock: ClassVar[threading.Lock] = threading.Lock()  # guards _all and all _connections
 
     def __init__(self, url: str, options: TransportOptions) -> None:
-        self.loop = asyncio.new_event_loop()
         self._url = url
-        self._users = 0
         self._options = options
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rtm-sync-hub", daemon=True)
-        self._started = threading.Event()
-        self._error: BaseException | None = None
+        self._connections: set[_Connection] = set()
+        self._thread = BackgroundThread("rtm-sync-hub", self._run)
+        self._loop_lock = threading.Lock()  # guards _loop: what it was given, it runs
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it takes work
+        self._stopping = asyncio.Event()
+        self._must_stop = False
+        self.started: Future[None] = Future()
         self.hub: Hub
 
     @classmethod
-    def enter(cls, url: str, options: TransportOptions) -> _EmbeddedHub:
-        """The hub of that URL, started when this is its first client."""
+    def enter(cls, url: str, options: TransportOptions, connection: _Connection) -> _EmbeddedHub:
+        """The hub of that URL, started when this is its first connection.
+
+        Raises:
+            RuntimeError: its thread cannot be started; `leave` is due all the same.
+        """
         with cls._all_lock:
-            home = cls._all.get(url)
-            fresh = home is None
-            if home is None:
-                home = cls._all[url] = cls(url, options)
-            home._users += 1
-        if fresh:
-            home._thread.start()
-        home._started.wait()
-        if home._error is not None:
-            home.leave()
-            raise home._error
+            home = cls._all.get(url) or cls(url, options)
+            connection.home = home  # first, so that `leave` follows whatever happens from here
+            home._connections.add(connection)
+            cls._all[url] = home
+            if not home.started.done():
+                home._thread.start()
         return home
 
-    def leave(self) -> None:
-        """One client fewer; the last one stops the hub."""
+    def leave(self, connection: _Connection) -> None:
+        """One connection fewer; the last one stops the hub. Idempotent."""
         with self._all_lock:
-            self._users -= 1
-            last = self._users == 0
-            if last and self._all.get(self._url) is self:
+            self._connections.discard(connection)
+            is_last = not self._connections
+            if is_last and self._all.get(self._url) is self:
                 del self._all[self._url]
-        if last:
-            with contextlib.suppress(RuntimeError):  # its loop has ended already
-                self.loop.call_soon_threadsafe(self.loop.stop)
-            if threading.current_thread() is not self._thread:
-                self._thread.join(_STOP_TIMEOUT)
+        if is_last:
+            self._must_stop = True
+            with contextlib.suppress(RuntimeError):  # it has ended already, or not begun
+                self.call_soon(self._stopping.set)
+            self._thread.join(_STOP_TIMEOUT)
+
+    def call_soon(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function on the hub's thread.
+
+        Raises:
+            RuntimeError: the hub does not run.
+        """
+        with self._loop_lock:
+            if self._loop is None:
+                raise RuntimeError("The embedded hub does not run.")
+            self._loop.call_soon_threadsafe(function, *args)
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run a coroutine on the hub's loop and wait for it."""
@@ -394,33 +470,43 @@ class _EmbeddedHub:
             self._submit(work)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self.loop)
-        except RuntimeError:  # the loop has ended
-            work.close()
-            raise
+        with self._loop_lock:
+            if self._loop is None:
+                work.close()
+                raise RuntimeError("The embedded hub does not run.")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
+        loop = asyncio.new_event_loop()
         try:
-            options = self._options
-            self.hub = Hub(
-                options.make_engine("local:"),
-                options.make_media_store(options.media or "memory://"),
-            )
-            self.loop.run_until_complete(self.hub.start())
+            asyncio.set_event_loop(loop)
+            self._loop = loop
+            loop.run_until_complete(self._serve())
         except BaseException as error:
-            self._error = error
-            self._started.set()
-            self.loop.close()
-            return
-        self._started.set()
-        try:
-            self.loop.run_forever()
-            self.loop.run_until_complete(self.hub.stop())
-            self.loop.run_until_complete(cancel_rest())  # callers that wait: their futures end
+            with self._all_lock:
+                if self._all.get(self._url) is self:
+                    del self._all[self._url]  # the next connection makes another
+            if self.started.done():
+                raise
+            self.started.set_exception(error)
         finally:
-            self.loop.close()
+            with self._loop_lock:
+                self._loop = None
+            loop.run_until_complete(asyncio.sleep(0))  # what was given to it last has begun
+            loop.run_until_complete(cancel_rest())  # callers that wait: their futures end
+            loop.close()
+
+    async def _serve(self) -> None:
+        options = self._options
+        self.hub = Hub(
+            options.make_engine("local:"),
+            options.make_media_store(options.media or "memory://"),
+        )
+        await self.hub.start()
+        self.started.set_result(None)
+        if not self._must_stop:  # the last connection may have left before there was a loop
+            await self._stopping.wait()
+        await self.hub.stop()
 
 
 def _forget_hubs() -> None:

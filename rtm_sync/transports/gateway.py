@@ -17,7 +17,6 @@ from http import HTTPStatus
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-import tenacity
 import websocket
 
 from ..blob import Blob
@@ -42,18 +41,22 @@ from ..protocol import (
     decode_result,
     encode_call,
 )
+from ..supervision import BackgroundThread, supervised_thread
+from ..timing import Backoff, Deadline
 from ..transfers import STALL_TIMEOUT, TransferControl
 from .base import Credentials, Listener, Sink, Transport, TransportOptions
-from .lifecycle import Lifecycle, ProofOfLife, StateChange
+from .lifecycle import Lifecycle, ProofOfLife
 from .link import Link
 from .media_http import MediaHttp
 from .network import Route, find_route
 from .retries import RetryPolicy
+from .states import StateReports
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
 
-_BACKOFF = tenacity.wait_random_exponential(multiplier=0.2, max=5.0)  # full jitter
+_BACKOFF = Backoff(first=0.2, longest=5.0)
+_LOGOUT_TIMEOUT = 1.0
 _JOIN_TIMEOUT = 2.0
 _HANG_UP_AGAIN = 0.05
 _ACKNOWLEDGE_HANDLED = 32
@@ -92,13 +95,11 @@ class GatewayTransport(Transport):
         self._connection: _Connection | None = None
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
-        with self._lock:
-            if self._connection is not None:
-                raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
-            connection = _Connection(
-                self._signalling, self._route, self._options, credentials, listener
-            )
-            media = MediaHttp(
+        connection = _Connection(
+            self._signalling, self._route, self._options, credentials, listener
+        )
+        try:
+            connection.media = MediaHttp(
                 self._media_url,
                 self._route,
                 lambda: connection.token,
@@ -106,14 +107,14 @@ class GatewayTransport(Transport):
                 STALL_TIMEOUT,
                 RetryPolicy(patience=self._options.retry_timeout),
             )
-            connection.media = media
-            self._connection = connection
-        try:
-            connection.start()
-        except BaseException:
             with self._lock:
-                self._connection = None
-            media.close()
+                if self._connection is not None:
+                    raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
+                self._connection = connection
+            connection.start()
+        except BaseException as error:
+            connection.give_up(error)
+            self._forget(connection)
             raise
 
     def call(self, request: Request[R], timeout: float) -> R:
@@ -121,9 +122,7 @@ class GatewayTransport(Transport):
             connection = self._connection
         if connection is None:
             raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
-        if isinstance(request, Logout):
-            connection.is_leaving = True
-        return connection.link.call(request, timeout)
+        return connection.call(request, timeout)
 
     def renew_token(self, token: str, timeout: float) -> None:
         with self._lock:
@@ -156,9 +155,16 @@ class GatewayTransport(Transport):
 
     def close(self) -> None:
         with self._lock:
-            connection, self._connection = self._connection, None
+            connection = self._connection
         if connection is not None:
             connection.stop()
+            self._forget(connection)
+
+    def _forget(self, connection: _Connection) -> None:
+        """It has ended; until here another `close` would have gone on with what is left of it."""
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
 
     def event_handled(self) -> None:
         connection = self._connection
@@ -171,14 +177,6 @@ class GatewayTransport(Transport):
         if connection is None:
             raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
         return connection
-
-
-class _Refused(Exception):
-    """The hub answered the login with an error that trying again will not change."""
-
-    def __init__(self, error: LoginError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class _Connection:
@@ -197,19 +195,21 @@ class _Connection:
         self._options = options
         self._credentials = credentials
         self._listener = listener
-        self._lifecycle = Lifecycle(options.reconnecting_after)  # the reader's, after start
+        self._states = StateReports(Lifecycle(options.reconnecting_after), listener)
         self._stopping = threading.Event()
         self._wake = threading.Event()  # a reconnect that waits should try now, or end
         self._ended: ConnectionChangeReason | None = None
         self._renewed: str | None = None
         self._opened: Future[None] = Future()
         self._socket: websocket.WebSocket | None = None
+        self._asked: websocket.WebSocket | None = None  # the socket on which a login was sent
         self._socket_lock = threading.Lock()  # guards _socket against closing from outside
         self.media: MediaHttp | None = None
         self.link = Link(self._Filter(self, listener))
-        self.is_leaving = False  # logging out: the hub closes the connection, and that is all right
+        self._is_leaving = False  # logging out: that the hub closes the connection is all right
+        self._hub_was_told = False  # of the logout, as well as it could be
         self.token = ""  # bearer of the session, for media
-        self._thread = threading.Thread(target=self._run, name="rtm-sync-reader", daemon=True)
+        self._reader = BackgroundThread("rtm-sync-reader", self._run)
 
     class _Filter:
         """The link's listener: looks for the session's end, hands everything else on."""
@@ -246,48 +246,88 @@ class _Connection:
         self._wake.set()
 
     def start(self) -> None:
-        """Start the reader and wait for its first login."""
-        self._tell(self._lifecycle.login_started())
-        self._thread.start()
+        """Start the reader and wait for its first login.
+
+        Raises:
+            LoginError: refused, unreachable, not in time, or ended by `stop`.
+        """
+        self._states.report(Lifecycle.login_started)
+        try:
+            self._reader.start()
+        except RuntimeError as error:
+            code = LoginErrorCode.LOGIN_ERR_UNKNOWN
+            raise LoginError(code, f"The login needs a thread: {error}.", error) from error
         try:
             self._opened.result(self._options.login_timeout)
         except FutureTimeout:
-            self._halt()
-            self._tell(self._lifecycle.login_failed(timed_out=True))
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_TIMEOUT,
                 f"{self._url} did not complete the login within "
                 f"{self._options.login_timeout:g} seconds.",
             ) from None
-        except LoginError as error:
-            self._halt()
-            self._tell(
-                self._lifecycle.login_failed(
-                    timed_out=error.code is LoginErrorCode.LOGIN_ERR_TIMEOUT
-                )
-            )
-            raise
+
+    def give_up(self, error: BaseException) -> None:
+        """End a login that was refused, came too late or was interrupted. Idempotent."""
+        self._end("The login failed.")
+        code = error.code if isinstance(error, LoginError) else None
+        if code is LoginErrorCode.LOGIN_ERR_ABORTED_BY_LOGOUT:
+            self._states.report(Lifecycle.logged_out)
+        else:
+            timed_out = code is LoginErrorCode.LOGIN_ERR_TIMEOUT
+            self._states.report(lambda lifecycle: lifecycle.login_failed(timed_out=timed_out))
 
     def stop(self) -> None:
-        """End the reader, the socket and the session's waiting calls."""
-        self._stopping.set()
-        with contextlib.suppress(InvalidStateError):  # a login may be under way
-            self._opened.set_exception(self._first_failure(OSError("closed")))
-        self._halt()
-        self.link.end("The client logged out.")
-        self.http.close()
-        self._tell(self._lifecycle.logged_out())
+        """End the session: its login if that is under way, its waiting calls, the reader.
 
-    def _halt(self) -> None:
+        Idempotent: a second call goes on where a first was interrupted.
+        """
+        with contextlib.suppress(InvalidStateError):  # the login is done, one way or the other
+            self._opened.set_exception(self._aborted(None))
+        self._end("The client logged out.")
+        self._states.report(Lifecycle.logged_out)
+
+    def call(self, request: Request[R], timeout: float) -> R:
+        """See `Transport.call`."""
+        if not isinstance(request, Logout):
+            return self.link.call(request, timeout)
+        self._is_leaving = True
+        try:
+            answer = self.link.call(cast("Request[R]", request), timeout)
+        except RtmError:
+            self._hub_was_told = self.link.is_attached  # then it was sent, and that is all we can
+            raise
+        self._hub_was_told = True
+        return answer
+
+    def _end(self, message: str) -> None:
+        if not self._hub_was_told:
+            self._tell_hub()
         self._stopping.set()
         self._wake.set()
         self._hang_up()
-        if self._thread is threading.current_thread():
-            return
-        deadline = time.monotonic() + _JOIN_TIMEOUT
-        while self._thread.is_alive() and time.monotonic() < deadline:
-            self._thread.join(_HANG_UP_AGAIN)
+        deadline = Deadline(_JOIN_TIMEOUT)
+        while self._reader.is_alive and not self._reader.is_current and not deadline.has_passed:
+            self._reader.join(_HANG_UP_AGAIN)
             self._hang_up()  # it may just have been connecting, where there is nothing yet
+        self.link.end(message)
+        if self.media is not None:
+            self.media.close()
+
+    def _tell_hub(self) -> None:
+        """Log out where the hub has a session, or is about to have one: a login is on its way.
+
+        Without, the hub would keep it for half a minute, and the user would seem to be online.
+        """
+        self._is_leaving = True
+        with self._socket_lock:
+            asked = self._asked if self._asked is self._socket else None
+        try:
+            if self.link.is_attached:
+                self.call(Logout(), _LOGOUT_TIMEOUT)
+            elif asked is not None:  # it is dealt with after the login
+                asked.send(encode_call(1, Logout()))
+        except (RtmError, OSError, websocket.WebSocketException) as error:
+            logger.info("the hub was not told of the logout: %s", error)
 
     def _hang_up(self) -> None:
         """Shut the connection down, from any thread: who is blocked in it wakes.
@@ -303,6 +343,11 @@ class _Connection:
                 plain = carrier.plain if isinstance(carrier, _ReadAhead) else carrier
                 socket.socket.shutdown(plain, socket.SHUT_RDWR)
 
+    def _give_up_connection(self) -> None:
+        """A frame was interrupted: the reader connects anew, and it is sent again."""
+        if not self._is_leaving:  # `_tell_hub` still tries
+            self._hang_up()
+
     # -- the reader thread --
 
     def _run(self) -> None:
@@ -313,48 +358,57 @@ class _Connection:
                 self._opened.set_exception(self._first_failure(error))
             return
         if not self._stopping.is_set():
-            self._tell(self._lifecycle.connected())
+            self._states.report(Lifecycle.connected)
         with contextlib.suppress(InvalidStateError):  # closed in the meantime
             self._opened.set_result(None)
+        try:
+            supervised_thread("reader", self._stay_connected, self._stopping)
+        finally:
+            self._drop_connection()
+
+    def _stay_connected(self) -> None:
+        """Read until the session is over; connect anew whenever the connection is gone."""
         while not self._stopping.is_set():
-            self._read_until_lost()
-            self.link.detach()
-            self._close_socket()
-            if self._stopping.is_set() or self.is_leaving:
-                break
-            if self._ended is not None:
-                self._abort(self._ended)
-                break
-            self._lifecycle.lost(time.monotonic())
+            if self._socket is None and not self._reconnect():
+                return
             try:
-                self._reconnect()
-            except _Refused as error:
-                logger.warning("reconnecting was refused: %s", error)
-                self._abort(ConnectionChangeReason.LOGIN_FAILURE)
-                break
+                self._read_until_lost()
+            finally:  # an error that nobody expected costs the connection, not the session
+                self._drop_connection()
+                self._states.lost(time.monotonic())
+            if self._ended is not None and not self._stopping.is_set() and not self._is_leaving:
+                self._abort(self._ended)
+                return
+            if self._is_leaving:
+                self.link.end("The client logged out.")  # nobody will answer any more
+                return
+
+    def _drop_connection(self) -> None:
+        self.link.detach()
         self._close_socket()
 
     def _abort(self, reason: ConnectionChangeReason) -> None:
         self.link.end(f"The session was ended by the hub: {reason.name}.")
-        self._tell(self._lifecycle.aborted(reason))
+        self._states.report(lambda lifecycle: lifecycle.aborted(reason))
 
-    def _reconnect(self) -> None:
-        """Try until it works, `close` is called, or the hub refuses for good."""
+    def _reconnect(self) -> bool:
+        """Try until it works; False when `close` was called, or the hub refuses for good."""
         attempt = 0
         expired = False
         while not self._stopping.is_set():
             self._wake.clear()
             if self._stopping.is_set():
-                return
-            now = time.monotonic()
-            self._tell(self._lifecycle.tick(now))
-            quiet = self._lifecycle.quiet_time_left(now)
+                break
+            self._report_time()
+            quiet = self._states.quiet_time_left(time.monotonic())
             try:
                 # While the drop is not announced yet, no attempt may outlast that moment.
                 resumed = self._connect(min(self._options.connect_timeout, quiet or float("inf")))
             except LoginError as error:
                 if error.code in _FATAL_AT_RECONNECT:
-                    raise _Refused(error) from error
+                    logger.warning("reconnecting was refused: %s", error)
+                    self._abort(ConnectionChangeReason.LOGIN_FAILURE)
+                    return False
                 logger.info("reconnecting: %s", error)
                 if error.code is LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED and not expired:
                     expired = True  # told once; `renew_token` or the provider's next one leads out
@@ -362,18 +416,22 @@ class _Connection:
             except (OSError, websocket.WebSocketException, ProtocolError) as error:
                 logger.info("reconnecting: %s", error)
             else:
-                self._tell(self._lifecycle.connected())
+                self._states.report(Lifecycle.connected)
                 self._listener.on_reconnected(None, recovered=resumed)
-                return
+                return True
             attempt += 1
-            state = tenacity.RetryCallState(None, None, (), {})  # type: ignore[arg-type]
-            state.attempt_number = attempt
-            pause = _BACKOFF(state)
-            quiet = self._lifecycle.quiet_time_left(time.monotonic())
+            pause = _BACKOFF.wait(attempt)
+            quiet = self._states.quiet_time_left(time.monotonic())
             if 0 < quiet < pause and not self._wake.wait(quiet):
-                self._tell(self._lifecycle.tick(time.monotonic()))
+                self._report_time()
                 pause -= quiet
             self._wake.wait(pause)
+        return False
+
+    def _report_time(self) -> None:
+        """Say RECONNECTING once the drop has lasted long enough."""
+        now = time.monotonic()
+        self._states.report(lambda lifecycle: lifecycle.tick(now))
 
     def _connect(self, timeout: float) -> bool:
         """One attempt: socket, login, and the link goes on over it. True: in the same session.
@@ -388,7 +446,7 @@ class _Connection:
             raise
 
     def _log_in_on_new_socket(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
+        deadline = Deadline(timeout)
         token = self._token_now()
         sock = websocket.WebSocket(
             sslopt=self._route.tls_for_websocket(),
@@ -415,23 +473,22 @@ class _Connection:
             session=self.token or None,
             received=self.link.received,
         )
-        sock.settimeout(max(0.1, deadline - time.monotonic()))
+        sock.settimeout(max(0.1, deadline.left))
         sock.send(encode_call(0, login))
+        self._asked = sock
+        if self._is_leaving:  # `_tell_hub` may have come too early to see that it was sent
+            sock.send(encode_call(1, Logout()))
         result = _login_result(sock.recv())
         self.token = result.session
         sock.settimeout(self._options.ping_interval)
-        self.link.attach(lambda frame: _send(sock, frame), result)
+        self.link.attach(lambda frame: _send(sock, frame), result, self._give_up_connection)
         return result.resumed
 
     def _token_now(self) -> str | None:
         renewed, self._renewed = self._renewed, None
         if renewed is not None:  # fresher than what a provider may have cached
             return renewed
-        try:
-            return self._credentials.current_token()
-        except Exception as error:  # the application's code may raise anything
-            code = LoginErrorCode.LOGIN_ERR_UNKNOWN
-            raise LoginError(code, f"The token provider failed: {error!r}.", error) from error
+        return self._credentials.current_token()
 
     def _read_until_lost(self) -> None:
         sock = self._socket
@@ -478,8 +535,7 @@ class _Connection:
             code = LoginErrorCode.LOGIN_ERR_TIMEOUT
             return LoginError(code, f"{self._url} did not answer in time.", error)
         if self._stopping.is_set():
-            code = LoginErrorCode.LOGIN_ERR_ABORTED_BY_LOGOUT
-            return LoginError(code, "logout() or close() ended the login.", error)
+            return self._aborted(error)
         if (
             isinstance(error, websocket.WebSocketBadStatusException)
             and error.status_code == HTTPStatus.TOO_MANY_REQUESTS
@@ -494,9 +550,9 @@ class _Connection:
             hint = " Is the gateway running? Start one with: rtm-sync serve"
         return LoginError(code, f"Cannot reach {self._url}: {error}.{hint}", error)
 
-    def _tell(self, change: StateChange | None) -> None:
-        if change is not None:
-            self._listener.on_state(change.state, change.reason)
+    def _aborted(self, error: BaseException | None) -> LoginError:
+        code = LoginErrorCode.LOGIN_ERR_ABORTED_BY_LOGOUT
+        return LoginError(code, "logout() or close() ended the login.", error)
 
 
 class _ReadAhead:

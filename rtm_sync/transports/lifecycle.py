@@ -36,8 +36,10 @@ class Lifecycle:
         return self._to(ConnectionState.CONNECTING, ConnectionChangeReason.LOGIN)
 
     def login_failed(self, *, timed_out: bool) -> StateChange | None:
-        if self.state is not ConnectionState.CONNECTING:
+        """It was refused, took too long, or was interrupted; the hub may have accepted it."""
+        if self.state is ConnectionState.DISCONNECTED:
             return None
+        self._lost_at = None
         reason = ConnectionChangeReason.LOGIN_FAILURE
         if timed_out:
             reason = ConnectionChangeReason.LOGIN_TIMEOUT
@@ -80,8 +82,9 @@ class Lifecycle:
         return self._to(ConnectionState.DISCONNECTED, ConnectionChangeReason.LOGOUT)
 
     def _to(self, state: ConnectionState, reason: ConnectionChangeReason) -> StateChange:
-        self.state = state
-        return StateChange(state, reason)
+        change = StateChange(state, reason)
+        self.state = state  # last: an interruption (Ctrl-C) leaves no change that is not returned
+        return change
 
 
 class ProofOfLife:

@@ -84,6 +84,7 @@ class Link:
         self._next_id = 1  # 0 is the login's
         self._holdings = Holdings()
         self._send: Send | None = None
+        self._hang_up: Callable[[], object] = lambda: None
         self._sending = False
         self._received = 0
         self._acknowledged = 0
@@ -103,8 +104,12 @@ class Link:
 
     # -- the transport's side --
 
-    def attach(self, send: Send, login: LoginResult) -> None:
+    def attach(
+        self, send: Send, login: LoginResult, hang_up: Callable[[], object] = lambda: None
+    ) -> None:
         """A connection is logged in: send what the hub does not have.
+
+        An interruption (Ctrl-C) of `send` makes the connection useless; `hang_up` is called then.
 
         In a new session (the old one was lost) what it held is asked for again first, then every
         unanswered call is made again; message ids let the receivers drop copies.
@@ -122,6 +127,7 @@ class Link:
             else:
                 self._start_over()
             self._send = send
+            self._hang_up = hang_up
         self._flush()
 
     def detach(self) -> None:
@@ -190,8 +196,8 @@ class Link:
             RtmError: of the request's family.
         """
         pending = _PendingCall(request)
-        self._post(pending)
         try:
+            self._post(pending)
             self._flush()
             answer = pending.answer.get(timeout=timeout)
         except Empty:
@@ -255,22 +261,29 @@ class Link:
             self._number(pending)
 
     def _flush(self) -> None:
-        with self._lock:
-            if self._sending:
-                return  # whoever is sending takes ours along
-            self._sending = True
+        mine = False
+        send: Send | None = None
+        frame: str | None = None
         try:
             while True:
                 with self._lock:
+                    if self._sending and not mine:
+                        return  # the thread that is sending takes ours along
                     send = self._send
                     frame = self._outbox.take() if send is not None else None
                     if send is None or frame is None:
-                        self._sending = False
+                        if mine:
+                            self._sending = mine = False
                         return
+                    self._sending = mine = True
                 self._try(send, frame)
+                frame = None
         except BaseException:  # Ctrl-C: the next caller must not wait for us
             with self._lock:
-                self._sending = False
+                if mine:
+                    self._sending = False
+                if frame is not None and self._send is send:  # not even begun
+                    self._outbox.put_back()
             raise
 
     def _try(self, send: Send, frame: str) -> None:
@@ -281,8 +294,9 @@ class Link:
                 if self._send is send:
                     self._send = None
             if not isinstance(error, Exception):
+                self._hang_up()
                 raise
-            logger.debug("sending failed: %r", error)  # whatever carries frames has its own kinds
+            logger.debug("sending failed: %r", error)  # transports have exceptions of their own
 
     def _take_acknowledge(self, event: Acknowledge) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import tenacity
 
+from ..timing import Backoff
 from ..transfers import TransferKind
 
 T = TypeVar("T")
@@ -134,9 +135,9 @@ class _Tries:
 
     def wait(self, _: tenacity.RetryCallState) -> float:
         policy = self._policy
-        doublings = min(self._in_vain - 1, 30)
-        longest = min(policy.longest_wait, policy.first_wait * 2.0**doublings)
-        return max(min(self._asked, policy.longest_asked_wait), self._uniform(0.0, longest))
+        backoff = Backoff(policy.first_wait, policy.longest_wait)
+        asked = min(self._asked, policy.longest_asked_wait)
+        return max(asked, backoff.wait(self._in_vain, self._uniform))
 
     def is_over(self, _: tenacity.RetryCallState) -> bool:
         return (

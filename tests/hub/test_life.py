@@ -17,6 +17,7 @@ from rtm_sync.protocol import (
     GetMembers,
     GetUserAttributes,
     JoinChannel,
+    LeaveChannel,
     Login,
     Logout,
     PeerOnlineState,
@@ -225,6 +226,32 @@ class EndedTest(HubCase):
         counts = await alice.call(GetChannelMemberCount(("room",)))
         self.assertEqual(counts.counts, {"room": 0})
         self.assertEqual(hub.channel_count, 0)
+
+    async def test_a_join_or_leave_that_failed_half_way_leaves_no_member_behind(self) -> None:
+        class HalfWay(LocalEngine):
+            """Does what it is asked for, and then fails."""
+
+            async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
+                await super().join(app_id, channel_id, uid, session_id)
+                if channel_id == "joining":
+                    raise OSError("the answer was lost")
+
+            async def leave(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
+                if channel_id == "leaving" and not tried:
+                    tried.append(uid)
+                    raise OSError("the request was lost")
+                await super().leave(app_id, channel_id, uid, session_id)
+
+        tried: list[str] = []
+        hub = await self.hub(engine=HalfWay())
+        bob, alice = await self.user(hub, "bob"), await self.user(hub)
+        await bob.call(JoinChannel("leaving"))
+        await self.refused("JOIN_CHANNEL_ERR_FAILURE", bob.call(JoinChannel("joining")))
+        await self.refused("LEAVE_CHANNEL_ERR_FAILURE", bob.call(LeaveChannel("leaving")))
+        hub.end(bob.session)
+        await eventually(lambda: not hub._tasks)
+        counts = await alice.call(GetChannelMemberCount(("joining", "leaving")))
+        self.assertEqual(counts.counts, {"joining": 0, "leaving": 0})
 
     async def test_a_subscription_that_the_engine_answers_after_the_end_is_taken_back(self) -> None:
         engine = GatedEngine("follow")

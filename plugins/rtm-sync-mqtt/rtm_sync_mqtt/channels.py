@@ -20,9 +20,10 @@ from rtm_sync.protocol import (
     MemberLeft,
     UserIds,
 )
+from rtm_sync.timing import Deadline
 from rtm_sync.transports.base import Listener
 
-from .connection import Connection, Deadline
+from .connection import Connection
 from .memory import Budget
 from .names import Topics
 from .presence import Presence

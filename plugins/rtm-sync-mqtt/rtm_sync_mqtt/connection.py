@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import random
 import selectors
 import socket
 import threading
@@ -30,9 +29,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from rtm_sync.errors import LoginError
 from rtm_sync.protocol import FRAME_LIMIT, ConnectionChangeReason
+from rtm_sync.supervision import BackgroundThread, supervised_thread
+from rtm_sync.timing import Backoff, Deadline
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
-from rtm_sync.transports.lifecycle import Lifecycle, StateChange
+from rtm_sync.transports.lifecycle import Lifecycle
 from rtm_sync.transports.network import find_route
+from rtm_sync.transports.states import StateReports
 
 from .names import Address
 
@@ -42,7 +44,7 @@ _FAILED = 0x80  # reason codes from here on are errors
 _PACKET_LIMIT = FRAME_LIMIT + 4096  # a message of ours and its topics
 # Made anew for each wait, so one that needs no descriptor; Windows has no poll.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+_BACKOFF = Backoff(first=0.2, longest=5.0)
 _JOIN_TIMEOUT = 2.0
 _GOODBYE = 0.5
 _TICK = 1.0  # paho looks at its keep-alive clock when it is asked to, once a second at least
@@ -75,17 +77,6 @@ class Refused(Exception):
 
 class LoggedInElsewhere(Exception):
     """A later login of the user is there."""
-
-
-class Deadline:
-    """A point in time up to which all of a call's waits go. Seconds."""
-
-    def __init__(self, timeout: float) -> None:
-        self._at = time.monotonic() + timeout
-
-    def left(self) -> float:
-        """Seconds that remain; never below zero."""
-        return max(0.0, self._at - time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +140,7 @@ class Connection:
         self._listener = listener
         self._name = name
         self._will = will
-        self._lifecycle = Lifecycle(options.reconnecting_after)  # the reader's, after start
+        self._states = StateReports(Lifecycle(options.reconnecting_after), listener)
         self._stopping = threading.Event()
         self._opened: Future[None] = Future()
         self._online = threading.Event()
@@ -158,9 +149,9 @@ class Connection:
         self._lock = threading.Lock()  # guards _work and _reading
         self._work: deque[tuple[Future[int], Callable[[mqtt.Client], int | None]]] = deque()
         self._reading = False
-        self._woken: socket.socket
+        self._woken: socket.socket | None = None
         self._waker: socket.socket | None = None
-        self._thread = threading.Thread(target=self._run, name="rtm-sync-reader", daemon=True)
+        self._thread = BackgroundThread("rtm-sync-reader", self._run)
         self._guest: Guest | None = None
         # The reader's own:
         self._client: mqtt.Client | None = None
@@ -172,25 +163,36 @@ class Connection:
     # -- for the transport --
 
     def start(self, guest: Guest) -> None:
-        """Log in. Raises LoginError."""
+        """Log in.
+
+        Raises:
+            LoginError: refused, unreachable, not in time, or ended by `stop`.
+        """
         self._guest = guest
+        self._states.report(Lifecycle.login_started)
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
         self._waker.setblocking(False)
-        self._tell(self._lifecycle.login_started())
         self._reading = True
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            message = f"The login needs a thread: {error}."
+            raise LoginError.named("UNKNOWN", message, error) from error
         try:
             self._opened.result(self._options.login_timeout + _TICK)
-        except BaseException as error:
-            self._halt("The login failed.")
-            timed_out = isinstance(error, FutureTimeout) or (
-                isinstance(error, LoginError) and error.reason == "TIMEOUT"
-            )
-            self._tell(self._lifecycle.login_failed(timed_out=timed_out))
-            if isinstance(error, FutureTimeout):
-                raise self._timed_out() from None
-            raise
+        except FutureTimeout:
+            raise self._timed_out() from None
+
+    def give_up(self, error: BaseException) -> None:
+        """End a login that was refused, came too late or was interrupted. Idempotent."""
+        self._halt("The login failed.")
+        reason = error.reason if isinstance(error, LoginError) else ""
+        if reason == "ABORTED_BY_LOGOUT":
+            self._states.report(Lifecycle.logged_out)
+        else:
+            timed_out = reason == "TIMEOUT"
+            self._states.report(lambda lifecycle: lifecycle.login_failed(timed_out=timed_out))
 
     def stop(self) -> None:
         """Leave the broker and end the thread. Idempotent, never hangs."""
@@ -199,7 +201,7 @@ class Connection:
                 LoginError.named("ABORTED_BY_LOGOUT", "The client logged out.")
             )
         self._halt("The client logged out.")
-        self._tell(self._lifecycle.logged_out())
+        self._states.report(Lifecycle.logged_out)
 
     def use_token(self, token: str) -> None:
         """Present this token from the next connection on."""
@@ -263,13 +265,13 @@ class Connection:
         Raises:
             TimeoutError, and what the future raises.
         """
-        if threading.current_thread() is self._thread:
+        if self._thread.is_current:
             while not future.done():
-                if not deadline.left():
+                if not deadline.left:
                     raise TimeoutError
-                self._pump(min(_TICK, deadline.left()))
+                self._pump(min(_TICK, deadline.left))
         try:
-            return future.result(deadline.left())
+            return future.result(deadline.left)
         except FutureTimeout:
             raise TimeoutError from None
 
@@ -279,10 +281,10 @@ class Connection:
         Raises:
             SessionOver, TimeoutError
         """
-        online = self._online.wait(deadline.left())
+        online = self._online.wait(deadline.left)
         if self._over is not None:
             raise SessionOver(self._over)
-        if not online or not deadline.left():
+        if not online or not deadline.left:
             raise TimeoutError
 
     def persist(self, attempt: Callable[[], T], deadline: Deadline) -> T:
@@ -304,7 +306,7 @@ class Connection:
 
     def _submit(self, send: Callable[[mqtt.Client], int | None]) -> Future[int]:
         future: Future[int] = Future()
-        if threading.current_thread() is self._thread:
+        if self._thread.is_current:
             self._do(future, send)
             return future
         with self._lock:
@@ -328,12 +330,14 @@ class Connection:
         self._stopping.set()
         self._online.set()  # whoever waits for a connection is told that none comes
         self._wake()
-        if self._thread is not threading.current_thread() and self._thread.ident is not None:
-            self._thread.join(_JOIN_TIMEOUT)
+        self._thread.join(_JOIN_TIMEOUT)
+        if not self._thread.is_alive:
+            self._close_wakers()
 
-    def _tell(self, change: StateChange | None) -> None:
-        if change is not None:
-            self._listener.on_state(change.state, change.reason)
+    def _close_wakers(self) -> None:
+        for end in (self._woken, self._waker):
+            if end is not None:
+                end.close()
 
     def _timed_out(self) -> LoginError:
         return cast(
@@ -359,9 +363,7 @@ class Connection:
             self._fail_waiting()
             if self._guest is not None:
                 self._guest.lost(self._loss())
-            self._woken.close()
-            if self._waker is not None:
-                self._waker.close()
+            self._close_wakers()
 
     def _stay(self) -> None:
         try:
@@ -372,28 +374,38 @@ class Connection:
             return
         with contextlib.suppress(InvalidStateError):  # closed in the meantime
             self._opened.set_result(None)
+        supervised_thread("MQTT reader", self._stay_connected, self._stopping)
+
+    def _stay_connected(self) -> None:
+        """Read until the session is over; connect anew whenever the connection is gone."""
         while not self._stopping.is_set():
+            if self._client is None and not self._reconnect():
+                return
             try:
                 while not self._stopping.is_set() and self._taken_over is None:
                     self._pump(_TICK)
             except (ConnectionLost, OSError) as error:
                 logger.info("the connection is lost: %s", error)
+            except BaseException:  # an error that nobody expected costs the connection alone
+                self._lose()
+                raise
             if self._taken_over is not None:
                 self._abort(self._taken_over)
                 return
-            self._online.clear()
-            if self._stopping.is_set():
-                self._online.set()
-                return
-            self._drop()
-            self._lifecycle.lost(time.monotonic())
-            if not self._reconnect():
-                return
+            if not self._stopping.is_set():
+                self._lose()
+
+    def _lose(self) -> None:
+        self._online.clear()
+        if self._stopping.is_set():
+            self._online.set()  # whoever waits for a connection is told that none comes
+        self._drop()
+        self._states.lost(time.monotonic())
 
     def _abort(self, reason: ConnectionChangeReason) -> None:
         self._over = f"The session was ended: {reason.name}."
         self._online.set()
-        self._tell(self._lifecycle.aborted(reason))
+        self._states.report(lambda lifecycle: lifecycle.aborted(reason))
 
     def _first_failure(self, error: BaseException) -> BaseException:
         if isinstance(error, LoginError):
@@ -408,10 +420,10 @@ class Connection:
 
     def _reconnect(self) -> bool:
         """Try until it works; False when it must not be tried any more."""
-        pause = _FIRST_PAUSE
+        failures = 0
         while not self._stopping.is_set():
-            self._tell(self._lifecycle.tick(time.monotonic()))
-            quiet = self._lifecycle.quiet_time_left(time.monotonic())
+            self._states.report(lambda lifecycle: lifecycle.tick(time.monotonic()))
+            quiet = self._states.quiet_time_left(time.monotonic())
             patience = min(self._options.connect_timeout, quiet or math.inf)
             try:
                 self._connect(Deadline(patience), first=False)
@@ -427,13 +439,15 @@ class Connection:
                 logger.info("reconnecting: %s", error)
             except (OSError, TimeoutError, ConnectionLost, Refused) as error:
                 logger.info("reconnecting: %r", error)
-            self._drop()
-            wait = random.uniform(0, pause)  # full jitter  # noqa: S311
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            quiet = self._lifecycle.quiet_time_left(time.monotonic())
+            finally:
+                if not self._online.is_set():
+                    self._drop()
+            failures += 1
+            wait = _BACKOFF.wait(failures)
+            quiet = self._states.quiet_time_left(time.monotonic())
             if quiet < wait:  # RECONNECTING is said in time
                 self._stopping.wait(quiet)
-                self._tell(self._lifecycle.tick(time.monotonic()))
+                self._states.report(lambda lifecycle: lifecycle.tick(time.monotonic()))
                 wait -= quiet
             self._stopping.wait(wait)
         return False
@@ -446,7 +460,7 @@ class Connection:
         properties.SessionExpiryInterval = self._address.grace
         properties.MaximumPacketSize = _PACKET_LIMIT
         keepalive = max(1, int(self._options.ping_timeout / 2))  # paho gives up after two
-        client.connect_timeout = max(0.1, min(deadline.left(), self._options.connect_timeout))
+        client.connect_timeout = max(0.1, min(deadline.left, self._options.connect_timeout))
         client.connect(
             self._address.host,
             self._address.port,
@@ -459,11 +473,11 @@ class Connection:
             carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _acknowledge_at_once(carrier)
         while self._answer is None:
-            if not deadline.left():
+            if not deadline.left:
                 raise TimeoutError
             if self._stopping.is_set():
                 raise ConnectionLost
-            self._pump(min(_TICK, deadline.left()))
+            self._pump(min(_TICK, deadline.left))
         code, reason, resumed = self._answer
         if code >= _FAILED:
             raise LoginError.named(
@@ -477,7 +491,7 @@ class Connection:
         if self._stopping.is_set():
             raise ConnectionLost
         self._online.set()
-        self._tell(self._lifecycle.connected())
+        self._states.report(Lifecycle.connected)
         self._guest.greeted(first=first, resumed=resumed)
 
     def _make_client(self) -> mqtt.Client:
@@ -488,7 +502,7 @@ class Connection:
             reconnect_on_failure=False,
         )
         username, password = self._address.username, self._address.password
-        token = self._renewed or self._token_now()
+        token = self._renewed or self._credentials.current_token()
         if token is not None:
             username, password = username or self._credentials.uid, token
         if username is not None:
@@ -506,14 +520,6 @@ class Connection:
         client.on_unsubscribe = self._on_codes
         return client
 
-    def _token_now(self) -> str | None:
-        try:
-            return self._credentials.current_token()
-        except Exception as error:  # the application's code may raise anything
-            raise LoginError.named(
-                "UNKNOWN", f"The token provider failed: {error!r}.", error
-            ) from error
-
     def _pump(self, timeout: float) -> None:
         """Do what is asked for, read and write, for at most so long. Raises ConnectionLost."""
         while self._work:
@@ -529,6 +535,7 @@ class Connection:
         pending = getattr(carrier, "pending", None)
         if pending is not None and pending():  # TLS has read more than it gave
             timeout = 0.0
+        assert self._woken is not None
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.want_write() else 0)
         with _Selector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
@@ -587,8 +594,8 @@ class Connection:
             with contextlib.suppress(OSError, ConnectionLost):
                 client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=0x04), properties)
                 deadline = Deadline(_GOODBYE)
-                while deadline.left():  # hanging up on what is unread would overtake the goodbye
-                    self._pump(deadline.left())
+                while deadline.left:  # hanging up on what is unread would overtake the goodbye
+                    self._pump(deadline.left)
         self._drop()
 
     # -- paho's callbacks, on the reader thread --

@@ -13,10 +13,11 @@ from typing import TypeVar
 from rtm_sync import Blob, MediaInfo, RtmError
 from rtm_sync.hub.media import MEDIA_ID, MediaStore
 from rtm_sync.protocol import RETENTION_SECONDS, ProtocolError, decode_json, encode_json
+from rtm_sync.timing import Deadline
 from rtm_sync.transfers import TransferControl
 from rtm_sync.transports.base import Sink
 
-from .connection import Deadline, Refused, SessionOver
+from .connection import Refused, SessionOver
 from .session import Session
 
 _CHUNK = 256 * 1024

@@ -37,17 +37,18 @@ class MqttTransport(Transport):
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
         session = Session(self._address, self._options, credentials, listener)
-        with self._lock:
-            if self._session is not None:
-                raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
-            self._session = session
         try:
+            with self._lock:
+                if self._session is not None:
+                    raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
+                self._session = session
             media = self._make_media(session)
             with self._lock:
                 self._media = media
             session.connection.start(session)
-        except BaseException:
-            self._let_go()
+        except BaseException as error:
+            session.connection.give_up(error)
+            self._let_go(session)
             raise
 
     def call(self, request: Request[R], timeout: float) -> R:
@@ -71,17 +72,22 @@ class MqttTransport(Transport):
         return self._store(control).download(media_id, sink, control)
 
     def close(self) -> None:
-        session = self._let_go()
+        session = self._session
         if session is not None:
             session.connection.stop()
+            self._let_go(session)
 
-    def _let_go(self) -> Session | None:
+    def _let_go(self, session: Session) -> None:
+        """It has ended; until here another `close` would have gone on with what is left of it."""
         with self._lock:
-            session, self._session = self._session, None
-            media, self._media = self._media, None
+            if self._session is not session:
+                return
+            media = self._media
         if media is not None:
             media.close()
-        return session
+        with self._lock:
+            if self._session is session:
+                self._session = self._media = None
 
     def _make_media(self, session: Session) -> Media | None:
         url = self._address.media or self._options.media

@@ -27,9 +27,10 @@ from rtm_sync.protocol import (
     UserIds,
     id_problem,
 )
+from rtm_sync.timing import Deadline
 from rtm_sync.transports.base import Listener
 
-from .connection import Connection, Deadline, fail, settle
+from .connection import Connection, fail, settle
 from .memory import Budget
 from .names import Topics
 

@@ -44,6 +44,7 @@ from rtm_sync.protocol import (
     decode_json,
     encode_json,
 )
+from rtm_sync.timing import Deadline
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
 
 from .channels import Channels
@@ -52,7 +53,6 @@ from .connection import (
     Arrived,
     Connection,
     ConnectionLost,
-    Deadline,
     LoggedInElsewhere,
     Refused,
     SessionOver,
@@ -215,7 +215,7 @@ class Session:
             sent = self._publish(
                 topic,
                 message,
-                expiry=deadline.left(),  # what nobody waits for any more is not delivered
+                expiry=deadline.left,  # what nobody waits for any more is not delivered
                 answer_to=self._topics.own("receipt"),
                 mark=mark,
             )

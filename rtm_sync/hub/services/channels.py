@@ -97,6 +97,7 @@ class ChannelService:
         self._members.setdefault((session.app_id, channel_id), {})[session] = None
         if request.since is not None:
             session.hold_channel(channel_id)
+        session.memberships.add(channel_id)
         try:
             await self._bus.join(session.app_id, channel_id, session.uid, session.id)
             recovered = await self._bus.recover(session.app_id, channel_id, request.since)
@@ -120,6 +121,8 @@ class ChannelService:
         self._tell_observer(session, request.channel_id, "Leave")
         self._remove(session, request.channel_id)
         await self._bus.leave(session.app_id, request.channel_id, session.uid, session.id)
+        if request.channel_id not in session.channels:  # unless it was joined again meanwhile
+            session.memberships.discard(request.channel_id)
         return Done()
 
     async def send(self, session: Session, request: SendChannelMessage) -> Done:
