@@ -1,22 +1,23 @@
 """Background threads and loops: how they start, and what happens when they fail.
 
-Every thread of the package is started by `start_thread`, mostly for a `BackgroundThread`, and
-every loop that runs for as long as its owner lives runs under `supervised` (asyncio) or
-`supervised_thread`.
+Every thread of the package is started by `start_thread`, mostly for a `BackgroundThread`. Every
+loop that runs for as long as its owner lives is supervised: on a thread by `supervised_thread`, on
+an event loop by `hub.tasks.supervised`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from .timing import Backoff, Clock, Deadline
 
-_BACKOFF = Backoff(first=0.5, longest=30.0)
+BACKOFF = Backoff(first=0.5, longest=30.0)
+"""The waits between a failure of a supervised loop and its next run, unless it says others."""
+
 _HEALTHY_AFTER = 60.0  # a loop that ran for so long before it failed begins its back-off anew
 
 logger = logging.getLogger(__name__)
@@ -120,43 +121,26 @@ def loop_failures() -> dict[str, int]:
         return dict(_failures)
 
 
-async def supervised(
-    name: str,
-    work: Callable[[], Awaitable[object]],
-    *,
-    backoff: Backoff = _BACKOFF,
-    clock: Clock = time.monotonic,
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-) -> None:
-    """Run a loop until it returns. When it raises, log that, count it, wait, and run it again.
-
-    Args:
-        name: of the loop, for the log and for `loop_failures`.
-        work: runs the loop; called again after each failure.
-        backoff: the waits between a failure and the next run.
-        clock, sleep: the time.
-    """
-    supervisor = _Supervisor(name, backoff, clock)
-    while True:
-        supervisor.begin()
-        try:
-            await work()
-        except Exception:
-            await sleep(supervisor.failed())
-        else:
-            return
-
-
 def supervised_thread(
     name: str,
     work: Callable[[], object],
     stopping: threading.Event,
     *,
-    backoff: Backoff = _BACKOFF,
+    backoff: Backoff = BACKOFF,
     clock: Clock = time.monotonic,
 ) -> None:
-    """As `supervised`, on the calling thread, and only until `stopping` is set."""
-    supervisor = _Supervisor(name, backoff, clock)
+    """Run a loop until it returns or `stopping` is set.
+
+    When it raises, log that, count it, wait, and run it again.
+
+    Args:
+        name: of the loop, for the log and for `loop_failures`.
+        work: runs the loop; called again after each failure.
+        stopping: ends the waits.
+        backoff: the waits between a failure and the next run.
+        clock: the time.
+    """
+    supervisor = Supervisor(name, backoff, clock)
     while not stopping.is_set():
         supervisor.begin()
         try:
@@ -167,7 +151,7 @@ def supervised_thread(
             return
 
 
-class _Supervisor:
+class Supervisor:
     """Counts the failures of one loop and says how long to wait after each."""
 
     def __init__(self, name: str, backoff: Backoff, clock: Clock) -> None:

@@ -18,8 +18,6 @@ from flask import Flask
 from prometheus_client.exposition import generate_latest
 
 import rtm_sync
-import rtm_sync.flask
-import rtm_sync.gateway.loiterers
 from rtm_sync import (
     Blob,
     ConnectionState,
@@ -41,13 +39,13 @@ from rtm_sync.gateway.tls import Certificate
 from rtm_sync.hub.hub import Hub
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.memory import MemoryMediaStore
+from rtm_sync.hub.tasks import supervised
 from rtm_sync.invitation import InvitationBook, InvitationTimes
 from rtm_sync.protocol import InvitationReceipt, InvitationSent, Request
 from rtm_sync.supervision import (
     BackgroundThread,
     loop_failures,
     start_thread,
-    supervised,
     supervised_thread,
 )
 from rtm_sync.thumbnails import ThumbnailFailed, generate_in_time
@@ -441,7 +439,7 @@ class LoopTest(RtmTestCase):
             running(app),
             app.app_context(),
             self.assertLogs("rtm_sync.supervision", "ERROR"),
-            patch.object(rtm_sync.flask, "_SWEEP_INTERVAL", 0.01),
+            patch("rtm_sync.flask._SWEEP_INTERVAL", 0.01),
         ):
             app.config["RTM_USER_LINGER"] = "a while"  # no number: a mistake nobody looked for
             user = rtm.client_for("alice")
@@ -512,7 +510,7 @@ class LoopTest(RtmTestCase):
         before = [self.failed(loop) for loop in ("certificate", "idle connections")]
         with (
             self.assertLogs("rtm_sync.supervision", "ERROR"),
-            patch.object(rtm_sync.gateway.loiterers, "REQUEST_LIMIT", 0.01),
+            patch("rtm_sync.gateway.loiterers.REQUEST_LIMIT", 0.01),
         ):
             asyncio.run(watch())
         after = [self.failed(loop) for loop in ("certificate", "idle connections")]

@@ -7,7 +7,7 @@ import logging
 import ssl
 from pathlib import Path
 
-from ..supervision import supervised
+from ..hub.tasks import supervised
 
 _LOOK_INTERVAL = 10.0
 

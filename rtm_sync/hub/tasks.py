@@ -1,17 +1,46 @@
-"""The tasks that a hub starts and ends."""
+"""Tasks and loops on an event loop: who ends them, and what happens when they fail."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from ..supervision import supervised
+from ..supervision import BACKOFF, Supervisor
+from ..timing import Backoff, Clock
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
+
+
+async def supervised(
+    name: str,
+    work: Callable[[], Awaitable[object]],
+    *,
+    backoff: Backoff = BACKOFF,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> None:
+    """Run a loop until it returns. When it raises, log that, count it, wait, and run it again.
+
+    Args:
+        name: of the loop, for the log and for `loop_failures`.
+        work: runs the loop; called again after each failure.
+        backoff: the waits between a failure and the next run.
+        clock, sleep: the time.
+    """
+    supervisor = Supervisor(name, backoff, clock)
+    while True:
+        supervisor.begin()
+        try:
+            await work()
+        except Exception:
+            await sleep(supervisor.failed())
+        else:
+            return
 
 
 class BackgroundTasks:
