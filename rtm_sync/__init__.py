@@ -3,8 +3,17 @@
 import logging as _logging
 
 from .blob import Blob
-from .channel import RtmChannel
-from .client import LogFilter, RtmClient
+from .client.channel import RtmChannel
+from .client.client import LogFilter, RtmClient
+from .client.invitations import (
+    LocalInvitation,
+    LocalInvitationFailureReason,
+    LocalInvitationState,
+    RemoteInvitation,
+    RemoteInvitationFailureReason,
+    RemoteInvitationState,
+)
+from .client.sender import RtmSender
 from .errors import (
     AttributeOperationError,
     ChannelMessageError,
@@ -32,14 +41,6 @@ from .errors import (
     UploadCancelled,
     UploadMediaError,
 )
-from .invitation import (
-    LocalInvitation,
-    LocalInvitationFailureReason,
-    LocalInvitationState,
-    RemoteInvitation,
-    RemoteInvitationFailureReason,
-    RemoteInvitationState,
-)
 from .messages import (
     MessageType,
     RtmFileMessage,
@@ -60,7 +61,6 @@ from .protocol import (
     PeerSubscriptionOption,
     ReceivedMessageProperties,
 )
-from .sender import RtmSender
 from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
 from .transfers import MediaOperationProgress, Transfer, tqdm_progress
 from .version import __version__

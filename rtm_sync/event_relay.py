@@ -16,9 +16,9 @@ from enum import Enum
 from itertools import islice
 from typing import Any
 
-from .channel import RtmChannel
-from .events import EventEmitter, Handler
-from .invitation import RemoteInvitation
+from .client.channel import RtmChannel
+from .client.events import EventEmitter, Handler
+from .client.invitations import RemoteInvitation
 from .protocol import encode_json
 from .timing import Deadline
 

@@ -31,16 +31,16 @@ from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wsgi import FileWrapper
 
 from .blob import CHUNK, Blob, Payload
-from .channel import RtmChannel
-from .client import RtmClient
+from .client.channel import RtmChannel
+from .client.client import RtmClient
+from .client.events import EventEmitter, Handler
+from .client.sender import RtmSender
 from .errors import JoinChannelError, RtmError
 from .event_relay import EventRelay
-from .events import EventEmitter, Handler
 from .hub.tokens import Privileges, make_token
 from .messages import MessageType, RtmFileMessage, RtmImageMessage
 from .portable import after_fork_in_child
 from .protocol import ConnectionState, id_problem
-from .sender import RtmSender
 from .supervision import BackgroundThread, supervised_thread
 from .visits import Visit
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rtm_sync.events import Dispatcher, EventEmitter
+from rtm_sync.client.events import Dispatcher, EventEmitter
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 
@@ -184,7 +184,7 @@ class DispatcherTest(RtmTestCase):
 
     def test_a_call_that_raises_does_not_end_it(self) -> None:
         dispatcher, done = self.dispatcher(), threading.Event()
-        with self.assertLogs("rtm_sync.events", "ERROR"):
+        with self.assertLogs("rtm_sync.client.events", "ERROR"):
             dispatcher.submit(lambda: 1 / 0)
             dispatcher.submit(done.set)
             self.assertTrue(done.wait(PATIENCE))

@@ -18,8 +18,9 @@ from rtm_sync import (
     RemoteInvitationState,
     RtmClient,
 )
+from rtm_sync.client.invitation_registry import InvitationBook
+from rtm_sync.client.invitations import InvitationTimes
 from rtm_sync.errors import PeerMessageError
-from rtm_sync.invitation import InvitationBook, InvitationTimes
 from rtm_sync.protocol import (
     InvitationFromPeer,
     InvitationReceipt,

@@ -30,7 +30,9 @@ from rtm_sync import (
     TransferCancelled,
     UploadMediaError,
 )
-from rtm_sync.events import Dispatcher
+from rtm_sync.client.events import Dispatcher
+from rtm_sync.client.invitation_registry import InvitationBook
+from rtm_sync.client.invitations import InvitationTimes
 from rtm_sync.flask import Rtm, running
 from rtm_sync.gateway.logs import logged
 from rtm_sync.gateway.loiterers import Loiterers
@@ -40,7 +42,6 @@ from rtm_sync.hub.hub import Hub
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.memory import MemoryMediaStore
 from rtm_sync.hub.tasks import supervised
-from rtm_sync.invitation import InvitationBook, InvitationTimes
 from rtm_sync.protocol import InvitationReceipt, InvitationSent, Request
 from rtm_sync.supervision import (
     BackgroundThread,
@@ -266,7 +267,7 @@ class ThreadLimitTest(RtmTestCase):
         dispatcher = Dispatcher()
         self.addCleanup(dispatcher.close)
         ran = threading.Event()
-        with OneFailedStart("rtm-sync-dispatcher"), self.assertLogs("rtm_sync.events"):
+        with OneFailedStart("rtm-sync-dispatcher"), self.assertLogs("rtm_sync.client.events"):
             self.assertFalse(dispatcher.submit(ran.set))
         self.assertTrue(dispatcher.submit(ran.set))
         self.assertTrue(ran.wait(PATIENCE))

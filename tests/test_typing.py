@@ -18,7 +18,7 @@ from pathlib import Path
 
 import rtm_sync
 from rtm_sync import Blob, LocalInvitation, RemoteInvitation, RtmChannel, RtmClient, RtmSender
-from rtm_sync.events import EventEmitter
+from rtm_sync.client.events import EventEmitter
 from rtm_sync.transports.base import Listener
 from tests.support import PATIENCE, RtmTestCase, at_once
 
@@ -31,7 +31,7 @@ from __future__ import annotations
 import asyncio, concurrent.futures
 from pathlib import Path
 from rtm_sync import *
-from rtm_sync.events import EventEmitter
+from rtm_sync.client.events import EventEmitter
 client = RtmClient("app")
 channel = client.create_channel("room")
 call = client.create_local_invitation("bob")
@@ -213,7 +213,7 @@ class CheckersTest(RtmTestCase):
 class OverloadsTest(unittest.TestCase):
     def test_every_event_has_overloads_of_its_own(self) -> None:
         known = frozenset().union(*(kind.EVENTS for kind in RECEIVERS.values()))
-        text = (REPOSITORY / "rtm_sync" / "handlers.py").read_text()
+        text = (REPOSITORY / "rtm_sync" / "client" / "handlers.py").read_text()
         named = {
             name
             for line in re.findall(r"Literal\[(.+?)\]", text, re.DOTALL)

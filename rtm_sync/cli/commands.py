@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
+from ..client.history import MAX_MESSAGES
 from ..errors import PluginError, RtmError
 from ..gateway.config import ConfigError, GatewayConfig, load_config
-from ..history import MAX_MESSAGES
 from ..messages import RtmMessage
 from ..plugins import plugin_manager
 from ..protocol import id_problem

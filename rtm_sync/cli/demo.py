@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 from ..blob import MEDIA_LIMIT, Blob
-from ..client import RtmClient
+from ..client.client import RtmClient
 from ..errors import PluginError, RtmError, TransferCancelled
 from ..messages import RtmImageMessage
 from ..transfers import MediaOperationProgress

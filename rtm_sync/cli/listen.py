@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from ..client import RtmClient
+from ..client.client import RtmClient
 from ..errors import RtmError
 from ..messages import RtmFileMessage, RtmMessage, RtmRawMessage
 from ..protocol import ConnectionChangeReason, ConnectionState, ReceivedMessageProperties

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..blob import Blob
-from ..client import RtmClient
+from ..client.client import RtmClient
 from ..gateway.config import ConfigError
 from ..messages import MessageType, RtmFileMessage
 from ..transfers import ProgressCallback, Transfer

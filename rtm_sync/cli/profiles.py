@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 import tenacity
 
-from ..client import RtmClient
+from ..client.client import RtmClient
 from ..errors import LoginError
 from ..gateway.config import ConfigError, checked_settings, read_toml, settings_in_environment
 from ..hub.tokens import make_token

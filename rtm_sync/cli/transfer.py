@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from ..channel import RtmChannel
-from ..client import RtmClient
+from ..client.channel import RtmChannel
+from ..client.client import RtmClient
 from ..errors import RtmError
 from ..messages import RtmFileMessage, RtmMessage, as_message
 from ..transfers import Transfer

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ..channel import RtmChannel
-from ..client import RtmClient
-from ..events import EventEmitter, ReceivedEvent, event_name
+from ..client.channel import RtmChannel
+from ..client.client import RtmClient
+from ..client.events import EventEmitter, ReceivedEvent, event_name
 from ..timing import Deadline
 from .case import PATIENCE
 

@@ -12,7 +12,8 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ..client import RtmClient
+from ..client.client import RtmClient
+from ..client.events import EventStream
 from ..errors import (
     ChannelMessageError,
     DownloadMediaError,
@@ -25,7 +26,6 @@ from ..errors import (
     TransferCancelled,
     UploadMediaError,
 )
-from ..events import EventStream
 from ..messages import (
     RtmFileMessage,
     RtmImageMessage,

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from rtm_sync import PeerOnlineState
-from rtm_sync.events import EventStream
+from rtm_sync.client.events import EventStream
 from rtm_sync.testing import TransportContract
 from tests.support import RtmTestCase, local_gateway
 

@@ -29,7 +29,7 @@ from rtm_sync import (
     RtmClient,
     UploadMediaError,
 )
-from rtm_sync.events import EventStream
+from rtm_sync.client.events import EventStream
 from rtm_sync.testing import FaultProxy, RtmTestCase, wait_until
 from rtm_sync.transports.base import TransportOptions
 

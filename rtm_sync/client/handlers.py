@@ -10,18 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, overload
 
-from .events import EventEmitter, Handler
-from .messages import RtmMessage
-from .protocol import (
+from ..messages import RtmMessage
+from ..protocol import (
     ChannelAttribute,
     ConnectionChangeReason,
     ConnectionState,
     PeerOnlineState,
     ReceivedMessageProperties,
 )
+from .events import EventEmitter, Handler
 
 if TYPE_CHECKING:
-    from .invitation import (
+    from .invitations import (
         LocalInvitationFailureReason,
         RemoteInvitation,
         RemoteInvitationFailureReason,

@@ -15,9 +15,8 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from .blob import Blob, Payload
-from .channel import chosen_message_id
-from .errors import (
+from ..blob import Blob, Payload
+from ..errors import (
     ChannelMessageError,
     CreateInstanceError,
     HistoryError,
@@ -27,11 +26,10 @@ from .errors import (
     SenderError,
     UploadMediaError,
 )
-from .history import PAGE, Moment
-from .media import Dimensions, ThumbnailSource, UploadWork
-from .messages import MessageType, RtmFileMessage, RtmImageMessage, RtmMessage, as_message
-from .plugins import plugin_manager
-from .protocol import (
+from ..media import Dimensions, ThumbnailSource, UploadWork
+from ..messages import MessageType, RtmFileMessage, RtmImageMessage, RtmMessage, as_message
+from ..plugins import plugin_manager
+from ..protocol import (
     HistoricalMessage,
     MediaInfo,
     PeerMessageSendResult,
@@ -42,8 +40,8 @@ from .protocol import (
     encode_json,
     id_problem,
 )
-from .timing import Backoff, Deadline
-from .transfers import (
+from ..timing import Backoff, Deadline
+from ..transfers import (
     STALL_TIMEOUT,
     ProgressCallback,
     Transfer,
@@ -51,10 +49,12 @@ from .transfers import (
     TransferKind,
     TransferPool,
 )
-from .transports.base import Sink
-from .transports.media_http import MediaHttp
-from .transports.network import find_route
-from .transports.retries import RetryPolicy
+from ..transports.base import Sink
+from ..transports.media_http import MediaHttp
+from ..transports.network import find_route
+from ..transports.retries import RetryPolicy
+from .channel import chosen_message_id
+from .history import PAGE, Moment
 
 SEND_TIMEOUT = 10.0
 """Seconds for one call, tries again included (reference 1.3: 10 s)."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
 
-from .errors import HistoryError
-from .protocol import GetHistory, HistoricalMessage, Request
-from .timing import Deadline
+from ..errors import HistoryError
+from ..protocol import GetHistory, HistoricalMessage, Request
+from ..timing import Deadline
 
 PAGE = 100
 """Messages asked for at once; a hub gives fewer when they are large."""

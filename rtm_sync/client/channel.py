@@ -5,11 +5,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from .errors import ChannelMessageError
-from .handlers import ChannelEvents
-from .history import Caller, Moment, read_history
-from .messages import RtmMessage, as_message
-from .protocol import (
+from ..errors import ChannelMessageError
+from ..messages import RtmMessage, as_message
+from ..protocol import (
     GetHistory,
     GetMembers,
     HistoricalMessage,
@@ -18,6 +16,8 @@ from .protocol import (
     SendChannelMessage,
     message_id_problem,
 )
+from .handlers import ChannelEvents
+from .history import Caller, Moment, read_history
 
 SEND_TIMEOUT = 10.0
 """Seconds for a peer or channel message (reference 1.3: 10 s)."""

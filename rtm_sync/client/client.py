@@ -13,11 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, TypeAlias, TypeVar, cast, overload
 
-from .attributes import AttributeChange, attributes_problem, keys_problem
-from .blob import Blob, Payload
-from .channel import CALL_TIMEOUT, SEND_TIMEOUT, RtmChannel, chosen_message_id
-from .errors import (
-    AttributeOperationError,
+from ..attributes import AttributeChange
+from ..blob import Blob, Payload
+from ..errors import (
     CreateChannelError,
     CreateInstanceError,
     DownloadMediaError,
@@ -33,11 +31,7 @@ from .errors import (
     RtmError,
     UploadMediaError,
 )
-from .events import Dispatcher
-from .handlers import ClientEvents
-from .history import Moment, read_history
-from .invitation import InvitationBook, LocalInvitation, RemoteInvitation
-from .media import (
+from ..media import (
     Destination,
     Dimensions,
     DownloadWork,
@@ -45,8 +39,8 @@ from .media import (
     UploadWork,
     checked_media_id,
 )
-from .media_stream import MediaStream, StreamSink
-from .messages import (
+from ..media_stream import MediaStream, StreamSink
+from ..messages import (
     MessageType,
     RtmFileMessage,
     RtmImageMessage,
@@ -55,8 +49,8 @@ from .messages import (
     RtmTextMessage,
     as_message,
 )
-from .plugins import plugin_manager
-from .protocol import (
+from ..plugins import plugin_manager
+from ..protocol import (
     AttributesUpdated,
     ChangeChannelAttributes,
     ChangeUserAttributes,
@@ -91,8 +85,8 @@ from .protocol import (
     app_id_problem,
     id_problem,
 )
-from .timing import Deadline
-from .transfers import (
+from ..timing import Deadline
+from ..transfers import (
     STALL_TIMEOUT,
     ProgressCallback,
     Transfer,
@@ -100,7 +94,14 @@ from .transfers import (
     TransferKind,
     TransferPool,
 )
-from .transports.base import Credentials, Transport, TransportOptions
+from ..transports.base import Credentials, Transport, TransportOptions
+from .arguments import as_list, checked_attributes, checked_id, checked_keys, seconds_problem
+from .channel import CALL_TIMEOUT, SEND_TIMEOUT, RtmChannel, chosen_message_id
+from .events import Dispatcher
+from .handlers import ClientEvents
+from .history import Moment, read_history
+from .invitation_registry import InvitationBook
+from .invitations import LocalInvitation, RemoteInvitation
 
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
@@ -141,49 +142,6 @@ class LogFilter(str, Enum):
     def level(self) -> int:
         """The level of `logging`."""
         return logging.CRITICAL + 1 if self is LogFilter.OFF else logging.getLevelName(self.value)
-
-
-def _listed(name: str, ids: Sequence[str], family: type[RtmError]) -> tuple[str, ...]:
-    """A sequence of user or channel ids, checked; how many there may be is the hub's to say."""
-    problem = None
-    if isinstance(ids, str) or not isinstance(ids, Iterable):
-        problem = f"{name} must be a list of str, not {type(ids).__name__}."
-    listed = () if problem else tuple(ids)
-    if not listed:
-        problem = problem or f"{name} is empty; give at least one."
-    for item in listed:
-        problem = problem or id_problem(name, item)
-    if problem is not None:
-        raise family.named("INVALID_ARGUMENT", problem)
-    return listed
-
-
-def _checked_id(name: str, value: str) -> None:
-    problem = id_problem(name, value)
-    if problem is not None:
-        raise AttributeOperationError.named("INVALID_ARGUMENT", problem)
-
-
-def _checked_keys(keys: Sequence[str]) -> tuple[str, ...]:
-    problem = keys_problem(keys)
-    if problem is not None:
-        raise AttributeOperationError.named("INVALID_ARGUMENT", problem)
-    return tuple(keys)
-
-
-def _checked_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
-    problem = attributes_problem(attributes)
-    if problem is not None:
-        raise AttributeOperationError.named("INVALID_ARGUMENT", problem)
-    return dict(attributes)
-
-
-def _seconds_problem(name: str, seconds: object) -> str | None:
-    """Say what is wrong with a time to wait, or None."""
-    if isinstance(seconds, (int, float)) and 0 < seconds <= threading.TIMEOUT_MAX:
-        return None
-    limit = f"{threading.TIMEOUT_MAX:,.0f}"
-    return f"{name} is {seconds!r}; it must be a number of seconds, over 0 and up to {limit}."
 
 
 class _Login:
@@ -286,7 +244,7 @@ class RtmClient(ClientEvents):
             ("ping_interval", ping_interval),
             ("ping_timeout", ping_timeout),
         ):
-            problem = problem or _seconds_problem(name, seconds)
+            problem = problem or seconds_problem(name, seconds)
         if problem is not None:
             raise CreateInstanceError.named("INVALID_ARGUMENT", problem)
         self.app_id = app_id
@@ -434,7 +392,7 @@ class RtmClient(ClientEvents):
         """
         if not isinstance(token, str) or not token:
             raise RenewTokenError.named("INVALID_ARGUMENT", "token must be a str, not empty.")
-        problem = _seconds_problem("timeout", timeout)
+        problem = seconds_problem("timeout", timeout)
         if problem is not None:
             raise RenewTokenError.named("INVALID_ARGUMENT", problem)
         self._check_logged_in(RenewTokenError)
@@ -622,7 +580,7 @@ class RtmClient(ClientEvents):
         Raises:
             QueryPeersOnlineStatusError: not logged in, a bad argument, too often, or timed out.
         """
-        ids = _listed("peer_ids", peer_ids, QueryPeersOnlineStatusError)
+        ids = as_list("peer_ids", peer_ids, QueryPeersOnlineStatusError)
         return self._call(QueryPeersOnlineStatus(ids), timeout).online
 
     def subscribe_peers_online_status(
@@ -640,7 +598,7 @@ class RtmClient(ClientEvents):
             PeerSubscriptionStatusError: not logged in, a bad argument, OVERFLOW, too often, or
                 timed out.
         """
-        ids = _listed("peer_ids", peer_ids, PeerSubscriptionStatusError)
+        ids = as_list("peer_ids", peer_ids, PeerSubscriptionStatusError)
         self._call(SubscribePeersOnlineStatus(ids), timeout)
 
     def unsubscribe_peers_online_status(
@@ -651,7 +609,7 @@ class RtmClient(ClientEvents):
         Raises:
             PeerSubscriptionStatusError: not logged in, a bad argument, too often, or timed out.
         """
-        ids = _listed("peer_ids", peer_ids, PeerSubscriptionStatusError)
+        ids = as_list("peer_ids", peer_ids, PeerSubscriptionStatusError)
         self._call(UnsubscribePeersOnlineStatus(ids), timeout)
 
     def query_peers_by_subscription_option(
@@ -708,15 +666,15 @@ class RtmClient(ClientEvents):
         Raises:
             AttributeOperationError: not logged in, USER_NOT_FOUND, too often, or timed out.
         """
-        _checked_id("user_id", user_id)
+        checked_id("user_id", user_id)
         return self._call(GetUserAttributes(user_id), timeout).attributes
 
     def get_user_attributes_by_keys(
         self, user_id: str, keys: Sequence[str], *, timeout: float = CALL_TIMEOUT
     ) -> dict[str, str]:
         """Those of a user's attributes that have these keys. As `get_user_attributes`."""
-        _checked_id("user_id", user_id)
-        return self._call(GetUserAttributes(user_id, _checked_keys(keys)), timeout).attributes
+        checked_id("user_id", user_id)
+        return self._call(GetUserAttributes(user_id, checked_keys(keys)), timeout).attributes
 
     def set_channel_attributes(
         self,
@@ -788,15 +746,15 @@ class RtmClient(ClientEvents):
         Raises:
             AttributeOperationError: not logged in, a bad argument, too often, or timed out.
         """
-        _checked_id("channel_id", channel_id)
+        checked_id("channel_id", channel_id)
         return self._call(GetChannelAttributes(channel_id), timeout).attributes
 
     def get_channel_attributes_by_keys(
         self, channel_id: str, keys: Sequence[str], *, timeout: float = CALL_TIMEOUT
     ) -> dict[str, ChannelAttribute]:
         """Those of a channel's attributes that have these keys. As `get_channel_attributes`."""
-        _checked_id("channel_id", channel_id)
-        request = GetChannelAttributes(channel_id, _checked_keys(keys))
+        checked_id("channel_id", channel_id)
+        request = GetChannelAttributes(channel_id, checked_keys(keys))
         return self._call(request, timeout).attributes
 
     # -- channels --
@@ -814,7 +772,7 @@ class RtmClient(ClientEvents):
             GetChannelMemberCountError: not logged in, a bad argument, EXCEED_LIMIT, too often, or
                 timed out.
         """
-        ids = _listed("channel_ids", channel_ids, GetChannelMemberCountError)
+        ids = as_list("channel_ids", channel_ids, GetChannelMemberCountError)
         return self._call(GetChannelMemberCount(ids), timeout).counts
 
     def create_channel(self, channel_id: str) -> RtmChannel:
@@ -1101,8 +1059,8 @@ class RtmClient(ClientEvents):
         attributes: Mapping[str, str] | None = None,
         keys: Sequence[str] | None = None,
     ) -> None:
-        given = None if attributes is None else _checked_attributes(attributes)
-        named = None if keys is None else _checked_keys(keys)
+        given = None if attributes is None else checked_attributes(attributes)
+        named = None if keys is None else checked_keys(keys)
         self._call(ChangeUserAttributes(change, given, named), timeout)
 
     def _change_channel(
@@ -1115,15 +1073,15 @@ class RtmClient(ClientEvents):
         attributes: Mapping[str, str] | None = None,
         keys: Sequence[str] | None = None,
     ) -> None:
-        _checked_id("channel_id", channel_id)
-        given = None if attributes is None else _checked_attributes(attributes)
-        named = None if keys is None else _checked_keys(keys)
+        checked_id("channel_id", channel_id)
+        given = None if attributes is None else checked_attributes(attributes)
+        named = None if keys is None else checked_keys(keys)
         request = ChangeChannelAttributes(channel_id, change, given, named, notify)
         self._call(request, timeout)
 
     def _call(self, request: Request[R], timeout: float) -> R:
         self._check_logged_in(request.ERROR)
-        problem = _seconds_problem("timeout", timeout)
+        problem = seconds_problem("timeout", timeout)
         if problem is not None:
             raise request.ERROR.named(request.INVALID, problem)
         return self._transport.call(request, timeout)

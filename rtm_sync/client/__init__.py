@@ -1,0 +1,1 @@
+"""What applications call: the client, its channels, invitations and sender."""

@@ -1,0 +1,234 @@
+"""The registry of a client's open invitations, and the thread that keeps their times."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from ..errors import InvitationApiCallError, RtmError
+from ..protocol import (
+    InvitationFromPeer,
+    InvitationReceipt,
+    InvitationStep,
+    SendInvitation,
+    id_problem,
+)
+from ..supervision import BackgroundThread, supervised_thread
+from .history import Caller
+from .invitations import InvitationTimes, LocalInvitation, RemoteInvitation
+
+MAX_OPEN = 1000
+"""Invitations of one client that are not over, in each direction. Ours."""
+
+_CALL_TIMEOUT = 5.0
+
+logger = logging.getLogger(__name__)
+_Key = tuple[bool, str, str]  # whether it is ours, the peer, the invitation's id
+
+
+class InvitationBook:
+    """Keeps one client's open invitations, sends their steps and watches the clock.
+
+    Owns one daemon thread, alive only while an invitation is open. Thread-safe.
+
+    Args:
+        call: makes a request and waits for the answer.
+        emit: queues a call for the client's dispatcher.
+        received: tells the application of a new `RemoteInvitation`; called on the dispatcher.
+        on_error: told what a handler raised.
+        logged_in: whether there is a session.
+        times: how long the ends wait for each other.
+        now: the monotonic clock, seconds.
+    """
+
+    def __init__(
+        self,
+        call: Caller,
+        emit: Callable[[Callable[[], object]], object],
+        received: Callable[[RemoteInvitation], object],
+        on_error: Callable[[BaseException], object],
+        logged_in: Callable[[], bool],
+        times: InvitationTimes | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._call = call
+        self._emit = emit
+        self._received = received
+        self._on_error = on_error
+        self.logged_in = logged_in
+        self.times = times or InvitationTimes()
+        self._now = now
+        self._lock = threading.Lock()  # guards all invitations and what is below
+        self._changed = threading.Condition(self._lock)
+        self._open: dict[_Key, LocalInvitation | RemoteInvitation] = {}
+        self._over: OrderedDict[_Key, InvitationStep | None] = OrderedDict()  # how they ended
+        self._news: list[Callable[[], object]] = []
+        self._closed = False
+        self._stopping = threading.Event()
+        self._thread = BackgroundThread(
+            "rtm-sync-invitations",
+            lambda: supervised_thread("invitations", self._run, self._stopping),
+        )
+
+    def local(self, callee_id: str) -> LocalInvitation:
+        """A new invitation, not sent yet.
+
+        Raises:
+            InvitationApiCallError: INVALID_ARGUMENT, the id is not valid.
+        """
+        problem = id_problem("callee_id", callee_id)
+        if problem is not None:
+            raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
+        return LocalInvitation(self, callee_id)
+
+    def take(self, step: InvitationFromPeer) -> bool:
+        """A step of the other end has arrived; False when it is none we know what to do with."""
+        ours = step.step in (InvitationStep.ACCEPT, InvitationStep.REFUSE)
+        key = (ours, step.peer_id, step.invitation_id)
+        with self.changing() as now:
+            known = self._open.get(key)
+            if known is not None:
+                return known._take(step.step, step.content)
+            if key in self._over:  # what is sent again was taken already
+                return step.step in (InvitationStep.INVITE, self._over[key])
+            if step.step is not InvitationStep.INVITE:
+                return False
+            if self._closed or sum(not key[0] for key in self._open) >= MAX_OPEN:
+                return False
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # the caller is not told that it was received
+                logger.error("an invitation cannot be taken: %s", error)  # noqa: TRY400
+                return False
+            invitation = RemoteInvitation(self, step, now)
+            self._open[key] = invitation
+            self._news.append(lambda: self._received(invitation))
+        return True
+
+    def abandon(self) -> None:
+        """The session is over, and with it every open invitation."""
+        with self.changing():
+            for invitation in list(self._open.values()):
+                invitation._abandon()
+            self._open.clear()
+
+    def close(self) -> None:
+        """End the thread. Idempotent; does not wait when called from the thread itself."""
+        self.abandon()
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._stopping.set()
+        self._thread.join(_CALL_TIMEOUT)
+
+    # -- for invitations --
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[float]:
+        """Hold the lock for a block, with the time; then tell the news and wake the thread."""
+        news: list[Callable[[], object]] = []
+        try:
+            with self._lock:
+                try:
+                    yield self._now()
+                finally:
+                    news, self._news = self._news, []
+                    self._changed.notify_all()
+        finally:
+            for tell in news:
+                self._emit(tell)
+
+    def keep(self, invitation: LocalInvitation) -> None:
+        """A new invitation of ours. With the lock.
+
+        Raises:
+            InvitationApiCallError: there are too many open ones, or no thread can be started.
+        """
+        if self._closed or sum(key[0] for key in self._open) >= MAX_OPEN:
+            raise InvitationApiCallError.named(
+                "INVALID_ARGUMENT",
+                "The client is closed."
+                if self._closed
+                else f"{MAX_OPEN:,} invitations are open, as many as there may be.",
+            )
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            message = f"The invitation needs a thread: {error}. Send it again later."
+            raise InvitationApiCallError.named("NOT_STARTED", message, error) from error
+        self._open[True, invitation._peer_id, invitation._id] = invitation
+
+    def drop(
+        self, invitation: LocalInvitation | RemoteInvitation, by: InvitationStep | None = None
+    ) -> None:
+        """An invitation is over, by a step of the other end or otherwise. With the lock."""
+        key = (isinstance(invitation, LocalInvitation), invitation._peer_id, invitation._id)
+        if self._open.pop(key, None) is not None:
+            self._over[key] = by
+            if len(self._over) > MAX_OPEN:
+                self._over.popitem(last=False)
+
+    def tell(
+        self, invitation: LocalInvitation | RemoteInvitation, event: str, *args: object
+    ) -> None:
+        """Have the event's handlers run on the dispatcher. With the lock."""
+        self._news.append(lambda: invitation.emit(event, *args, on_error=self._on_error))
+
+    # -- the thread --
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._closed or not self._open:
+                    self._thread.retire()
+                    return
+                invitation = self._next()
+                if invitation is None:
+                    continue
+                steps, invitation._outgoing = invitation._outgoing, []
+                invitation._due = None
+            try:
+                for step in steps:
+                    receipt = self._send(invitation, step)
+                    with self.changing() as now:
+                        invitation._delivered(receipt, now)
+                        if step is InvitationStep.CANCEL:
+                            self.drop(invitation)
+                with self.changing() as now:
+                    invitation._look(now)
+            except BaseException:  # the thread goes on, and so does this invitation
+                with self._lock:
+                    invitation._outgoing = steps
+                    invitation._due = self._now() + self.times.resend
+                raise
+
+    def _next(self) -> LocalInvitation | RemoteInvitation | None:
+        """The invitation that is due; None after having waited for one."""
+        now = self._now()
+        due = [(item._due, item) for item in self._open.values() if item._due is not None]
+        first = min(due, key=lambda pair: pair[0], default=None)
+        if first is not None and first[0] <= now:
+            return first[1]
+        self._changed.wait(None if first is None else first[0] - now)
+        return None
+
+    def _send(
+        self, invitation: LocalInvitation | RemoteInvitation, step: InvitationStep
+    ) -> InvitationReceipt:
+        answer = step in (InvitationStep.ACCEPT, InvitationStep.REFUSE)
+        request = SendInvitation(
+            invitation._peer_id,
+            invitation._id,
+            step,
+            invitation._response if answer else invitation._content,
+            invitation._channel_id,
+        )
+        try:
+            return self._call(request, _CALL_TIMEOUT).receipt
+        except RtmError as error:
+            logger.info("%s of %r failed: %s", step.value, invitation, error)
+            return InvitationReceipt.UNCONFIRMED
