@@ -36,7 +36,7 @@ import rtm_sync.testing
 from rtm_sync import LoginError, RtmChannel, RtmClient, RtmError
 from rtm_sync.cli.commands import rtm_sync as command_line
 from rtm_sync.errors import ERROR_FAMILIES
-from rtm_sync.flask import SETTINGS
+from rtm_sync.flask.extension import SETTINGS
 from rtm_sync.gateway.config import GatewayConfig, load_config
 from rtm_sync.hub.tokens import JwtVerifier, Privileges, make_token
 from rtm_sync.protocol import (

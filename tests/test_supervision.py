@@ -33,7 +33,8 @@ from rtm_sync import (
 from rtm_sync.client.events import Dispatcher
 from rtm_sync.client.invitation_registry import InvitationBook
 from rtm_sync.client.invitations import InvitationTimes
-from rtm_sync.flask import Rtm, running
+from rtm_sync.flask.extension import Rtm
+from rtm_sync.flask.sessions import running
 from rtm_sync.gateway.logs import logged
 from rtm_sync.gateway.loiterers import Loiterers
 from rtm_sync.gateway.metrics import Metrics
@@ -440,7 +441,7 @@ class LoopTest(RtmTestCase):
             running(app),
             app.app_context(),
             self.assertLogs("rtm_sync.supervision", "ERROR"),
-            patch("rtm_sync.flask._SWEEP_INTERVAL", 0.01),
+            patch("rtm_sync.flask.sessions._SWEEP_INTERVAL", 0.01),
         ):
             app.config["RTM_USER_LINGER"] = "a while"  # no number: a mistake nobody looked for
             user = rtm.client_for("alice")

@@ -9,7 +9,7 @@ from types import TracebackType
 from flask import Flask
 from flask.testing import FlaskClient
 
-from ..flask import running
+from ..flask.sessions import running
 from .clock import VirtualClock
 from .gateway import local_gateway
 from .peer import ScriptedPeer

@@ -9,7 +9,7 @@ from flask import Flask, current_app, request
 from flask.typing import ResponseReturnValue
 
 from rtm_sync import ReceivedMessageProperties, RtmMessage
-from rtm_sync.flask import Rtm
+from rtm_sync.flask.extension import Rtm
 
 rtm = Rtm()
 

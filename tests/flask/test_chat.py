@@ -30,7 +30,7 @@ from flask import Flask
 from PIL import Image, ImageDraw
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from rtm_sync.flask import running
+from rtm_sync.flask.sessions import running
 from rtm_sync.testing.flask_kit import FlaskKit
 from tests.cli.support import child_environment
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, wait_until

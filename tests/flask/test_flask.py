@@ -26,7 +26,8 @@ from rtm_sync import (
     RtmTextMessage,
     UploadMediaError,
 )
-from rtm_sync.flask import SETTINGS, Rtm, running, status_of
+from rtm_sync.flask.extension import SETTINGS, Rtm, status_of
+from rtm_sync.flask.sessions import running
 from rtm_sync.hub.tokens import JwtVerifier, Privileges
 from rtm_sync.media_stream import MediaStream
 from rtm_sync.protocol import ConnectionState

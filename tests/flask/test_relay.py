@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rtm_sync import RtmClient, RtmImageMessage
-from rtm_sync.event_relay import EventRelay
+from rtm_sync.flask.relay import EventRelay
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 
@@ -205,7 +205,7 @@ class WatchTest(RtmTestCase):
 
     def test_every_event_of_clients_and_channels_can_be_told(self) -> None:
         from rtm_sync import RtmChannel
-        from rtm_sync.event_relay import _ARGUMENTS
+        from rtm_sync.flask.relay import _ARGUMENTS
 
         self.assertEqual(set(_ARGUMENTS), RtmClient.EVENTS | RtmChannel.EVENTS)
 

@@ -11,38 +11,27 @@ def create_app():
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import socket
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import IO, Any, TypeVar, cast
 
-import click
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
-from flask.cli import AppGroup
 from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.wsgi import FileWrapper
 
-from .blob import CHUNK, Blob, Payload
-from .client.channel import RtmChannel
-from .client.client import RtmClient
-from .client.events import EventEmitter, Handler
-from .client.sender import RtmSender
-from .errors import JoinChannelError, RtmError
-from .event_relay import EventRelay
-from .hub.tokens import Privileges, make_token
-from .messages import MessageType, RtmFileMessage, RtmImageMessage
-from .portable import after_fork_in_child
-from .protocol import ConnectionState, id_problem
-from .supervision import BackgroundThread, supervised_thread
-from .visits import Visit
+from ..blob import CHUNK, Blob, Payload
+from ..client.channel import RtmChannel
+from ..client.client import RtmClient
+from ..client.events import Handler
+from ..client.sender import RtmSender
+from ..errors import RtmError
+from ..hub.tokens import Privileges, make_token
+from ..messages import MessageType, RtmFileMessage, RtmImageMessage
+from .commands import rtm_commands
+from .disconnect import Visit
+from .relay import EventRelay
+from .sessions import EXTENSION, Process, Registered, bare_type
 
 H = TypeVar("H", bound=Handler)
 
@@ -59,12 +48,8 @@ SETTINGS: Mapping[str, object] = {
 }
 """What the extension reads of `app.config`, and its defaults."""
 
-_EXTENSION = "rtm_sync"
-_LOGIN_PATIENCE = 60.0  # seconds for another thread's login
-_SWEEP_INTERVAL = 1.0
-_SWEEP_PATIENCE = 5.0
 _TURN = 1.0  # seconds that a stream may take of a server that serves one request at a time
-_NOT_OF_UID = re.compile(r"[^A-Za-z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]")
+
 # What a browser shows by itself and cannot run as a page of ours.
 _SHOWN = re.compile(
     r"(image/(jpeg|png|gif|webp|avif|bmp)|audio/[\w.+-]+|video/[\w.+-]+|text/plain)"
@@ -88,7 +73,7 @@ class Rtm:
     """
 
     def __init__(self, app: Flask | None = None) -> None:
-        self._handlers: list[_Registered] = []
+        self._handlers: list[Registered] = []
         if app is not None:
             self.init_app(app)
 
@@ -98,12 +83,12 @@ class Rtm:
         Raises:
             RuntimeError: the app has an `Rtm` already.
         """
-        if _EXTENSION in app.extensions:
+        if EXTENSION in app.extensions:
             raise RuntimeError(f"{app.name} has an Rtm already; init_app it once.")
         for name, value in SETTINGS.items():
             app.config.setdefault(name, value)
-        app.extensions[_EXTENSION] = _Process(app, self._handlers)
-        app.cli.add_command(_commands(self))
+        app.extensions[EXTENSION] = Process(app, self._handlers)
+        app.cli.add_command(rtm_commands(self))
 
     # -- sessions --
 
@@ -196,7 +181,7 @@ class Rtm:
         name = kind.event_name(event)
 
         def register(handler: H) -> H:
-            self._handlers.append(_Registered(name, channel, handler))
+            self._handlers.append(Registered(name, channel, handler))
             return handler
 
         return register
@@ -244,7 +229,7 @@ class Rtm:
             blob = Blob.from_file(
                 file.stream,
                 name=re.split(r"[/\\]", file.filename or "")[-1],  # some send their whole path
-                content_type=_bare(file.mimetype),
+                content_type=bare_type(file.mimetype),
             )
         else:
             blob = Blob.of(file)
@@ -393,9 +378,9 @@ class Rtm:
         return blueprint
 
     @property
-    def _process(self) -> _Process:
+    def _process(self) -> Process:
         try:
-            process: _Process = current_app.extensions[_EXTENSION]
+            process: Process = current_app.extensions[EXTENSION]
         except KeyError:
             raise RuntimeError(f"{current_app.name} has no Rtm; call rtm.init_app(app).") from None
         return process
@@ -419,356 +404,7 @@ def status_of(error: RtmError) -> int:
     }.get(error.reason, 502)
 
 
-@dataclass(frozen=True, slots=True)
-class _Registered:
-    event: str
-    channel: str | None
-    handler: Handler
-
-
-class _Session:
-    """One logged-in user in this process: client, relay, and the channels they share."""
-
-    def __init__(self, client: RtmClient, relay: EventRelay) -> None:
-        self.client = client
-        self.relay = relay
-        self._lock = threading.Lock()  # guards what follows
-        self._channels: dict[str, RtmChannel] = {}
-        self._streams = 0
-        self._used_at = time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended: a login elsewhere, a token that was not renewed, a logout."""
-        return self.client.uid is None or self.client.connection_state is ConnectionState.ABORTED
-
-    def touch(self) -> None:
-        """It is used now."""
-        with self._lock:
-            self._used_at = time.monotonic()
-
-    def idle(self) -> float:
-        """Seconds since it was used; 0 while somebody listens."""
-        with self._lock:
-            return 0.0 if self._streams else time.monotonic() - self._used_at
-
-    def join(self, channel_id: str) -> RtmChannel:
-        with self._lock:
-            known = self._channels.get(channel_id)
-        if known is not None:
-            return known
-        channel = self.client.create_channel(channel_id)
-        try:
-            channel.join()
-        except JoinChannelError as error:
-            if error.reason != "ALREADY_JOINED":  # by another request, just now
-                raise
-        with self._lock:
-            mine = self._channels.setdefault(channel_id, channel) is channel
-        if mine:
-            self.relay.watch(channel)
-        return channel
-
-    def leave(self, channel_id: str) -> None:
-        with self._lock:
-            channel = self._channels.pop(channel_id, None)
-        if channel is not None:
-            self.relay.unwatch(channel)
-            channel.leave()
-
-    def stream(
-        self,
-        last_event_id: str | None,
-        seconds: float,
-        heartbeat: float,
-        is_over: Callable[[], bool],
-    ) -> Iterator[bytes]:
-        with self._lock:
-            self._streams += 1
-        try:
-            yield from self.relay.stream(
-                last_event_id, seconds=seconds, heartbeat=heartbeat, is_over=is_over
-            )
-        finally:
-            with self._lock:
-                self._streams -= 1
-                self._used_at = time.monotonic()
-
-    def close(self) -> None:
-        self.relay.close()
-        self.client.close()
-
-
-class _Process:
-    """What one app has in one process: sessions and a sender, made when they are needed.
-
-    Owns a daemon thread that logs out users who are not used any more, while there are users.
-    """
-
-    def __init__(self, app: Flask, handlers: list[_Registered]) -> None:
-        self._app = app
-        self._handlers = handlers
-        self.forget()
-        _processes.add(self)
-
-    def forget(self) -> None:
-        """Begin anew, in the child of a fork: what there was is the parent's."""
-        self._changed = threading.Condition()  # guards what follows; never held while logging in
-        self._sessions: dict[str | None, Future[_Session]] = {}
-        self._sender: RtmSender | None = None
-        self._stopping = threading.Event()
-        changed, sessions, stopping = self._changed, self._sessions, self._stopping
-        self._sweeper = BackgroundThread(
-            "rtm-sync-flask-sweeper",
-            lambda: supervised_thread(
-                "flask sweeper", lambda: self._sweep(changed, sessions), stopping
-            ),
-        )
-
-    def setting(self, name: str) -> str:
-        """A setting that must be there. Raises RuntimeError."""
-        value = str(self._app.config[name])
-        if not value:
-            raise RuntimeError(f"app.config[{name!r}] is empty; the extension needs it for this.")
-        return value
-
-    @property
-    def app_id(self) -> str:
-        return self.setting("RTM_APP_ID")
-
-    @property
-    def uid(self) -> str:
-        """The process's own uid."""
-        host = _NOT_OF_UID.sub("-", socket.gethostname())[:40]
-        template = self.setting("RTM_UID")
-        try:
-            uid = template.format(host=host, pid=os.getpid())
-        except (LookupError, ValueError) as error:
-            raise RuntimeError(
-                f"RTM_UID is {template!r}; there are {{host}} and {{pid}} to fill in."
-            ) from error
-        problem = id_problem("RTM_UID", uid)
-        if problem is not None:
-            raise RuntimeError(problem)
-        return uid
-
-    def session(self, uid: str | None) -> _Session:
-        """A user's session, or (None) the process's own. One thread logs in, others wait for it."""
-        limit = int(self._app.config["RTM_USERS"])
-        ended = None
-        with self._changed:
-            waiting = self._sessions.get(uid)
-            if waiting is not None and waiting.done():
-                known = waiting.result()
-                known.touch()  # with the lock held: the sweeper is not to take it now
-                if known.is_over:
-                    ended, waiting = known, None
-                    del self._sessions[uid]
-            mine = waiting is None
-            if waiting is None:
-                users = len(self._sessions.keys() - {None})
-                if uid is not None and users >= limit:
-                    raise ServiceUnavailable(f"{limit} users are here, as many as RTM_USERS says.")
-                if uid is not None:
-                    try:
-                        self._sweeper.start()
-                    except RuntimeError as error:
-                        raise ServiceUnavailable(f"A login needs a thread: {error}.") from error
-                waiting = self._sessions[uid] = Future()
-        if ended is not None:
-            ended.close()
-        if mine:
-            self._log_in(uid, waiting)
-        return waiting.result(_LOGIN_PATIENCE)
-
-    def _sweep(
-        self, changed: threading.Condition, sessions: dict[str | None, Future[_Session]]
-    ) -> None:
-        """Log out who has not been used for a while, until there are no users of these left."""
-        while True:
-            with changed:
-                changed.wait(_SWEEP_INTERVAL)
-                if self._sessions is not sessions:
-                    return  # forgotten, and closed by who forgot them
-                if not sessions.keys() - {None}:
-                    self._sweeper.retire()
-                    return
-                linger = float(self._app.config["RTM_USER_LINGER"])
-                unused = [
-                    uid
-                    for uid, waiting in sessions.items()
-                    if uid is not None and waiting.done() and waiting.result().idle() > linger
-                ]
-                ended = [sessions.pop(uid).result() for uid in unused]
-            for session in ended:
-                session.close()
-
-    def _log_in(self, uid: str | None, waiting: Future[_Session]) -> None:
-        try:
-            session = self._made(uid)
-        except BaseException as error:
-            with self._changed:
-                if self._sessions.get(uid) is waiting:
-                    del self._sessions[uid]  # the next use tries again
-            waiting.set_exception(error)
-        else:
-            waiting.set_result(session)
-
-    def _made(self, uid: str | None) -> _Session:
-        config = self._app.config
-        app_id, name = self.app_id, self.uid if uid is None else uid
-        options: dict[str, Any] = {"auto_thumbnails": True, **config["RTM_CLIENT_OPTIONS"]}
-        secret = config["RTM_SECRET"]
-        if secret:
-            ttl = float(config["RTM_TOKEN_TTL"])
-            options.setdefault("token_provider", lambda: make_token(app_id, name, secret, ttl=ttl))
-        client = RtmClient(app_id, url=self.setting("RTM_URL"), **options)
-        session = _Session(client, EventRelay())
-        try:
-            session.relay.watch(client)
-            if uid is None:
-                self._handle(client, None)
-            client.login(name, (config["RTM_TOKEN"] or None) if uid is None else None)
-            if uid is None:
-                for channel_id in dict.fromkeys(one.channel for one in self._handlers):
-                    if channel_id is not None:
-                        self._handle(client.create_channel(channel_id), channel_id)
-                        session.join(channel_id)
-        except BaseException:
-            session.close()
-            raise
-        return session
-
-    def _handle(self, emitter: EventEmitter, channel_id: str | None) -> None:
-        for one in self._handlers:
-            if one.channel == channel_id:
-                EventEmitter.on(emitter, one.event, self._in_context(one.handler))
-
-    def _in_context(self, handler: Handler) -> Handler:
-        def run(*args: object) -> None:
-            with self._app.app_context():
-                handler(*args)
-
-        return run
-
-    def end(self, uid: str) -> None:
-        """Log a user out, where the user is here and logged in."""
-        with self._changed:
-            waiting = self._sessions.get(uid)
-            if waiting is None or not waiting.done():
-                return
-            del self._sessions[uid]
-        waiting.result().close()
-
-    def sender(self) -> RtmSender:
-        url = self.setting("RTM_URL")
-        if not url.startswith(("ws:", "wss:")):
-            raise RuntimeError(
-                f"RTM_URL is {url!r}; a sender needs a gateway (ws:// or wss://). Send with "
-                "rtm.client."
-            )
-        config = self._app.config
-        with self._changed:
-            if self._sender is None:
-                options = {
-                    name: value
-                    for name, value in config["RTM_CLIENT_OPTIONS"].items()
-                    if name in ("proxy", "ca_file")
-                }
-                secret = config["RTM_SECRET"] or None
-                self._sender = RtmSender(self.app_id, secret, url=url, uid=self.uid, **options)
-            return self._sender
-
-    def close(self) -> None:
-        """Log out, and end what was made. The next use begins anew."""
-        changed = self._changed
-        with changed:
-            sessions, sender = list(self._sessions.values()), self._sender
-            sweeper, stopping = self._sweeper, self._stopping
-            self.forget()
-            changed.notify_all()
-        if sender is not None:
-            sender.close()
-        for waiting in sessions:
-            with contextlib.suppress(Exception):
-                waiting.result(_LOGIN_PATIENCE).close()
-        stopping.set()
-        sweeper.join(_SWEEP_PATIENCE)
-
-
-_processes: weakref.WeakSet[_Process] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for process in list(_processes):
-        process.forget()
-
-
-after_fork_in_child(_forget_all)
-
-
-@contextlib.contextmanager
-def running(app: Flask) -> Iterator[None]:
-    """What the extension made for the app in this process ends with the block; for scripts."""
-    try:
-        yield
-    finally:
-        app.extensions[_EXTENSION].close()
-
-
-def _bare(mimetype: str) -> str | None:
-    """A type that says something."""
-    return None if mimetype in ("", "application/octet-stream") else mimetype
-
-
 def _refused(status: int, message: str) -> Response:
     response = jsonify(message=message)
     response.status_code = status
     return response
-
-
-def _commands(rtm: Rtm) -> AppGroup:
-    group = AppGroup("rtm", help="Real-time messages of this app.")
-
-    @group.command("check")
-    def check() -> None:
-        """Log in as this app does, and tell where and as whom."""
-        with running(current_app), _plainly():
-            client = rtm.client
-            click.echo(f"{client.uid} of {client.app_id} is logged in at {_setting('RTM_URL')}.")
-
-    @group.command("token")
-    @click.argument("uid")
-    @click.option("--ttl", default=3600.0, show_default=True, help="Seconds it is valid.")
-    def token(uid: str, ttl: float) -> None:
-        """Print a token with which UID can log in."""
-        with _plainly():
-            process = rtm._process
-            problem = id_problem("UID", uid)
-            if problem is not None:
-                raise ValueError(problem)
-            click.echo(make_token(process.app_id, uid, process.setting("RTM_SECRET"), ttl=ttl))
-
-    @group.command("send")
-    @click.argument("peer_id")
-    @click.argument("text")
-    def send(peer_id: str, text: str) -> None:
-        """Send TEXT to a user; kept where the user is away."""
-        with running(current_app), _plainly():
-            result = rtm.client.send_message_to_peer(text, peer_id, enable_offline_messaging=True)
-            click.echo("received" if result.has_peer_received else "kept")
-
-    return group
-
-
-def _setting(name: str) -> str:
-    return str(current_app.config[name])
-
-
-@contextlib.contextmanager
-def _plainly() -> Iterator[None]:
-    """What goes wrong is one line, and no traceback."""
-    try:
-        yield
-    except (RtmError, RuntimeError, ValueError) as error:
-        raise click.ClickException(str(error)) from error

@@ -1,0 +1,30 @@
+"""The Flask extension: a client for each process, and events and media for browsers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .extension import SETTINGS, Rtm, status_of
+    from .sessions import running
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            ".extension": (
+                "Rtm",
+                "SETTINGS",
+                "status_of",
+            ),
+            ".sessions": ("running",),
+        },
+    )
+
+__all__ = [
+    "SETTINGS",
+    "Rtm",
+    "running",
+    "status_of",
+]

@@ -1,0 +1,66 @@
+"""The `flask rtm` commands."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from ..errors import RtmError
+from ..hub.tokens import make_token
+from ..protocol import id_problem
+from .sessions import EXTENSION, Process, running
+
+if TYPE_CHECKING:
+    from .extension import Rtm
+
+
+def rtm_commands(rtm: Rtm) -> AppGroup:
+    group = AppGroup("rtm", help="Real-time messages of this app.")
+
+    @group.command("check")
+    def check() -> None:
+        """Log in as this app does, and tell where and as whom."""
+        with running(current_app), _plainly():
+            client = rtm.client
+            click.echo(f"{client.uid} of {client.app_id} is logged in at {_setting('RTM_URL')}.")
+
+    @group.command("token")
+    @click.argument("uid")
+    @click.option("--ttl", default=3600.0, show_default=True, help="Seconds it is valid.")
+    def token(uid: str, ttl: float) -> None:
+        """Print a token with which UID can log in."""
+        with _plainly():
+            process: Process = current_app.extensions[EXTENSION]
+            problem = id_problem("UID", uid)
+            if problem is not None:
+                raise ValueError(problem)
+            click.echo(make_token(process.app_id, uid, process.setting("RTM_SECRET"), ttl=ttl))
+
+    @group.command("send")
+    @click.argument("peer_id")
+    @click.argument("text")
+    def send(peer_id: str, text: str) -> None:
+        """Send TEXT to a user; kept where the user is away."""
+        with running(current_app), _plainly():
+            result = rtm.client.send_message_to_peer(text, peer_id, enable_offline_messaging=True)
+            click.echo("received" if result.has_peer_received else "kept")
+
+    return group
+
+
+def _setting(name: str) -> str:
+    return str(current_app.config[name])
+
+
+@contextlib.contextmanager
+def _plainly() -> Iterator[None]:
+    """What goes wrong is one line, and no traceback."""
+    try:
+        yield
+    except (RtmError, RuntimeError, ValueError) as error:
+        raise click.ClickException(str(error)) from error

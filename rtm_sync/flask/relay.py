@@ -1,0 +1,212 @@
+"""Events for browsers: Server-Sent Events that go on where a lost connection stopped.
+
+A relay keeps the newest events under numbers. A browser that comes back says which was its last
+(`Last-Event-ID`), and gets what it missed, or is told that it could not be recovered.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
+from enum import Enum
+from itertools import islice
+from typing import Any
+
+from ..client.channel import RtmChannel
+from ..client.events import EventEmitter, Handler
+from ..client.invitations import RemoteInvitation
+from ..protocol import encode_json
+from ..timing import Deadline
+
+READY = "ready"
+"""The event that begins each stream: `{"recovered": false}` when something was missed."""
+
+_LOOK_INTERVAL = 1.0
+_RETRY = 1000  # milliseconds after which a browser comes back
+_ARGUMENTS = {
+    "MessageFromPeer": ("message", "peer_id", "message_props"),
+    "ConnectionStateChanged": ("new_state", "reason"),
+    "PeersOnlineStatusChanged": ("states",),
+    "RemoteInvitationReceived": ("remote_invitation",),
+    "TokenPrivilegeWillExpire": (),
+    "TokenExpired": (),
+    "Reconnected": ("recovered",),
+    "ChannelMessage": ("message", "member_id", "message_props"),
+    "MemberJoined": ("member_id",),
+    "MemberLeft": ("member_id",),
+    "MemberCountUpdated": ("count",),
+    "AttributesUpdated": ("attributes",),
+}
+
+
+class EventRelay:
+    """Keeps the newest events and streams them to any number of browsers. Thread-safe.
+
+    Args:
+        capacity: events kept.
+        max_bytes: bytes of them kept; a message may have 32 KB.
+    """
+
+    def __init__(self, *, capacity: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
+        self._capacity = capacity
+        self._max_bytes = max_bytes
+        self._epoch = secrets.token_urlsafe(6)  # another relay's numbers mean nothing here
+        self._changed = threading.Condition()  # guards all below
+        self._events: deque[bytes] = deque()
+        self._bytes = 0
+        self._end = 0  # the number of the next event
+        self._closed = False
+        self._watched: list[tuple[EventEmitter, str, Handler]] = []
+
+    @property
+    def last_event_id(self) -> str:
+        """The newest event's id: a page that is made now goes on from it."""
+        with self._changed:
+            return self._id(self._end)
+
+    def watch(self, emitter: EventEmitter) -> None:
+        """Relay all events of a client or a channel; a channel's carry its `channel_id`.
+
+        The event's data is an object of its handler's arguments by name, messages in the form of
+        the protocol.
+        """
+        for name in sorted(emitter.EVENTS):
+            handler = self._relaying(emitter, name)
+            EventEmitter.on(emitter, name, handler)
+            with self._changed:
+                self._watched.append((emitter, name, handler))
+
+    def unwatch(self, emitter: EventEmitter) -> None:
+        """Relay a client's or channel's events no more; unknown ones are ignored."""
+        with self._changed:
+            mine = [item for item in self._watched if item[0] is emitter]
+            self._watched = [item for item in self._watched if item[0] is not emitter]
+        for watched, name, handler in mine:
+            watched.off(name, handler)
+
+    def publish(self, name: str, data: Mapping[str, object]) -> None:
+        """Relay an event of the application's own.
+
+        Args:
+            name: one line; what `addEventListener` takes.
+            data: what JSON can carry.
+
+        Raises:
+            ValueError: the name has a line break. TypeError: the data is no JSON.
+        """
+        if not name or any(char in name for char in "\r\n"):
+            raise ValueError(f"{name!r} is no name of an event.")
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        with self._changed:
+            if self._closed:
+                return
+            self._end += 1
+            event = _encoded(self._id(self._end), name, text)
+            self._events.append(event)
+            self._bytes += len(event)
+            while len(self._events) > self._capacity or self._bytes > self._max_bytes:
+                self._bytes -= len(self._events.popleft())
+            self._changed.notify_all()
+
+    def stream(
+        self,
+        last_event_id: str | None = None,
+        *,
+        seconds: float = 600.0,
+        heartbeat: float = 15.0,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> Iterator[bytes]:
+        """The body of a `text/event-stream`: what was missed, then what comes.
+
+        Args:
+            last_event_id: the last that the browser has; None begins now.
+            seconds: until it ends; browsers come back by themselves.
+            heartbeat: seconds without an event after which a comment is sent, by which a browser
+                that is gone is noticed.
+            is_over: asked every second whether to end, for what is known of the browser besides.
+        """
+        deadline, beat = Deadline(seconds), Deadline(heartbeat)
+        position, recovered = self._place(last_event_id)
+        yield b"retry: %d\n\n" % _RETRY + self._ready(position, recovered=recovered)
+        while not deadline.has_passed and not is_over():
+            fresh = self._after(position, min(beat.left, deadline.left, _LOOK_INTERVAL))
+            if fresh is None:
+                return
+            began, events = fresh
+            if began > position:  # it reads so slowly that some are gone
+                yield self._ready(began, recovered=False)
+            position = began + len(events)
+            if events or beat.has_passed:
+                yield b"".join(events) or b": still here\n\n"
+                beat = Deadline(heartbeat)
+
+    def close(self) -> None:
+        """Let go of what is watched, and end all streams. Idempotent."""
+        with self._changed:
+            self._closed = True
+            watched, self._watched = self._watched, []
+            self._changed.notify_all()
+        for emitter, name, handler in watched:
+            emitter.off(name, handler)
+
+    # -- inside --
+
+    def _relaying(self, emitter: EventEmitter, name: str) -> Callable[..., None]:
+        context = {"channel_id": emitter.channel_id} if isinstance(emitter, RtmChannel) else {}
+
+        def relay(*args: object) -> None:
+            named = zip(_ARGUMENTS[name], args, strict=True)
+            self.publish(name, context | {key: _plain(value) for key, value in named})
+
+        return relay
+
+    def _after(self, position: int, timeout: float) -> tuple[int, list[bytes]] | None:
+        """The events from `position` on, waited for, and where they begin; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._end > position or self._closed, timeout)
+            if self._closed:
+                return None
+            first = self._end - len(self._events)
+            began = max(position, first)
+            return began, list(islice(self._events, began - first, None))
+
+    def _place(self, last_event_id: str | None) -> tuple[int, bool]:
+        """Where to go on, and whether that misses nothing."""
+        with self._changed:
+            if last_event_id is None:
+                return self._end, True
+            epoch, _, number = last_event_id.rpartition(".")
+            if epoch == self._epoch and number.isascii() and number.isdigit() and len(number) < 19:
+                position = int(number)
+                if self._end - len(self._events) <= position <= self._end:
+                    return position, True
+            return self._end, False
+
+    def _ready(self, position: int, *, recovered: bool) -> bytes:
+        return _encoded(self._id(position), READY, json.dumps({"recovered": recovered}))
+
+    def _id(self, number: int) -> str:
+        return f"{self._epoch}.{number}"
+
+
+def _encoded(event_id: str, name: str, data: str) -> bytes:
+    # JSON has no line breaks of its own, so the data is one line.
+    return f"id: {event_id}\nevent: {name}\ndata: {data}\n\n".encode()
+
+
+def _plain(value: object) -> Any:
+    """What JSON can carry of an argument."""
+    if isinstance(value, Enum):
+        return value.name  # numbers mean nothing to a page
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, RemoteInvitation):
+        names = ("caller_id", "content", "channel_id")
+        return {name: getattr(value, name) for name in names}
+    if is_dataclass(value) and not isinstance(value, type):
+        return json.loads(encode_json(value))
+    return value

@@ -1,0 +1,337 @@
+"""The clients of a web process: one of its own, and one for each user who is here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+from werkzeug.exceptions import ServiceUnavailable
+
+from ..client.channel import RtmChannel
+from ..client.client import RtmClient
+from ..client.events import EventEmitter, Handler
+from ..client.sender import RtmSender
+from ..errors import JoinChannelError
+from ..hub.tokens import make_token
+from ..portable import after_fork_in_child
+from ..protocol import ConnectionState, id_problem
+from ..supervision import BackgroundThread, supervised_thread
+from .relay import EventRelay
+
+EXTENSION = "rtm_sync"
+_LOGIN_PATIENCE = 60.0  # seconds for another thread's login
+_SWEEP_INTERVAL = 1.0
+_SWEEP_PATIENCE = 5.0
+_NOT_OF_UID = re.compile(r"[^A-Za-z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]")
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    event: str
+    channel: str | None
+    handler: Handler
+
+
+class _Session:
+    """One logged-in user in this process: client, relay, and the channels they share."""
+
+    def __init__(self, client: RtmClient, relay: EventRelay) -> None:
+        self.client = client
+        self.relay = relay
+        self._lock = threading.Lock()  # guards what follows
+        self._channels: dict[str, RtmChannel] = {}
+        self._streams = 0
+        self._used_at = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended: a login elsewhere, a token that was not renewed, a logout."""
+        return self.client.uid is None or self.client.connection_state is ConnectionState.ABORTED
+
+    def touch(self) -> None:
+        """It is used now."""
+        with self._lock:
+            self._used_at = time.monotonic()
+
+    def idle(self) -> float:
+        """Seconds since it was used; 0 while somebody listens."""
+        with self._lock:
+            return 0.0 if self._streams else time.monotonic() - self._used_at
+
+    def join(self, channel_id: str) -> RtmChannel:
+        with self._lock:
+            known = self._channels.get(channel_id)
+        if known is not None:
+            return known
+        channel = self.client.create_channel(channel_id)
+        try:
+            channel.join()
+        except JoinChannelError as error:
+            if error.reason != "ALREADY_JOINED":  # by another request, just now
+                raise
+        with self._lock:
+            mine = self._channels.setdefault(channel_id, channel) is channel
+        if mine:
+            self.relay.watch(channel)
+        return channel
+
+    def leave(self, channel_id: str) -> None:
+        with self._lock:
+            channel = self._channels.pop(channel_id, None)
+        if channel is not None:
+            self.relay.unwatch(channel)
+            channel.leave()
+
+    def stream(
+        self,
+        last_event_id: str | None,
+        seconds: float,
+        heartbeat: float,
+        is_over: Callable[[], bool],
+    ) -> Iterator[bytes]:
+        with self._lock:
+            self._streams += 1
+        try:
+            yield from self.relay.stream(
+                last_event_id, seconds=seconds, heartbeat=heartbeat, is_over=is_over
+            )
+        finally:
+            with self._lock:
+                self._streams -= 1
+                self._used_at = time.monotonic()
+
+    def close(self) -> None:
+        self.relay.close()
+        self.client.close()
+
+
+class Process:
+    """What one app has in one process: sessions and a sender, made when they are needed.
+
+    Owns a daemon thread that logs out users who are not used any more, while there are users.
+    """
+
+    def __init__(self, app: Flask, handlers: list[Registered]) -> None:
+        self._app = app
+        self._handlers = handlers
+        self.forget()
+        _processes.add(self)
+
+    def forget(self) -> None:
+        """Begin anew, in the child of a fork: what there was is the parent's."""
+        self._changed = threading.Condition()  # guards what follows; never held while logging in
+        self._sessions: dict[str | None, Future[_Session]] = {}
+        self._sender: RtmSender | None = None
+        self._stopping = threading.Event()
+        changed, sessions, stopping = self._changed, self._sessions, self._stopping
+        self._sweeper = BackgroundThread(
+            "rtm-sync-flask-sweeper",
+            lambda: supervised_thread(
+                "flask sweeper", lambda: self._sweep(changed, sessions), stopping
+            ),
+        )
+
+    def setting(self, name: str) -> str:
+        """A setting that must be there. Raises RuntimeError."""
+        value = str(self._app.config[name])
+        if not value:
+            raise RuntimeError(f"app.config[{name!r}] is empty; the extension needs it for this.")
+        return value
+
+    @property
+    def app_id(self) -> str:
+        return self.setting("RTM_APP_ID")
+
+    @property
+    def uid(self) -> str:
+        """The process's own uid."""
+        host = _NOT_OF_UID.sub("-", socket.gethostname())[:40]
+        template = self.setting("RTM_UID")
+        try:
+            uid = template.format(host=host, pid=os.getpid())
+        except (LookupError, ValueError) as error:
+            raise RuntimeError(
+                f"RTM_UID is {template!r}; there are {{host}} and {{pid}} to fill in."
+            ) from error
+        problem = id_problem("RTM_UID", uid)
+        if problem is not None:
+            raise RuntimeError(problem)
+        return uid
+
+    def session(self, uid: str | None) -> _Session:
+        """A user's session, or (None) the process's own. One thread logs in, others wait for it."""
+        limit = int(self._app.config["RTM_USERS"])
+        ended = None
+        with self._changed:
+            waiting = self._sessions.get(uid)
+            if waiting is not None and waiting.done():
+                known = waiting.result()
+                known.touch()  # with the lock held: the sweeper is not to take it now
+                if known.is_over:
+                    ended, waiting = known, None
+                    del self._sessions[uid]
+            mine = waiting is None
+            if waiting is None:
+                users = len(self._sessions.keys() - {None})
+                if uid is not None and users >= limit:
+                    raise ServiceUnavailable(f"{limit} users are here, as many as RTM_USERS says.")
+                if uid is not None:
+                    try:
+                        self._sweeper.start()
+                    except RuntimeError as error:
+                        raise ServiceUnavailable(f"A login needs a thread: {error}.") from error
+                waiting = self._sessions[uid] = Future()
+        if ended is not None:
+            ended.close()
+        if mine:
+            self._log_in(uid, waiting)
+        return waiting.result(_LOGIN_PATIENCE)
+
+    def _sweep(
+        self, changed: threading.Condition, sessions: dict[str | None, Future[_Session]]
+    ) -> None:
+        """Log out who has not been used for a while, until there are no users of these left."""
+        while True:
+            with changed:
+                changed.wait(_SWEEP_INTERVAL)
+                if self._sessions is not sessions:
+                    return  # forgotten, and closed by who forgot them
+                if not sessions.keys() - {None}:
+                    self._sweeper.retire()
+                    return
+                linger = float(self._app.config["RTM_USER_LINGER"])
+                unused = [
+                    uid
+                    for uid, waiting in sessions.items()
+                    if uid is not None and waiting.done() and waiting.result().idle() > linger
+                ]
+                ended = [sessions.pop(uid).result() for uid in unused]
+            for session in ended:
+                session.close()
+
+    def _log_in(self, uid: str | None, waiting: Future[_Session]) -> None:
+        try:
+            session = self._made(uid)
+        except BaseException as error:
+            with self._changed:
+                if self._sessions.get(uid) is waiting:
+                    del self._sessions[uid]  # the next use tries again
+            waiting.set_exception(error)
+        else:
+            waiting.set_result(session)
+
+    def _made(self, uid: str | None) -> _Session:
+        config = self._app.config
+        app_id, name = self.app_id, self.uid if uid is None else uid
+        options: dict[str, Any] = {"auto_thumbnails": True, **config["RTM_CLIENT_OPTIONS"]}
+        secret = config["RTM_SECRET"]
+        if secret:
+            ttl = float(config["RTM_TOKEN_TTL"])
+            options.setdefault("token_provider", lambda: make_token(app_id, name, secret, ttl=ttl))
+        client = RtmClient(app_id, url=self.setting("RTM_URL"), **options)
+        session = _Session(client, EventRelay())
+        try:
+            session.relay.watch(client)
+            if uid is None:
+                self._handle(client, None)
+            client.login(name, (config["RTM_TOKEN"] or None) if uid is None else None)
+            if uid is None:
+                for channel_id in dict.fromkeys(one.channel for one in self._handlers):
+                    if channel_id is not None:
+                        self._handle(client.create_channel(channel_id), channel_id)
+                        session.join(channel_id)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _handle(self, emitter: EventEmitter, channel_id: str | None) -> None:
+        for one in self._handlers:
+            if one.channel == channel_id:
+                EventEmitter.on(emitter, one.event, self._in_context(one.handler))
+
+    def _in_context(self, handler: Handler) -> Handler:
+        def run(*args: object) -> None:
+            with self._app.app_context():
+                handler(*args)
+
+        return run
+
+    def end(self, uid: str) -> None:
+        """Log a user out, where the user is here and logged in."""
+        with self._changed:
+            waiting = self._sessions.get(uid)
+            if waiting is None or not waiting.done():
+                return
+            del self._sessions[uid]
+        waiting.result().close()
+
+    def sender(self) -> RtmSender:
+        url = self.setting("RTM_URL")
+        if not url.startswith(("ws:", "wss:")):
+            raise RuntimeError(
+                f"RTM_URL is {url!r}; a sender needs a gateway (ws:// or wss://). Send with "
+                "rtm.client."
+            )
+        config = self._app.config
+        with self._changed:
+            if self._sender is None:
+                options = {
+                    name: value
+                    for name, value in config["RTM_CLIENT_OPTIONS"].items()
+                    if name in ("proxy", "ca_file")
+                }
+                secret = config["RTM_SECRET"] or None
+                self._sender = RtmSender(self.app_id, secret, url=url, uid=self.uid, **options)
+            return self._sender
+
+    def close(self) -> None:
+        """Log out, and end what was made. The next use begins anew."""
+        changed = self._changed
+        with changed:
+            sessions, sender = list(self._sessions.values()), self._sender
+            sweeper, stopping = self._sweeper, self._stopping
+            self.forget()
+            changed.notify_all()
+        if sender is not None:
+            sender.close()
+        for waiting in sessions:
+            with contextlib.suppress(Exception):
+                waiting.result(_LOGIN_PATIENCE).close()
+        stopping.set()
+        sweeper.join(_SWEEP_PATIENCE)
+
+
+_processes: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for process in list(_processes):
+        process.forget()
+
+
+after_fork_in_child(_forget_all)
+
+
+@contextlib.contextmanager
+def running(app: Flask) -> Iterator[None]:
+    """What the extension made for the app in this process ends with the block; for scripts."""
+    try:
+        yield
+    finally:
+        app.extensions[EXTENSION].close()
+
+
+def bare_type(mimetype: str) -> str | None:
+    """A type that says something."""
+    return None if mimetype in ("", "application/octet-stream") else mimetype
