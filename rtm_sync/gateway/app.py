@@ -32,7 +32,7 @@ from ..portable import (
 )
 from ..supervision import start_thread
 from .addresses import Addresses, Doors, Guesses
-from .apps import Customers, verifiers_of
+from .app_secrets import Customers, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
 from .downloads import Downloads
 from .logs import AccessLog, Visits, access_logger, logged, server_logger
@@ -40,9 +40,9 @@ from .loiterers import Loiterers
 from .metrics import Metrics
 from .origins import Origins
 from .rest import EventLog, Rest
-from .signalling import Signalling
 from .tls import Certificate
 from .tus import Uploads
+from .websocket import Signalling
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"

@@ -35,7 +35,7 @@ from ..protocol import (
     encode_json,
     id_problem,
 )
-from .apps import Customers
+from .app_secrets import Customers
 from .media_http import is_forbidden
 from .openapi import document
 from .tus import Uploads

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtm_sync import RtmClient
-from rtm_sync.gateway import signalling
+from rtm_sync.gateway import websocket as signalling
 from rtm_sync.protocol import FRAME_LIMIT
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, local_gateway
 
