@@ -35,8 +35,8 @@ from rtm_sync.client.invitation_registry import InvitationBook
 from rtm_sync.client.invitations import InvitationTimes
 from rtm_sync.flask.extension import Rtm
 from rtm_sync.flask.sessions import running
+from rtm_sync.gateway.guard.idle import Loiterers
 from rtm_sync.gateway.logs import logged
-from rtm_sync.gateway.loiterers import Loiterers
 from rtm_sync.gateway.metrics import Metrics
 from rtm_sync.gateway.tls import Certificate
 from rtm_sync.hub.hub import Hub
@@ -512,7 +512,7 @@ class LoopTest(RtmTestCase):
         before = [self.failed(loop) for loop in ("certificate", "idle connections")]
         with (
             self.assertLogs("rtm_sync.supervision", "ERROR"),
-            patch("rtm_sync.gateway.loiterers.REQUEST_LIMIT", 0.01),
+            patch("rtm_sync.gateway.guard.idle.REQUEST_LIMIT", 0.01),
         ):
             asyncio.run(watch())
         after = [self.failed(loop) for loop in ("certificate", "idle connections")]

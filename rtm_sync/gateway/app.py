@@ -31,14 +31,14 @@ from ..portable import (
     unlock_file,
 )
 from ..supervision import start_thread
-from .addresses import Addresses, Doors, Guesses
 from .app_secrets import Customers, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
 from .downloads import Downloads
+from .guard.connections import Addresses, Doors, Guesses
+from .guard.idle import Loiterers
+from .guard.origins import Origins
 from .logs import AccessLog, Visits, access_logger, logged, server_logger
-from .loiterers import Loiterers
 from .metrics import Metrics
-from .origins import Origins
 from .rest import EventLog, Rest
 from .tls import Certificate
 from .tus import Uploads

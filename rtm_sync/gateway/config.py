@@ -8,11 +8,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..hub.keys import JWKS, PEM, check_secret
 from ..hub.limits import Limits
 from ..protocol import app_id_problem
+from .guard.connections import Network
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,9 +21,6 @@ else:
     import tomli as tomllib
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}")
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 ENVIRONMENT_PREFIX = "RTM_SYNC_"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")

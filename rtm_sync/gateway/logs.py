@@ -21,8 +21,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from ..supervision import BackgroundThread, supervised_thread
 from ..timing import Deadline
-from .addresses import Addresses
-from .visit import Visit, visit
+from .guard.connections import Addresses
+from .guard.request_context import Visit, visit
 
 _WAITING_LIMIT = 10_000  # lines
 _FLUSH_PATIENCE = 2.0  # seconds that a slow reader of the last lines gets

@@ -12,7 +12,7 @@ from ..hub.hub import Hub
 from ..hub.session import Session
 from ..hub.tokens import NotPrivileged
 from ..protocol import MediaInfo, encode_failure
-from .visit import note_user
+from .guard.request_context import note_user
 
 STALL_LIMIT = 120.0
 """Seconds without a byte of a body, either way, after which its connection is closed."""

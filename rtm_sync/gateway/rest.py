@@ -36,10 +36,10 @@ from ..protocol import (
     id_problem,
 )
 from .app_secrets import Customers
+from .guard.request_context import note_user, note_wrong
 from .media_http import is_forbidden
 from .openapi import document
 from .tus import Uploads
-from .visit import note_user, note_wrong
 
 BASE = "/dev/v2/project/{app_id}"
 BODY_LIMIT = 256 * 1024

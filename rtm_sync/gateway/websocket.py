@@ -22,7 +22,7 @@ from ..protocol import (
     encode_failure,
     encode_reply,
 )
-from .visit import note_user, note_wrong
+from .guard.request_context import note_user, note_wrong
 
 _LOGIN_DEADLINE = 10.0
 _WRONG = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import requests
 
 from rtm_sync import PeerMessageSendResult, RtmClient, RtmError
-from rtm_sync.gateway import loiterers
+from rtm_sync.gateway.guard import idle
 from rtm_sync.protocol import FRAME_LIMIT
 from rtm_sync.testing import FaultProxy, GatewayProcess, local_gateway
 from tests.benchmarks.processes import resident
@@ -294,7 +294,7 @@ class LoitererTest(RtmTestCase):
 
     def setUp(self) -> None:
         for name in ("REQUEST_LIMIT", "IDLE_LIMIT"):
-            self.entered(mock.patch.object(loiterers, name, 0.4))
+            self.entered(mock.patch.object(idle, name, 0.4))
         url = urlsplit(self.entered(local_gateway(self.folder())))
         self.address = (url.hostname, url.port)
         self.url = url.geturl()

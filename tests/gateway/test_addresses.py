@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import requests
 
 from rtm_sync import LoginError, RtmClient
-from rtm_sync.gateway.addresses import REFUSALS, household
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
+from rtm_sync.gateway.guard.connections import REFUSALS, household
 from rtm_sync.hub.tokens import make_token
 from tests.support import PATIENCE, RtmTestCase, wait_until
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from ..hub.tasks import supervised
+from ...hub.tasks import supervised
 
 REQUEST_LIMIT = 20.0
 """Seconds a new connection may take until it has said, in full, what it wants."""

@@ -6,15 +6,16 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import cast
+from typing import TypeAlias, cast
 
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
-from ..hub.limits import KeyedWindows, Rate
-from ..portable import open_file_limit
-from .config import Network
-from .visit import visit
+from ...hub.limits import KeyedWindows, Rate
+from ...portable import open_file_limit
+from .request_context import visit
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 REFUSALS = Rate(100, 60.0)
 """Wrong tokens and secrets that one address may show."""

@@ -1,0 +1,1 @@
+"""What keeps a gateway from harm: limits for connections, origins and guesses."""
