@@ -16,10 +16,10 @@ from typing import TypedDict, cast
 from aiohttp import web
 
 from ..errors import PluginError
-from ..hub.hub import Hub
 from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
-from ..hub.telemetry import Telemetry
+from ..hub.metrics_sink import Telemetry
+from ..hub.node import Hub
 from ..plugins import PluginManager, plugin_manager
 from ..portable import (
     STOP_SIGNALS,

@@ -11,8 +11,8 @@ from typing import BinaryIO
 from aiohttp import hdrs, web
 
 from ..errors import DownloadMediaError, RtmError
-from ..hub.hub import Hub
 from ..hub.media import MediaStore, content_disposition
+from ..hub.node import Hub
 from ..protocol import MediaInfo
 from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
 

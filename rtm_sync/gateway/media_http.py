@@ -8,7 +8,7 @@ import base64
 from aiohttp import web
 
 from ..errors import RtmError
-from ..hub.hub import Hub
+from ..hub.node import Hub
 from ..hub.session import Session
 from ..hub.tokens import NotPrivileged
 from ..protocol import MediaInfo, encode_failure

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from ..errors import ChannelMessageError, LoginError, PeerMessageError, RtmError
 from ..hub.engine import HistoryQuery
-from ..hub.hub import Hub
+from ..hub.node import Hub
 from ..hub.session import Session
 from ..messages import RtmMessage, RtmTextMessage
 from ..protocol import (

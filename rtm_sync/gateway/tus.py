@@ -20,7 +20,7 @@ from typing import TypeVar
 from aiohttp import ClientError, hdrs, web
 
 from ..errors import RtmError, UploadMediaError
-from ..hub.hub import Hub
+from ..hub.node import Hub
 from ..hub.session import Session
 from ..hub.uploads import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..protocol import MediaInfo

@@ -10,7 +10,7 @@ from typing import cast
 from aiohttp import WSMsgType, web
 
 from ..errors import LoginError, LoginErrorCode, RtmError
-from ..hub.hub import Hub
+from ..hub.node import Hub
 from ..hub.session import Session
 from ..protocol import (
     FRAME_LIMIT,

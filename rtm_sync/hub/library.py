@@ -14,9 +14,9 @@ from ..protocol import MediaInfo, ProtocolError, decode_json, encode_json
 from .engine import MediaIndex
 from .limits import KeyedWindows, Limits
 from .media import MEDIA_ID, Fragment, MediaStore
+from .metrics_sink import Telemetry
 from .session import Session
 from .storage import StorageThreads
-from .telemetry import Telemetry
 from .tokens import NotPrivileged
 from .uploads import Upload, UploadSpec
 

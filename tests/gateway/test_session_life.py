@@ -11,8 +11,8 @@ from rtm_sync import RtmClient
 from rtm_sync.gateway.app import BackgroundGateway, make_hub
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.gateway.rest import EventLog
-from rtm_sync.hub.hub import Hub
-from rtm_sync.hub.telemetry import Telemetry
+from rtm_sync.hub.metrics_sink import Telemetry
+from rtm_sync.hub.node import Hub
 from rtm_sync.testing import RtmTestCase, wait_until
 
 PATIENCE = 60.0

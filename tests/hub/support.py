@@ -10,11 +10,11 @@ from typing import Any
 
 from rtm_sync.errors import RtmError
 from rtm_sync.hub.engine import Engine
-from rtm_sync.hub.hub import Hub
 from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.media import MediaStore
 from rtm_sync.hub.memory import MemoryMediaStore
+from rtm_sync.hub.node import Hub
 from rtm_sync.hub.session import Session
 from rtm_sync.hub.tokens import TokenVerifier
 from rtm_sync.hub.uploads import Upload, UploadSpec

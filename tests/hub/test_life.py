@@ -6,9 +6,9 @@ import asyncio
 
 from rtm_sync.errors import RtmError
 from rtm_sync.hub.engine import Claim, OfflineMessage
-from rtm_sync.hub.hub import Hub
 from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.node import Hub
 from rtm_sync.hub.registry import SessionEnd
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (

@@ -6,9 +6,9 @@ import asyncio
 import itertools
 
 from rtm_sync.hub.engine import OfflineMessage
-from rtm_sync.hub.hub import Hub
 from rtm_sync.hub.limits import Limits, Rate
 from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.node import Hub
 from rtm_sync.hub.replay import ReplayLimits
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (

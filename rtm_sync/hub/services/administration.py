@@ -10,7 +10,7 @@ from ...protocol import Login
 from ..access import Access
 from ..engine import Directory
 from ..limits import Limits
-from ..senders import Senders
+from ..service_sessions import Senders
 from ..session import Session
 
 logger = logging.getLogger(__name__)

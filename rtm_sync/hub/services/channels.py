@@ -37,10 +37,10 @@ from ...protocol import (
 from ..counts import CountNews
 from ..engine import Bus, ChannelEvent
 from ..limits import Limits
+from ..metrics_sink import Telemetry, timed
 from ..once import OnceOnly
 from ..session import Session
 from ..tasks import BackgroundTasks
-from ..telemetry import Telemetry, timed
 from ..tokens import NotPrivileged
 from .history import HistoryService
 

@@ -20,9 +20,9 @@ from ...protocol import (
 )
 from ..engine import Bus, Delivery, Mailbox
 from ..limits import Limits
+from ..metrics_sink import Telemetry, timed
 from ..once import OnceOnly
 from ..session import Session
-from ..telemetry import Telemetry, timed
 from .history import HistoryService
 
 logger = logging.getLogger(__name__)

@@ -53,6 +53,7 @@ from .engine import ChannelEvent, Delivery, Engine
 from .library import MediaLibrary
 from .limits import KeyedWindows, Limits
 from .media import MediaStore
+from .metrics_sink import Telemetry
 from .once import OnceOnly
 from .presence import PresenceDesk
 from .registry import Action, Connection, Finish, Registry, SessionEnd, Supersede
@@ -63,7 +64,6 @@ from .services.invitations import InvitationService
 from .services.messages import MessageService
 from .session import Session
 from .tasks import BackgroundTasks
-from .telemetry import Telemetry
 from .tokens import TokenVerifier
 
 _SWEEP_INTERVAL = 60.0
