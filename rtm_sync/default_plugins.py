@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from .plugins import hookimpl
 
 if TYPE_CHECKING:
+    from .hub.auth.tokens import TokenVerifier
     from .hub.engine import Engine
     from .hub.media import MediaStore
-    from .hub.tokens import TokenVerifier
     from .transports.base import Transport, TransportOptions
 
 
@@ -52,6 +52,6 @@ def media_store(url: str) -> MediaStore | None:
 
 @hookimpl(trylast=True)  # it takes every app
 def token_verifier(app_id: str, secret: str, clock_skew: float) -> TokenVerifier | None:
-    from .hub.tokens import JwtVerifier
+    from .hub.auth.tokens import JwtVerifier
 
     return JwtVerifier(app_id, secret, clock_skew)

@@ -28,9 +28,9 @@ from .errors import PluginError
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .hub.auth.tokens import TokenVerifier
     from .hub.engine import Engine
     from .hub.media import MediaStore
-    from .hub.tokens import TokenVerifier
     from .thumbnails import ThumbnailGenerator
     from .transports.base import Transport, TransportOptions
 
@@ -183,7 +183,7 @@ def _media_store_contract() -> type:
 
 
 def _token_verifier_contract() -> type:
-    from .hub.tokens import TokenVerifier
+    from .hub.auth.tokens import TokenVerifier
 
     return TokenVerifier
 

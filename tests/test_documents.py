@@ -38,7 +38,7 @@ from rtm_sync.cli.commands import rtm_sync as command_line
 from rtm_sync.errors import ERROR_FAMILIES
 from rtm_sync.flask.extension import SETTINGS
 from rtm_sync.gateway.config import GatewayConfig, load_config
-from rtm_sync.hub.tokens import JwtVerifier, Privileges, make_token
+from rtm_sync.hub.auth.tokens import JwtVerifier, Privileges, make_token
 from rtm_sync.protocol import (
     EVENTS,
     REQUESTS,

@@ -375,7 +375,7 @@ class PluggyOrderTest(InstallingTest):
             "verifier",
             """
             from rtm_sync import hookimpl
-            from rtm_sync.hub.tokens import JwtVerifier
+            from rtm_sync.hub.auth.tokens import JwtVerifier
 
             class Mine(JwtVerifier):
                 pass

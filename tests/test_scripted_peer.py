@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from rtm_sync import LoginError, RtmClient, RtmTextMessage
-from rtm_sync.hub.tokens import make_token
+from rtm_sync.hub.auth.tokens import make_token
 from rtm_sync.testing import ScriptedPeer, local_gateway
 from tests.support import RtmTestCase
 

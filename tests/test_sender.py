@@ -24,7 +24,7 @@ from rtm_sync import (
     UploadCancelled,
     UploadMediaError,
 )
-from rtm_sync.hub.tokens import make_token
+from rtm_sync.hub.auth.tokens import make_token
 from rtm_sync.testing import FaultProxy
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 

@@ -392,7 +392,7 @@ def token(
     output: Output,
 ) -> None:
     """Print a token with which UID can log in, and do what the options allow."""
-    from ..hub.tokens import Privileges, make_token
+    from ..hub.auth.tokens import Privileges, make_token
 
     profile.require("app_id", *(() if key else ("app_secret",)))
     problem = id_problem("UID", for_uid)

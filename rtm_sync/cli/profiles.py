@@ -15,7 +15,7 @@ import tenacity
 from ..client.client import RtmClient
 from ..errors import LoginError
 from ..gateway.config import ConfigError, checked_settings, read_toml, settings_in_environment
-from ..hub.tokens import make_token
+from ..hub.auth.tokens import make_token
 from ..protocol import app_id_problem, id_problem
 
 DEFAULT_PROFILE = "default"

@@ -11,7 +11,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from ..errors import RtmError
-from ..hub.tokens import make_token
+from ..hub.auth.tokens import make_token
 from ..protocol import id_problem
 from .sessions import EXTENSION, Process, running
 

@@ -26,7 +26,7 @@ from ..client.client import RtmClient
 from ..client.events import Handler
 from ..client.sender import RtmSender
 from ..errors import RtmError
-from ..hub.tokens import Privileges, make_token
+from ..hub.auth.tokens import Privileges, make_token
 from ..messages import MessageType, RtmFileMessage, RtmImageMessage
 from .commands import rtm_commands
 from .disconnect import Visit

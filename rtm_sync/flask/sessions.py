@@ -22,7 +22,7 @@ from ..client.client import RtmClient
 from ..client.events import EventEmitter, Handler
 from ..client.sender import RtmSender
 from ..errors import JoinChannelError
-from ..hub.tokens import make_token
+from ..hub.auth.tokens import make_token
 from ..portable import after_fork_in_child
 from ..protocol import ConnectionState, id_problem
 from ..supervision import BackgroundThread, supervised_thread

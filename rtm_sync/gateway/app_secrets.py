@@ -6,8 +6,8 @@ import hmac
 import secrets as random_secrets
 from collections.abc import Mapping, Sequence
 
-from ..hub.keys import is_shared
-from ..hub.tokens import AnyOf, TokenVerifier
+from ..hub.auth.keys import is_shared
+from ..hub.auth.tokens import AnyOf, TokenVerifier
 from ..plugins import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..hub.keys import JWKS, PEM, check_secret
+from ..hub.auth.keys import JWKS, PEM, check_secret
 from ..hub.limits import Limits
 from ..protocol import app_id_problem
 from .guard.connections import Network

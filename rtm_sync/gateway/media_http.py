@@ -8,9 +8,9 @@ import base64
 from aiohttp import web
 
 from ..errors import RtmError
+from ..hub.auth.tokens import NotPrivileged
 from ..hub.node import Hub
 from ..hub.session import Session
-from ..hub.tokens import NotPrivileged
 from ..protocol import MediaInfo, encode_failure
 from .guard.request_context import note_user
 

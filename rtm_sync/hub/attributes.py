@@ -28,9 +28,9 @@ from ..protocol import (
     UserAttributes,
     id_problem,
 )
+from .auth.tokens import NotPrivileged
 from .engine import Bus, Directory
 from .session import Session
-from .tokens import NotPrivileged
 
 V = TypeVar("V")
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from ..errors import DownloadMediaError, RtmError, UploadMediaError
 from ..protocol import MediaInfo, ProtocolError, decode_json, encode_json
+from .auth.tokens import NotPrivileged
 from .engine import MediaIndex
 from .limits import KeyedWindows, Limits
 from .media import MEDIA_ID, Fragment, MediaStore
 from .metrics_sink import Telemetry
 from .session import Session
 from .storage import StorageThreads
-from .tokens import NotPrivileged
 from .uploads import Upload, UploadSpec
 
 _SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so

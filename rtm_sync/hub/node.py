@@ -46,8 +46,9 @@ from ..protocol import (
     encode_notice,
     id_problem,
 )
-from .access import Access
 from .attributes import AttributeDesk
+from .auth.policy import Access
+from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler
 from .engine import ChannelEvent, Delivery, Engine
 from .library import MediaLibrary
@@ -64,7 +65,6 @@ from .services.invitations import InvitationService
 from .services.messages import MessageService
 from .session import Session
 from .tasks import BackgroundTasks
-from .tokens import TokenVerifier
 
 _SWEEP_INTERVAL = 60.0
 _MEDIA_SWEEP_ROUNDS = 60

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from .auth.tokens import Grant, Privileges
 from .limits import Limits
 from .registry import Finish, Registry, SessionEnd
 from .session import Session
-from .tokens import Grant, Privileges
 
 _IDLE = 900.0
 """Seconds without use after which a sender, and its bearer of media, ends."""

@@ -11,10 +11,10 @@ from typing import Any
 from ..errors import RtmError
 from ..outbox import Outbox, OutboxFull
 from ..protocol import Request, encode_call
+from .auth.tokens import Grant, Privileges
 from .engine import Delivery
 from .limits import KeyedWindows, Limits, SlidingWindow
 from .registry import Connection, Life, SessionState
-from .tokens import Grant, Privileges
 
 _CROWDED = 7 / 8
 _EVERYTHING = Privileges()

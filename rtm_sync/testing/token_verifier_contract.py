@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ..errors import LoginError, LoginErrorCode
-from ..hub.tokens import Grant, TokenVerifier
+from ..hub.auth.tokens import Grant, TokenVerifier
 from .case import RtmTestCase
 
 if TYPE_CHECKING:

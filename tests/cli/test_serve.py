@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rtm_sync import LoginError, RtmClient, RtmFileMessage, Transfer
-from rtm_sync.hub.tokens import make_token
+from rtm_sync.hub.auth.tokens import make_token
 from tests.cli.support import SECRET, CommandTestCase, Gateway
 from tests.support import PATIENCE, Stopwatch, at_once, wait_until
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from rtm_sync import LoginError
-from rtm_sync.hub.tokens import JwtVerifier, Privileges
+from rtm_sync.hub.auth.tokens import JwtVerifier, Privileges
 from tests.cli.support import SECRET, CommandTestCase
 
 APP = {"RTM_SYNC_APP_ID": "my-app", "RTM_SYNC_APP_SECRET": SECRET}

@@ -27,7 +27,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from rtm_sync.blob import Blob, BlobTooLarge
 from rtm_sync.errors import LoginError
 from rtm_sync.gateway import downloads, tus
-from rtm_sync.hub.tokens import JwtVerifier, make_token
+from rtm_sync.hub.auth.tokens import JwtVerifier, make_token
 from rtm_sync.hub.uploads import Checksum
 from rtm_sync.image_header import image_dimensions, sniff_content_type
 from rtm_sync.messages import RtmImageMessage, RtmTextMessage

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtm_sync.errors import LoginError
-from rtm_sync.hub.tokens import JwtVerifier
+from rtm_sync.hub.auth.tokens import JwtVerifier
 from tests.faults import fuzz_decoders
 
 SECRET = "a secret of tests, 32 bytes or more"

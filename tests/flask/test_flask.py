@@ -28,7 +28,7 @@ from rtm_sync import (
 )
 from rtm_sync.flask.extension import SETTINGS, Rtm, status_of
 from rtm_sync.flask.sessions import running
-from rtm_sync.hub.tokens import JwtVerifier, Privileges
+from rtm_sync.hub.auth.tokens import JwtVerifier, Privileges
 from rtm_sync.media_stream import MediaStream
 from rtm_sync.protocol import ConnectionState
 from rtm_sync.testing import local_gateway

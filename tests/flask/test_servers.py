@@ -16,7 +16,7 @@ from typing import NamedTuple
 import requests
 
 from rtm_sync import RtmClient
-from rtm_sync.hub.tokens import make_token
+from rtm_sync.hub.auth.tokens import make_token
 from tests.cli.support import REPOSITORY, child_environment
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, local_gateway, wait_until
 

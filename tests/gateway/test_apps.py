@@ -16,7 +16,7 @@ from rtm_sync import (
 )
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
-from rtm_sync.hub.tokens import Privileges, make_token
+from rtm_sync.hub.auth.tokens import Privileges, make_token
 from tests.support import PATIENCE, RtmTestCase
 
 SHOP, GAME = "the shop's secret, 32 bytes or more", "the game's secret, 32 bytes or more"

@@ -14,7 +14,7 @@ import websocket
 
 from rtm_sync import LoginError, RtmClient, RtmRawMessage, RtmTextMessage
 from rtm_sync.gateway.logs import logged
-from rtm_sync.hub.tokens import make_token
+from rtm_sync.hub.auth.tokens import make_token
 from rtm_sync.testing import GatewayProcess
 from tests.support import PATIENCE, RtmTestCase, at_once, wait_until
 

@@ -11,7 +11,7 @@ from rtm_sync import RtmClient
 from rtm_sync.errors import LoginError
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
-from rtm_sync.hub.tokens import make_token
+from rtm_sync.hub.auth.tokens import make_token
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rtm_sync.errors import RtmError
+from rtm_sync.hub.auth.tokens import TokenVerifier
 from rtm_sync.hub.engine import Engine
 from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local import LocalEngine
@@ -16,7 +17,6 @@ from rtm_sync.hub.media import MediaStore
 from rtm_sync.hub.memory import MemoryMediaStore
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.session import Session
-from rtm_sync.hub.tokens import TokenVerifier
 from rtm_sync.hub.uploads import Upload, UploadSpec
 from rtm_sync.protocol import (
     Acknowledge,

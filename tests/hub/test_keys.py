@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from rtm_sync.errors import LoginError
-from rtm_sync.hub.keys import key_source
-from rtm_sync.hub.tokens import AnyOf, Grant, JwtVerifier, Privileges, make_token
+from rtm_sync.hub.auth.keys import key_source
+from rtm_sync.hub.auth.tokens import AnyOf, Grant, JwtVerifier, Privileges, make_token
 from tests.support import RtmTestCase, Stopwatch
 
 APP = "app"
@@ -186,7 +186,7 @@ class ChangeTest(KeyCase):
             (self.home / "keys.json").unlink,
         ):
             damage()
-            with self.assertLogs("rtm_sync.hub.keys", "ERROR") as logged:
+            with self.assertLogs("rtm_sync.hub.auth.keys", "ERROR") as logged:
                 self.assertEqual([key.name for key in source.current()], ["one"])
             self.assertIn("keys.json cannot be used", logged.output[0])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from rtm_sync.hub.tokens import JwtVerifier, make_token
+from rtm_sync.hub.auth.tokens import JwtVerifier, make_token
 from rtm_sync.protocol import (
     ConnectionChangeReason,
     Login,

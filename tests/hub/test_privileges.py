@@ -6,7 +6,7 @@ import time
 
 from rtm_sync.attributes import AttributeChange
 from rtm_sync.errors import RtmError
-from rtm_sync.hub.tokens import JwtVerifier, Privileges, make_token
+from rtm_sync.hub.auth.tokens import JwtVerifier, Privileges, make_token
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (
     ChangeChannelAttributes,

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 
 from rtm_sync.errors import LoginError
-from rtm_sync.hub.tokens import JwtVerifier, TokenVerifier, make_token
+from rtm_sync.hub.auth.tokens import JwtVerifier, TokenVerifier, make_token
 from rtm_sync.testing import TokenVerifierContract
 from tests.support import RtmTestCase
 

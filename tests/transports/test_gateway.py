@@ -14,7 +14,7 @@ from rtm_sync import ConnectionState, RtmClient
 from rtm_sync.errors import LoginError, TransferCancelled
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
-from rtm_sync.hub.tokens import make_token
+from rtm_sync.hub.auth.tokens import make_token
 from rtm_sync.protocol import ConnectionChangeReason, Login, encode_call
 from rtm_sync.testing import FaultProxy, GatewayProcess
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, local_gateway, wait_until

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rtm_sync import hookimpl
-from rtm_sync.hub.tokens import TokenVerifier
+from rtm_sync.hub.auth.tokens import TokenVerifier
 
 from .verifier import AgoraTokenVerifier
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from rtm_sync import LoginError
 from rtm_sync.errors import LoginErrorCode
-from rtm_sync.hub.tokens import CLOCK_SKEW, Grant, TokenVerifier
+from rtm_sync.hub.auth.tokens import CLOCK_SKEW, Grant, TokenVerifier
 
 from .parsing import BadToken, Token006, Token007, parse
 

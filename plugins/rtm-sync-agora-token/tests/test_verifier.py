@@ -19,8 +19,8 @@ from rtm_sync import LoginError, RtmClient
 from rtm_sync.errors import LoginErrorCode
 from rtm_sync.gateway.app import BackgroundGateway, make_hub
 from rtm_sync.gateway.config import GatewayConfig
+from rtm_sync.hub.auth.tokens import TokenVerifier
 from rtm_sync.hub.node import Hub
-from rtm_sync.hub.tokens import TokenVerifier
 from rtm_sync.plugins import PluginManager
 from rtm_sync.testing import RtmTestCase, TokenVerifierContract
 

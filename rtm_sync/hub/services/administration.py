@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from ...protocol import Login
-from ..access import Access
+from ..auth.policy import Access
 from ..engine import Directory
 from ..limits import Limits
 from ..service_sessions import Senders

@@ -34,6 +34,7 @@ from ...protocol import (
     id_problem,
     message_id_problem,
 )
+from ..auth.tokens import NotPrivileged
 from ..counts import CountNews
 from ..engine import Bus, ChannelEvent
 from ..limits import Limits
@@ -41,7 +42,6 @@ from ..metrics_sink import Telemetry, timed
 from ..once import OnceOnly
 from ..session import Session
 from ..tasks import BackgroundTasks
-from ..tokens import NotPrivileged
 from .history import HistoryService
 
 _Channel = tuple[str, str]

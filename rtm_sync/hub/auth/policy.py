@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..errors import LoginError, LoginErrorCode
-from ..protocol import PROTOCOL_VERSION, Login, app_id_problem, id_problem
-from .engine import Directory
+from ...errors import LoginError, LoginErrorCode
+from ...protocol import PROTOCOL_VERSION, Login, app_id_problem, id_problem
+from ..engine import Directory
 from .tokens import Grant, TokenVerifier
 
 
