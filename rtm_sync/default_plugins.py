@@ -8,7 +8,7 @@ from .plugins import hookimpl
 
 if TYPE_CHECKING:
     from .hub.auth.tokens import TokenVerifier
-    from .hub.engine import Engine
+    from .hub.engine.contract import Engine
     from .hub.media import MediaStore
     from .transports.base import Transport, TransportOptions
 

@@ -29,7 +29,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .hub.auth.tokens import TokenVerifier
-    from .hub.engine import Engine
+    from .hub.engine.contract import Engine
     from .hub.media import MediaStore
     from .thumbnails import ThumbnailGenerator
     from .transports.base import Transport, TransportOptions
@@ -171,7 +171,7 @@ def _transport_contract() -> type:
 
 
 def _engine_contract() -> type:
-    from .hub.engine import Engine
+    from .hub.engine.contract import Engine
 
     return Engine
 

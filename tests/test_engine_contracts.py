@@ -9,17 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rtm_sync.hub.engine import (
-    ChannelEvent,
-    Claim,
-    Delivery,
-    EnginePart,
-    HistoryQuery,
-    MediaUsage,
-    Node,
-    OfflineMessage,
-    Recovered,
-)
+from rtm_sync.hub.engine.archive import HistoryQuery
+from rtm_sync.hub.engine.bus import Recovered
+from rtm_sync.hub.engine.directory import Claim
+from rtm_sync.hub.engine.mailbox import OfflineMessage
+from rtm_sync.hub.engine.media_index import MediaUsage
+from rtm_sync.hub.engine.node import ChannelEvent, Delivery, Node
+from rtm_sync.hub.engine.part import EnginePart
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.local_archive import LocalArchive
 from rtm_sync.hub.local_bus import LocalBus

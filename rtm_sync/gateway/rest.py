@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from ..errors import ChannelMessageError, LoginError, PeerMessageError, RtmError
-from ..hub.engine import HistoryQuery
+from ..hub.engine.archive import HistoryQuery
 from ..hub.node import Hub
 from ..hub.session import Session
 from ..messages import RtmMessage, RtmTextMessage

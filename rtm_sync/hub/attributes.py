@@ -29,7 +29,8 @@ from ..protocol import (
     id_problem,
 )
 from .auth.tokens import NotPrivileged
-from .engine import Bus, Directory
+from .engine.bus import Bus
+from .engine.directory import Directory
 from .session import Session
 
 V = TypeVar("V")

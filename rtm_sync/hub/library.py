@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..errors import DownloadMediaError, RtmError, UploadMediaError
 from ..protocol import MediaInfo, ProtocolError, decode_json, encode_json
 from .auth.tokens import NotPrivileged
-from .engine import MediaIndex
+from .engine.media_index import MediaIndex
 from .limits import KeyedWindows, Limits
 from .media import MEDIA_ID, Fragment, MediaStore
 from .metrics_sink import Telemetry

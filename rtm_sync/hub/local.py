@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ..errors import PluginError
 from ..portable import folder_in_url
-from .engine import Engine
+from .engine.contract import Engine
 from .local_archive import LocalArchive
 from .local_bus import LocalBus
 from .local_directory import LocalDirectory

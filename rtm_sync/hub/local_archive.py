@@ -6,7 +6,7 @@ import sqlite3
 from typing import ClassVar
 
 from ..protocol import HistoricalMessage, decode_json, encode_json
-from .engine import Archive, HistoryQuery
+from .engine.archive import Archive, HistoryQuery
 from .local_part import LocalPart
 
 

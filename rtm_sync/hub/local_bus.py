@@ -15,7 +15,8 @@ from ..protocol import (
     MemberLeft,
     PeerCall,
 )
-from .engine import Bus, ChannelEvent, Delivery, Recovered
+from .engine.bus import Bus, Recovered
+from .engine.node import ChannelEvent, Delivery
 from .local_part import LocalPart
 from .replay import ChannelLogs, ReplayLimits
 

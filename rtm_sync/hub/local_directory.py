@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ..protocol import ConnectionChangeReason, PeerOnlineState
-from .engine import Claim, Directory
+from .engine.directory import Claim, Directory
 from .local_part import LocalPart
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from typing import ClassVar
 
 from ..protocol import MessageFromPeer, decode_json, encode_json
-from .engine import Mailbox, OfflineMessage
+from .engine.mailbox import Mailbox, OfflineMessage
 from .local_part import LocalPart
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from typing import ClassVar
 
 from ..protocol import MediaInfo, decode_json, encode_json
-from .engine import MediaIndex, MediaUsage
+from .engine.media_index import MediaIndex, MediaUsage
 from .local_part import LocalPart
 
 _BATCH = 500

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from .database import Database
-from .engine import EnginePart, Node
+from .engine.node import Node
+from .engine.part import EnginePart
 
 _CLEAN_UP_INTERVAL = 3600.0
 

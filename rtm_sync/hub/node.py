@@ -50,7 +50,8 @@ from .attributes import AttributeDesk
 from .auth.policy import Access
 from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler
-from .engine import ChannelEvent, Delivery, Engine
+from .engine.contract import Engine
+from .engine.node import ChannelEvent, Delivery
 from .library import MediaLibrary
 from .limits import KeyedWindows, Limits
 from .media import MediaStore

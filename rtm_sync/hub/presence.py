@@ -27,7 +27,7 @@ from ..protocol import (
     encode_notice,
     id_problem,
 )
-from .engine import Directory
+from .engine.directory import Directory
 from .limits import Limits
 from .session import Session
 from .tasks import BackgroundTasks

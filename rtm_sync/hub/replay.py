@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..messages import message_size
 from ..protocol import ChannelMessage, ChannelPosition
-from .engine import Recovered
+from .engine.bus import Recovered
 
 _ENVELOPE = 512  # bytes a kept message takes beside its content, roughly
 

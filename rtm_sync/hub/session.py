@@ -12,7 +12,7 @@ from ..errors import RtmError
 from ..outbox import Outbox, OutboxFull
 from ..protocol import Request, encode_call
 from .auth.tokens import Grant, Privileges
-from .engine import Delivery
+from .engine.node import Delivery
 from .limits import KeyedWindows, Limits, SlidingWindow
 from .registry import Connection, Life, SessionState
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..hub.engine import Archive, HistoryQuery
+from ..hub.engine.archive import Archive, HistoryQuery
 from .engine_kit import APP, OTHER_APP, WEEK, EnginePartContract, historical, text_of
 
 

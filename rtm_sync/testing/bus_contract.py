@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
 
-from ..hub.engine import Bus, Delivery, Directory
+from ..hub.engine.bus import Bus
+from ..hub.engine.directory import Directory
+from ..hub.engine.node import Delivery
 from ..protocol import (
     AttributesUpdated,
     ChannelAttribute,

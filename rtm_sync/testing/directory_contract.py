@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..hub.engine import Directory
+from ..hub.engine.directory import Directory
 from ..protocol import ConnectionChangeReason, PeerOnlineState
 from .engine_kit import APP, OTHER_APP, EnginePartContract
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from ..hub.engine import Archive, Bus, Delivery, Directory, Engine, Mailbox, MediaIndex
+from ..hub.engine.archive import Archive
+from ..hub.engine.bus import Bus
+from ..hub.engine.contract import Engine
+from ..hub.engine.directory import Directory
+from ..hub.engine.mailbox import Mailbox
+from ..hub.engine.media_index import MediaIndex
+from ..hub.engine.node import Delivery
 from ..protocol import PeerOnlineState
 from .archive_contract import ArchiveContract
 from .bus_contract import BusContract

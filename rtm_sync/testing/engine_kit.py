@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..hub.engine import ChannelEvent, Delivery, EnginePart
+from ..hub.engine.node import ChannelEvent, Delivery
+from ..hub.engine.part import EnginePart
 from ..messages import RtmTextMessage
 from ..protocol import (
     ChannelMessage,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..plugins import hookimpl, plugin_manager
 
 if TYPE_CHECKING:
-    from ..hub.engine import Engine
+    from ..hub.engine.contract import Engine
 
 
 @contextlib.contextmanager

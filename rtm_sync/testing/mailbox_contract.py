@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..hub.engine import Mailbox
+from ..hub.engine.mailbox import Mailbox
 from .engine_kit import APP, KEEP, OTHER_APP, WEEK, EnginePartContract, peer_message, text_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from ..hub.engine import MediaIndex, MediaUsage
+from ..hub.engine.media_index import MediaIndex, MediaUsage
 from .engine_kit import APP, OTHER_APP, WEEK, EnginePartContract, medium
 
 

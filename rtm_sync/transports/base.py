@@ -26,7 +26,7 @@ from ..protocol import (
 from ..transfers import TransferControl
 
 if TYPE_CHECKING:
-    from ..hub.engine import Engine
+    from ..hub.engine.contract import Engine
     from ..hub.media import MediaStore
 
 R = TypeVar("R")

@@ -10,7 +10,7 @@ from typing import Any
 
 from rtm_sync.errors import RtmError
 from rtm_sync.hub.auth.tokens import TokenVerifier
-from rtm_sync.hub.engine import Engine
+from rtm_sync.hub.engine.contract import Engine
 from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.media import MediaStore

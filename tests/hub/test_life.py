@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from rtm_sync.errors import RtmError
-from rtm_sync.hub.engine import Claim, OfflineMessage
+from rtm_sync.hub.engine.directory import Claim
+from rtm_sync.hub.engine.mailbox import OfflineMessage
 from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.node import Hub

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from rtm_sync.hub.engine import OfflineMessage
+from rtm_sync.hub.engine.mailbox import OfflineMessage
 from rtm_sync.hub.limits import Limits, Rate
 from rtm_sync.hub.local import LocalEngine
 from rtm_sync.hub.node import Hub

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from ...errors import LoginError, LoginErrorCode
 from ...protocol import PROTOCOL_VERSION, Login, app_id_problem, id_problem
-from ..engine import Directory
+from ..engine.directory import Directory
 from .tokens import Grant, TokenVerifier
 
 

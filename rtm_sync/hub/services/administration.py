@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ...protocol import Login
 from ..auth.policy import Access
-from ..engine import Directory
+from ..engine.directory import Directory
 from ..limits import Limits
 from ..service_sessions import Senders
 from ..session import Session

@@ -36,7 +36,8 @@ from ...protocol import (
 )
 from ..auth.tokens import NotPrivileged
 from ..counts import CountNews
-from ..engine import Bus, ChannelEvent
+from ..engine.bus import Bus
+from ..engine.node import ChannelEvent
 from ..limits import Limits
 from ..metrics_sink import Telemetry, timed
 from ..once import OnceOnly

@@ -16,7 +16,7 @@ from ...protocol import (
     encode_json,
     id_problem,
 )
-from ..engine import Archive, HistoryQuery
+from ..engine.archive import Archive, HistoryQuery
 from ..limits import Limits
 from ..session import Session
 

@@ -13,7 +13,8 @@ from ...protocol import (
     id_problem,
     message_id_problem,
 )
-from ..engine import Bus, Delivery
+from ..engine.bus import Bus
+from ..engine.node import Delivery
 from ..limits import Limits
 from ..session import Session
 

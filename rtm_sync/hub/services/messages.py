@@ -18,7 +18,9 @@ from ...protocol import (
     id_problem,
     message_id_problem,
 )
-from ..engine import Bus, Delivery, Mailbox
+from ..engine.bus import Bus
+from ..engine.mailbox import Mailbox
+from ..engine.node import Delivery
 from ..limits import Limits
 from ..metrics_sink import Telemetry, timed
 from ..once import OnceOnly

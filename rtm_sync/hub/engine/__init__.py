@@ -1,0 +1,68 @@
+"""The Engine contracts: what a hub asks of the world beyond its node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .archive import Archive, HistoryQuery
+    from .bus import Bus, Recovered
+    from .contract import Engine
+    from .directory import Claim, Directory
+    from .mailbox import Mailbox, OfflineMessage
+    from .media_index import MediaIndex, MediaUsage
+    from .node import ChannelEvent, Delivery, Node
+    from .part import EnginePart
+else:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            ".archive": (
+                "Archive",
+                "HistoryQuery",
+            ),
+            ".bus": (
+                "Bus",
+                "Recovered",
+            ),
+            ".contract": ("Engine",),
+            ".directory": (
+                "Claim",
+                "Directory",
+            ),
+            ".mailbox": (
+                "Mailbox",
+                "OfflineMessage",
+            ),
+            ".media_index": (
+                "MediaIndex",
+                "MediaUsage",
+            ),
+            ".node": (
+                "ChannelEvent",
+                "Delivery",
+                "Node",
+            ),
+            ".part": ("EnginePart",),
+        },
+    )
+
+__all__ = [
+    "Archive",
+    "Bus",
+    "ChannelEvent",
+    "Claim",
+    "Delivery",
+    "Directory",
+    "Engine",
+    "EnginePart",
+    "HistoryQuery",
+    "Mailbox",
+    "MediaIndex",
+    "MediaUsage",
+    "Node",
+    "OfflineMessage",
+    "Recovered",
+]

@@ -1,0 +1,52 @@
+"""The MediaIndex contract: records of stored media, their usage and expiry."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from ...protocol import MediaInfo
+from .part import EnginePart
+
+
+@dataclass(frozen=True, slots=True)
+class MediaUsage:
+    """Bytes of stored media.
+
+    Attributes:
+        user: one user's.
+        app: all of the app's.
+    """
+
+    user: int
+    app: int
+
+
+class MediaIndex(EnginePart):
+    """The records of stored media. The media themselves are in a `MediaStore`."""
+
+    @abstractmethod
+    async def put_media(self, app_id: str, uid: str, info: MediaInfo) -> None:
+        """Record durably a stored medium that this user has uploaded."""
+
+    @abstractmethod
+    async def media(self, app_id: str, media_id: str) -> MediaInfo | None:
+        """The record of a medium of this app, expired or not; None when there is none.
+
+        A record whose `put_media` has returned is seen.
+        """
+
+    @abstractmethod
+    async def delete_media(self, media_id: str) -> None:
+        """Forget a medium durably; ignored when it is unknown."""
+
+    @abstractmethod
+    async def media_usage(self, app_id: str, uid: str) -> MediaUsage:
+        """The bytes of all recorded media of the user, and of the app."""
+
+    @abstractmethod
+    async def expired_media(self, now: float) -> list[str]:
+        """Ids of media that have expired: a bounded batch, and empty when there are none.
+
+        The caller deletes them and asks again.
+        """
