@@ -30,7 +30,7 @@ def transport(url: str, options: TransportOptions) -> Transport | None:
 @hookimpl
 def engine(url: str) -> Engine | None:
     if url.startswith("local:"):
-        from .hub.local import LocalEngine
+        from .hub.local.engine import LocalEngine
 
         return LocalEngine.from_url(url)
     return None

@@ -16,12 +16,12 @@ from rtm_sync.hub.engine.mailbox import OfflineMessage
 from rtm_sync.hub.engine.media_index import MediaUsage
 from rtm_sync.hub.engine.node import ChannelEvent, Delivery, Node
 from rtm_sync.hub.engine.part import EnginePart
-from rtm_sync.hub.local import LocalEngine
-from rtm_sync.hub.local_archive import LocalArchive
-from rtm_sync.hub.local_bus import LocalBus
-from rtm_sync.hub.local_directory import LocalDirectory
-from rtm_sync.hub.local_mailbox import LocalMailbox
-from rtm_sync.hub.local_media_index import LocalMediaIndex
+from rtm_sync.hub.local.archive import LocalArchive
+from rtm_sync.hub.local.bus import LocalBus
+from rtm_sync.hub.local.directory import LocalDirectory
+from rtm_sync.hub.local.engine import LocalEngine
+from rtm_sync.hub.local.mailbox import LocalMailbox
+from rtm_sync.hub.local.media_index import LocalMediaIndex
 from rtm_sync.protocol import (
     ChannelAttribute,
     ChannelMessage,

@@ -61,6 +61,6 @@ class _LocalEngineAt:
 
     @hookimpl
     def engine(self, url: str) -> Engine | None:
-        from ..hub.local import LocalEngine
+        from ..hub.local.engine import LocalEngine
 
         return LocalEngine(self._file, self._now) if url.startswith("local:") else None

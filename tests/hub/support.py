@@ -12,7 +12,7 @@ from rtm_sync.errors import RtmError
 from rtm_sync.hub.auth.tokens import TokenVerifier
 from rtm_sync.hub.engine.contract import Engine
 from rtm_sync.hub.limits import Limits
-from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.media import MediaStore
 from rtm_sync.hub.memory import MemoryMediaStore
 from rtm_sync.hub.node import Hub

@@ -10,7 +10,7 @@ import threading
 import unittest
 from collections.abc import Callable
 
-from rtm_sync.hub.database import Database
+from rtm_sync.hub.local.database import Database
 from tests.support import PATIENCE, RtmTestCase
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY)"
@@ -158,7 +158,7 @@ class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
 _WRITER = """
 import asyncio, sys
 from tests.hub.test_database import SCHEMA, insert
-from rtm_sync.hub.database import Database
+from rtm_sync.hub.local.database import Database
 
 async def write(database, first):
     for number in range(first, 1_000_000_000, 8):

@@ -8,7 +8,7 @@ from rtm_sync.errors import RtmError
 from rtm_sync.hub.engine.directory import Claim
 from rtm_sync.hub.engine.mailbox import OfflineMessage
 from rtm_sync.hub.limits import Limits
-from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.registry import SessionEnd
 from rtm_sync.messages import RtmTextMessage

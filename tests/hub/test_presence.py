@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from rtm_sync.errors import PeerSubscriptionStatusError
-from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.protocol import (
     Logout,
     PeerOnlineState,

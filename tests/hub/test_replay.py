@@ -8,7 +8,7 @@ import unittest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtm_sync.hub.replay import ChannelLogs, ReplayLimits
+from rtm_sync.hub.local.replay import ChannelLogs, ReplayLimits
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import ChannelMessage, ChannelPosition, ReceivedMessageProperties
 

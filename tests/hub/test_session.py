@@ -7,9 +7,9 @@ import itertools
 
 from rtm_sync.hub.engine.mailbox import OfflineMessage
 from rtm_sync.hub.limits import Limits, Rate
-from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.local.engine import LocalEngine
+from rtm_sync.hub.local.replay import ReplayLimits
 from rtm_sync.hub.node import Hub
-from rtm_sync.hub.replay import ReplayLimits
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import (
     FRAME_LIMIT,

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from rtm_sync.errors import DownloadMediaError, UploadMediaError
 from rtm_sync.hub.disk import DiskMediaStore
 from rtm_sync.hub.limits import Limits
-from rtm_sync.hub.local import LocalEngine
+from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.media import MediaWriter
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.uploads import Checksum, ChecksumMismatch, Upload

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+from ..engine.node import Node
+from ..engine.part import EnginePart
 from .database import Database
-from .engine.node import Node
-from .engine.part import EnginePart
 
 _CLEAN_UP_INTERVAL = 3600.0
 

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from ..protocol import (
+from ...protocol import (
     ChannelAttribute,
     ChannelMessage,
     ChannelPosition,
@@ -15,9 +15,9 @@ from ..protocol import (
     MemberLeft,
     PeerCall,
 )
-from .engine.bus import Bus, Recovered
-from .engine.node import ChannelEvent, Delivery
-from .local_part import LocalPart
+from ..engine.bus import Bus, Recovered
+from ..engine.node import ChannelEvent, Delivery
+from .part import LocalPart
 from .replay import ChannelLogs, ReplayLimits
 
 CHANNEL_ATTRIBUTES_LINGER = 120.0

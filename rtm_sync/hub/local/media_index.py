@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import ClassVar
 
-from ..protocol import MediaInfo, decode_json, encode_json
-from .engine.media_index import MediaIndex, MediaUsage
-from .local_part import LocalPart
+from ...protocol import MediaInfo, decode_json, encode_json
+from ..engine.media_index import MediaIndex, MediaUsage
+from .part import LocalPart
 
 _BATCH = 500
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import ClassVar
 
-from ..protocol import MessageFromPeer, decode_json, encode_json
-from .engine.mailbox import Mailbox, OfflineMessage
-from .local_part import LocalPart
+from ...protocol import MessageFromPeer, decode_json, encode_json
+from ..engine.mailbox import Mailbox, OfflineMessage
+from .part import LocalPart
 
 
 class LocalMailbox(LocalPart, Mailbox):

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import PluginError
-from ..portable import folder_in_url
-from .engine.contract import Engine
-from .local_archive import LocalArchive
-from .local_bus import LocalBus
-from .local_directory import LocalDirectory
-from .local_mailbox import LocalMailbox
-from .local_media_index import LocalMediaIndex
+from ...errors import PluginError
+from ...portable import folder_in_url
+from ..engine.contract import Engine
+from .archive import LocalArchive
+from .bus import LocalBus
+from .directory import LocalDirectory
+from .mailbox import LocalMailbox
+from .media_index import LocalMediaIndex
 from .replay import ReplayLimits
 
 

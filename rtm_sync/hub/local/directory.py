@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ..protocol import ConnectionChangeReason, PeerOnlineState
-from .engine.directory import Claim, Directory
-from .local_part import LocalPart
+from ...protocol import ConnectionChangeReason, PeerOnlineState
+from ..engine.directory import Claim, Directory
+from .part import LocalPart
 
 
 @dataclass(slots=True)

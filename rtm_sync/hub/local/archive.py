@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from typing import ClassVar
 
-from ..protocol import HistoricalMessage, decode_json, encode_json
-from .engine.archive import Archive, HistoryQuery
-from .local_part import LocalPart
+from ...protocol import HistoricalMessage, decode_json, encode_json
+from ..engine.archive import Archive, HistoryQuery
+from .part import LocalPart
 
 
 class LocalArchive(LocalPart, Archive):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..supervision import start_thread
+from ...supervision import start_thread
 
 T = TypeVar("T")
 

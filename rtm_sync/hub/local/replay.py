@@ -7,9 +7,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..messages import message_size
-from ..protocol import ChannelMessage, ChannelPosition
-from .engine.bus import Recovered
+from ...messages import message_size
+from ...protocol import ChannelMessage, ChannelPosition
+from ..engine.bus import Recovered
 
 _ENVELOPE = 512  # bytes a kept message takes beside its content, roughly
 

@@ -1,0 +1,1 @@
+"""The engine of one machine: dictionaries, and SQLite for what must last."""
