@@ -9,7 +9,7 @@ from .plugins import hookimpl
 if TYPE_CHECKING:
     from .hub.auth.tokens import TokenVerifier
     from .hub.engine.contract import Engine
-    from .hub.media import MediaStore
+    from .hub.media.store import MediaStore
     from .transports.base import Transport, TransportOptions
 
 
@@ -40,11 +40,11 @@ def engine(url: str) -> Engine | None:
 def media_store(url: str) -> MediaStore | None:
     scheme = url.partition(":")[0]
     if scheme == "disk":
-        from .hub.disk import DiskMediaStore
+        from .hub.media.disk import DiskMediaStore
 
         return DiskMediaStore.from_url(url)
     if scheme == "memory":
-        from .hub.memory import MemoryMediaStore
+        from .hub.media.memory import MemoryMediaStore
 
         return MemoryMediaStore()
     return None

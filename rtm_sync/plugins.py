@@ -30,7 +30,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .hub.auth.tokens import TokenVerifier
     from .hub.engine.contract import Engine
-    from .hub.media import MediaStore
+    from .hub.media.store import MediaStore
     from .thumbnails import ThumbnailGenerator
     from .transports.base import Transport, TransportOptions
 
@@ -177,7 +177,7 @@ def _engine_contract() -> type:
 
 
 def _media_store_contract() -> type:
-    from .hub.media import MediaStore
+    from .hub.media.store import MediaStore
 
     return MediaStore
 

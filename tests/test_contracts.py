@@ -18,8 +18,8 @@ from PIL import Image, ImageOps
 
 from rtm_sync import Blob, CannotThumbnail, LoginError, Thumbnail, ThumbnailGenerator
 from rtm_sync.hub.auth.tokens import Grant, JwtVerifier, TokenVerifier, make_token
-from rtm_sync.hub.disk import DiskMediaStore
-from rtm_sync.hub.media import Fragment, MediaStore, MediaWriter
+from rtm_sync.hub.media.disk import DiskMediaStore
+from rtm_sync.hub.media.store import Fragment, MediaStore, MediaWriter
 from rtm_sync.testing import MediaStoreContract, ThumbnailContract
 from rtm_sync.thumbnail_tools import bare_type, best_fit, read_content
 from tests.hub.test_tokens import APP, SECRET, JwtCase

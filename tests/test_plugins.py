@@ -28,7 +28,7 @@ import pluggy
 
 from rtm_sync import CreateInstanceError, LoginError, RtmClient, hookimpl
 from rtm_sync.errors import PluginError
-from rtm_sync.hub.media import MediaStore, MediaWriter
+from rtm_sync.hub.media.store import MediaStore, MediaWriter
 from rtm_sync.plugins import HOOKS_VERSION, Hooks, PluginManager, PluginStatus
 from rtm_sync.thumbnails import Thumbnail, ThumbnailGenerator, choose_generator
 from rtm_sync.transports.base import Transport, TransportOptions
@@ -37,7 +37,7 @@ from tests.support import PATIENCE, RtmTestCase
 
 STORE = """
 from rtm_sync import hookimpl
-from rtm_sync.hub.memory import MemoryMediaStore
+from rtm_sync.hub.media.memory import MemoryMediaStore
 
 class Mine(MemoryMediaStore):
     scheme = "{scheme}"
@@ -264,7 +264,7 @@ def listed(name: str, mark: str, asked: list[str], scheme: str = "") -> object:
 LISTED = """
 import builtins
 from rtm_sync import hookimpl
-from rtm_sync.hub.memory import MemoryMediaStore
+from rtm_sync.hub.media.memory import MemoryMediaStore
 
 @hookimpl({mark})
 def media_store(url):

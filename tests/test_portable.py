@@ -155,7 +155,7 @@ sys.stdin.read()
 BLOBS = """
 import sys
 from pathlib import Path
-from rtm_sync.hub.disk import DiskMediaStore
+from rtm_sync.hub.media.disk import DiskMediaStore
 
 store, ids = DiskMediaStore(Path(sys.argv[1])), [letter * 32 for letter in "ABC"]
 for media_id in ids:

@@ -40,7 +40,7 @@ from rtm_sync.gateway.logs import logged
 from rtm_sync.gateway.metrics import Metrics
 from rtm_sync.gateway.tls import Certificate
 from rtm_sync.hub.local.engine import LocalEngine
-from rtm_sync.hub.memory import MemoryMediaStore
+from rtm_sync.hub.media.memory import MemoryMediaStore
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.tasks import supervised
 from rtm_sync.protocol import InvitationReceipt, InvitationSent, Request

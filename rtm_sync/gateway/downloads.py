@@ -11,7 +11,7 @@ from typing import BinaryIO
 from aiohttp import hdrs, web
 
 from ..errors import DownloadMediaError, RtmError
-from ..hub.media import MediaStore, content_disposition
+from ..hub.media.store import MediaStore, content_disposition
 from ..hub.node import Hub
 from ..protocol import MediaInfo
 from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of

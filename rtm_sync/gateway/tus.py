@@ -20,9 +20,9 @@ from typing import TypeVar
 from aiohttp import ClientError, hdrs, web
 
 from ..errors import RtmError, UploadMediaError
+from ..hub.media.upload import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..hub.node import Hub
 from ..hub.session import Session
-from ..hub.uploads import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..protocol import MediaInfo
 from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
 

@@ -52,9 +52,9 @@ from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler
 from .engine.contract import Engine
 from .engine.node import ChannelEvent, Delivery
-from .library import MediaLibrary
 from .limits import KeyedWindows, Limits
-from .media import MediaStore
+from .media.service import MediaLibrary
+from .media.store import MediaStore
 from .metrics_sink import Telemetry
 from .once import OnceOnly
 from .presence import PresenceDesk

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from ..hub.media import Fragment, MediaStore
+from ..hub.media.store import Fragment, MediaStore
 from ..protocol import MediaInfo
 from .case import RtmTestCase
 

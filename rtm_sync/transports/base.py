@@ -27,7 +27,7 @@ from ..transfers import TransferControl
 
 if TYPE_CHECKING:
     from ..hub.engine.contract import Engine
-    from ..hub.media import MediaStore
+    from ..hub.media.store import MediaStore
 
 R = TypeVar("R")
 

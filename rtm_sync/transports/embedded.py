@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 from ..blob import CHUNK, Blob
 from ..errors import DownloadMediaError, LoginError, UploadMediaError
 from ..hub.loops import cancel_rest
-from ..hub.media import MediaStore
+from ..hub.media.store import MediaStore
+from ..hub.media.upload import UploadSpec
 from ..hub.node import Hub
 from ..hub.session import Session
-from ..hub.uploads import UploadSpec
 from ..portable import after_fork_in_child
 from ..protocol import (
     ConnectionChangeReason,

@@ -28,7 +28,7 @@ from rtm_sync.blob import Blob, BlobTooLarge
 from rtm_sync.errors import LoginError
 from rtm_sync.gateway import downloads, tus
 from rtm_sync.hub.auth.tokens import JwtVerifier, make_token
-from rtm_sync.hub.uploads import Checksum
+from rtm_sync.hub.media.upload import Checksum
 from rtm_sync.image_header import image_dimensions, sniff_content_type
 from rtm_sync.messages import RtmImageMessage, RtmTextMessage
 from rtm_sync.protocol import (

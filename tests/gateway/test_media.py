@@ -22,8 +22,8 @@ from rtm_sync import RtmClient
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.gateway.rest import EventLog
-from rtm_sync.hub.disk import DiskMediaStore
 from rtm_sync.hub.local.engine import LocalEngine
+from rtm_sync.hub.media.disk import DiskMediaStore
 from rtm_sync.hub.metrics_sink import Telemetry
 from rtm_sync.hub.node import Hub
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until

@@ -13,11 +13,11 @@ from rtm_sync.hub.auth.tokens import TokenVerifier
 from rtm_sync.hub.engine.contract import Engine
 from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local.engine import LocalEngine
-from rtm_sync.hub.media import MediaStore
-from rtm_sync.hub.memory import MemoryMediaStore
+from rtm_sync.hub.media.memory import MemoryMediaStore
+from rtm_sync.hub.media.store import MediaStore
+from rtm_sync.hub.media.upload import Upload, UploadSpec
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.session import Session
-from rtm_sync.hub.uploads import Upload, UploadSpec
 from rtm_sync.protocol import (
     Acknowledge,
     Call,

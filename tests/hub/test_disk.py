@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from rtm_sync.errors import PluginError
-from rtm_sync.hub.disk import DiskMediaStore
+from rtm_sync.hub.media.disk import DiskMediaStore
 from tests.support import RtmTestCase
 
 ID, OTHER = "A" * 32, "B" * 32

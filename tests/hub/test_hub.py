@@ -6,8 +6,8 @@ import asyncio
 
 from rtm_sync.errors import LoginError
 from rtm_sync.hub.limits import Limits, Rate
-from rtm_sync.hub.memory import MemoryMediaStore
-from rtm_sync.hub.uploads import UploadSpec
+from rtm_sync.hub.media.memory import MemoryMediaStore
+from rtm_sync.hub.media.upload import UploadSpec
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol import JoinChannel, SendChannelMessage, SendMessageToPeer
 from tests.hub.support import DAY, HubCase, User, chunks, eventually, spec, upload_whole

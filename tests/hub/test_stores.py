@@ -7,9 +7,9 @@ import shutil
 import subprocess
 import sys
 
-from rtm_sync.hub.disk import DiskMediaStore
-from rtm_sync.hub.media import MediaStore
-from rtm_sync.hub.memory import MemoryMediaStore
+from rtm_sync.hub.media.disk import DiskMediaStore
+from rtm_sync.hub.media.memory import MemoryMediaStore
+from rtm_sync.hub.media.store import MediaStore
 from rtm_sync.testing import MediaStoreContract
 from tests.support import PATIENCE, RtmTestCase
 
@@ -115,7 +115,7 @@ class DiskStoreTest(MediaStoreContract, RtmTestCase):
 _TRACE = """
 import os, sys
 from pathlib import Path
-from rtm_sync.hub.disk import DiskMediaStore
+from rtm_sync.hub.media.disk import DiskMediaStore
 store = DiskMediaStore(sys.argv[1])
 fsync = os.fsync
 def watched(number):
@@ -129,7 +129,7 @@ writer.commit()
 """
 _FULL = """
 import os, sys
-from rtm_sync.hub.disk import DiskMediaStore
+from rtm_sync.hub.media.disk import DiskMediaStore
 store = DiskMediaStore(sys.argv[1])
 writer = store.create(sys.argv[2], "note")
 try:

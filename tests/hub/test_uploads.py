@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rtm_sync.errors import DownloadMediaError, UploadMediaError
-from rtm_sync.hub.disk import DiskMediaStore
 from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local.engine import LocalEngine
-from rtm_sync.hub.media import MediaWriter
+from rtm_sync.hub.media.disk import DiskMediaStore
+from rtm_sync.hub.media.store import MediaWriter
+from rtm_sync.hub.media.upload import Checksum, ChecksumMismatch, Upload
 from rtm_sync.hub.node import Hub
-from rtm_sync.hub.uploads import Checksum, ChecksumMismatch, Upload
 from rtm_sync.protocol import CancelUpload, Logout, MediaInfo
 from tests.support import PATIENCE
 

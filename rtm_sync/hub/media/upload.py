@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import RtmError, UploadMediaError
-from ..protocol import MediaInfo
-from .media import MediaStore, MediaWriter
+from ...errors import RtmError, UploadMediaError
+from ...protocol import MediaInfo
 from .storage import StorageThreads
+from .store import MediaStore, MediaWriter
 
 T = TypeVar("T")
 _BUFFER = 256 * 1024

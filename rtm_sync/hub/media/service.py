@@ -9,16 +9,16 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from ..errors import DownloadMediaError, RtmError, UploadMediaError
-from ..protocol import MediaInfo, ProtocolError, decode_json, encode_json
-from .auth.tokens import NotPrivileged
-from .engine.media_index import MediaIndex
-from .limits import KeyedWindows, Limits
-from .media import MEDIA_ID, Fragment, MediaStore
-from .metrics_sink import Telemetry
-from .session import Session
+from ...errors import DownloadMediaError, RtmError, UploadMediaError
+from ...protocol import MediaInfo, ProtocolError, decode_json, encode_json
+from ..auth.tokens import NotPrivileged
+from ..engine.media_index import MediaIndex
+from ..limits import KeyedWindows, Limits
+from ..metrics_sink import Telemetry
+from ..session import Session
 from .storage import StorageThreads
-from .uploads import Upload, UploadSpec
+from .store import MEDIA_ID, Fragment, MediaStore
+from .upload import Upload, UploadSpec
 
 _SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import BinaryIO
 
-from .media import MediaStore, MediaWriter
+from .store import MediaStore, MediaWriter
 
 
 class MemoryMediaStore(MediaStore):

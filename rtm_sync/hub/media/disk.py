@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import PluginError
-from ..portable import folder_in_url, is_in_use, sync_folder
-from .media import MEDIA_ID, Fragment, MediaStore, MediaWriter
+from ...errors import PluginError
+from ...portable import folder_in_url, is_in_use, sync_folder
+from .store import MEDIA_ID, Fragment, MediaStore, MediaWriter
 
 _PART = ".part"
 _NOTE = ".note"
