@@ -46,7 +46,6 @@ from ..protocol import (
     encode_notice,
     id_problem,
 )
-from .attributes import AttributeDesk
 from .auth.policy import Access
 from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler
@@ -57,13 +56,14 @@ from .media.service import MediaLibrary
 from .media.store import MediaStore
 from .metrics_sink import Telemetry
 from .once import OnceOnly
-from .presence import PresenceDesk
 from .registry import Action, Connection, Finish, Registry, SessionEnd, Supersede
 from .services.administration import AdministrationService
+from .services.attributes import AttributeDesk
 from .services.channels import ChannelService
 from .services.history import HistoryService
 from .services.invitations import InvitationService
 from .services.messages import MessageService
+from .services.presence import PresenceDesk
 from .session import Session
 from .tasks import BackgroundTasks
 

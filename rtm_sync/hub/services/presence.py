@@ -7,13 +7,13 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
-from ..errors import (
+from ...errors import (
     PeerSubscriptionStatusError,
     QueryPeersBySubscriptionOptionError,
     QueryPeersOnlineStatusError,
     RtmError,
 )
-from ..protocol import (
+from ...protocol import (
     Done,
     OnlineStatuses,
     PeerOnlineState,
@@ -27,10 +27,10 @@ from ..protocol import (
     encode_notice,
     id_problem,
 )
-from .engine.directory import Directory
-from .limits import Limits
-from .session import Session
-from .tasks import BackgroundTasks
+from ..engine.directory import Directory
+from ..limits import Limits
+from ..session import Session
+from ..tasks import BackgroundTasks
 
 _User: TypeAlias = tuple[str, str]  # app id, uid
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..attributes import (
+from ...attributes import (
     CHANNEL_LIMIT,
     USER_LIMIT,
     AttributeChange,
@@ -15,8 +15,8 @@ from ..attributes import (
     keys_problem,
     size_problem,
 )
-from ..errors import AttributeOperationError, RtmError
-from ..protocol import (
+from ...errors import AttributeOperationError, RtmError
+from ...protocol import (
     AttributesUpdated,
     ChangeChannelAttributes,
     ChangeUserAttributes,
@@ -28,10 +28,10 @@ from ..protocol import (
     UserAttributes,
     id_problem,
 )
-from .auth.tokens import NotPrivileged
-from .engine.bus import Bus
-from .engine.directory import Directory
-from .session import Session
+from ..auth.tokens import NotPrivileged
+from ..engine.bus import Bus
+from ..engine.directory import Directory
+from ..session import Session
 
 V = TypeVar("V")
 
