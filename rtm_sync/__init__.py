@@ -49,7 +49,7 @@ from .messages import (
     RtmRawMessage,
     RtmTextMessage,
 )
-from .plugins import hookimpl
+from .plugins.hookspecs import hookimpl
 from .protocol import (
     ChannelAttribute,
     ConnectionChangeReason,

@@ -19,7 +19,7 @@ class CostTest(unittest.TestCase):
         own = loaded - self.loaded_by("import requests, websocket, pluggy, tenacity")
         for name in ("aiohttp", "sqlite3", "jwt", "uvloop", "click", "rich", "PIL", "flask"):
             self.assertNotIn(name, loaded)
-        for name in ("asyncio", "rtm_sync.hub.node", "rtm_sync.default_plugins", "rtm_sync_pillow"):
+        for name in ("asyncio", "rtm_sync.hub.node", "rtm_sync.plugins.builtin", "rtm_sync_pillow"):
             self.assertNotIn(name, own)
 
     def test_every_public_name_is_there(self) -> None:

@@ -29,7 +29,9 @@ import pluggy
 from rtm_sync import CreateInstanceError, LoginError, RtmClient, hookimpl
 from rtm_sync.errors import PluginError
 from rtm_sync.hub.media.store import MediaStore, MediaWriter
-from rtm_sync.plugins import HOOKS_VERSION, Hooks, PluginManager, PluginStatus
+from rtm_sync.plugins.hookspecs import HOOKS_VERSION, Hooks
+from rtm_sync.plugins.loader import PluginManager
+from rtm_sync.plugins.report import PluginStatus
 from rtm_sync.thumbnails import Thumbnail, ThumbnailGenerator, choose_generator
 from rtm_sync.transports.base import Transport, TransportOptions
 from tests.cli.support import REPOSITORY
@@ -838,7 +840,7 @@ class ThumbnailChoiceTest(RtmTestCase):
         self.pictures = Generator("pictures", 2_000, "image/")
         self.films = Generator("films", 1_000, "video/")
         # What may be installed beside must not decide these tests.
-        self.entered(mock.patch("rtm_sync.plugins.entry_points", return_value=[]))
+        self.entered(mock.patch("rtm_sync.plugins.loader.entry_points", return_value=[]))
         self.plugins = PluginManager(extra=[self.films, self.pictures, self.low])
 
     def test_generators_come_by_priority_and_not_by_registration(self) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import rtm_sync
 from rtm_sync.errors import PluginError
 from rtm_sync.media import safe_file_name
-from rtm_sync.plugins import plugin_manager
+from rtm_sync.plugins.loader import plugin_manager
 from rtm_sync.portable import folder_in_url, folder_url
 from tests.support import RtmTestCase
 

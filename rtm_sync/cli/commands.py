@@ -16,7 +16,7 @@ from ..client.history import MAX_MESSAGES
 from ..errors import PluginError, RtmError
 from ..gateway.config import ConfigError, GatewayConfig, load_config
 from ..messages import RtmMessage
-from ..plugins import plugin_manager
+from ..plugins.loader import plugin_manager
 from ..protocol import id_problem
 from ..version import __version__
 from .options import (

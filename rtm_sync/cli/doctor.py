@@ -28,7 +28,8 @@ import requests
 
 from ..blob import MEDIA_LIMIT
 from ..errors import LoginError, RtmError
-from ..plugins import PluginManager, PluginStatus, plugin_manager
+from ..plugins.loader import PluginManager, plugin_manager
+from ..plugins.report import PluginStatus
 from ..portable import has_memory_limits, is_readable_by_others
 from ..transfers import MAX_TRANSFERS
 from ..transports.network import find_route

@@ -23,7 +23,7 @@ import click
 
 from ..errors import DownloadMediaError, LoginError, RtmError
 from ..messages import RtmImageMessage, RtmMessage, RtmRawMessage, RtmTextMessage
-from ..plugins import PluginDescription, PluginStatus
+from ..plugins.report import PluginDescription, PluginStatus
 from ..transfers import MediaOperationProgress, ProgressCallback
 
 if TYPE_CHECKING:

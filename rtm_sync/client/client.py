@@ -49,7 +49,7 @@ from ..messages import (
     RtmTextMessage,
     as_message,
 )
-from ..plugins import plugin_manager
+from ..plugins.loader import plugin_manager
 from ..protocol import (
     AttributesUpdated,
     ChangeChannelAttributes,

@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..media import Dimensions, ThumbnailSource, UploadWork
 from ..messages import MessageType, RtmFileMessage, RtmImageMessage, RtmMessage, as_message
-from ..plugins import plugin_manager
+from ..plugins.loader import plugin_manager
 from ..protocol import (
     HistoricalMessage,
     MediaInfo,

@@ -20,7 +20,7 @@ from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
 from ..hub.metrics_sink import Telemetry
 from ..hub.node import Hub
-from ..plugins import PluginManager, plugin_manager
+from ..plugins.loader import PluginManager, plugin_manager
 from ..portable import (
     STOP_SIGNALS,
     folder_url,

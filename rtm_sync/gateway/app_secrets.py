@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from ..hub.auth.keys import is_shared
 from ..hub.auth.tokens import AnyOf, TokenVerifier
-from ..plugins import PluginManager, plugin_manager
+from ..plugins.loader import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..plugins import hookimpl, plugin_manager
+from ..plugins.hookspecs import hookimpl
+from ..plugins.loader import plugin_manager
 
 if TYPE_CHECKING:
     from ..hub.engine.contract import Engine

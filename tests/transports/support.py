@@ -15,7 +15,7 @@ from typing import Any
 from rtm_sync import ConnectionState, RtmClient
 from rtm_sync.client.events import ReceivedEvent
 from rtm_sync.errors import RtmError
-from rtm_sync.plugins import hookimpl
+from rtm_sync.plugins.hookspecs import hookimpl
 from rtm_sync.testing import FaultProxy
 from rtm_sync.transports.base import Transport, TransportOptions
 from rtm_sync.transports.gateway import GatewayTransport

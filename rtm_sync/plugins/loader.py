@@ -1,394 +1,44 @@
-"""The extension points of rtm_sync, and the manager that finds the plugins and asks them.
+"""The plugin manager: finds the plugins and asks them.
 
 A plugin is a module or object with functions marked `rtm_sync.hookimpl`, named in the entry-point
-group `rtm_sync` or given to one client. The built-ins (`default_plugins.py`) implement the very
-same hooks. A hook implementation takes the hook's arguments and returns None to decline.
-`docs/plugins.md` has the rules for the authors of plugins.
+group `rtm_sync` or given to one client. The built-ins (`plugins/builtin.py`) answer the very same
+hooks. A hook takes what it is asked for and returns None to decline. `docs/plugins.md` says it all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from importlib.metadata import EntryPoint, entry_points
-from inspect import Parameter, signature
 from itertools import groupby
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
-from .errors import PluginError
-from .version import __version__
+from ..errors import PluginError
+from ..version import __version__
+from .hookspecs import GROUP
+from .registry import (
+    ROLES,
+    Implementation,
+    IncompatiblePlugin,
+    Origin,
+    Plugin,
+    PluginFailed,
+    Registry,
+    Role,
+    plugin_code,
+)
+from .report import PluginDescription, PluginStatus, described, shown_scheme
 
 if TYPE_CHECKING:
-    from .hub.auth.tokens import TokenVerifier
-    from .hub.engine.contract import Engine
-    from .hub.media.store import MediaStore
-    from .thumbnails import ThumbnailGenerator
-    from .transports.base import Transport, TransportOptions
-
-GROUP = "rtm_sync"
-HOOKS_VERSION = 1
-"""Version of the hook specifications; raised only when plugins of the version before would break.
-
-A plugin that was written for another one says so with an attribute `RTM_SYNC_HOOKS`; without it,
-it wants version 1.
-"""
-
-hookspec = pluggy.HookspecMarker(GROUP)
-hookimpl = pluggy.HookimplMarker(GROUP)
-
-
-class Hooks:
-    """The hook specifications, version 1. All are called without a lock held.
-
-    Each implementation is called by itself, so `hookwrapper=True` and `wrapper=True` are refused.
-    """
-
-    @hookspec(firstresult=True)
-    def transport(self, url: str, options: TransportOptions) -> Transport | None:
-        """How a client reaches a hub at `url`. Called once for each client, on the caller's thread.
-
-        Return a transport that has not been opened, or None when the URL's scheme is not yours.
-        """
-        raise NotImplementedError
-
-    @hookspec(firstresult=True)
-    def engine(self, url: str) -> Engine | None:
-        """What a hub asks of the world beyond its node, for `url`. Called when a hub is made."""
-        raise NotImplementedError
-
-    @hookspec(firstresult=True)
-    def media_store(self, url: str) -> MediaStore | None:
-        """Where blobs live, for `url`. Called when a hub is made."""
-        raise NotImplementedError
-
-    @hookspec(firstresult=True)
-    def token_verifier(self, app_id: str, secret: str, clock_skew: float) -> TokenVerifier | None:
-        """Who checks tokens of the app that has this secret. Called when a hub is made.
-
-        Clocks may differ by `clock_skew` seconds.
-        """
-        raise NotImplementedError
-
-    @hookspec
-    def thumbnail(self) -> ThumbnailGenerator | None:
-        """A thumbnail generator. All plugins' answers are collected; see `ThumbnailGenerator`.
-
-        Called once, when a thumbnail is first asked for, on the caller's thread.
-        """
-        raise NotImplementedError
-
-
-class PluginStatus(str, Enum):
-    """What became of a plugin."""
-
-    LOADED = "loaded"
-    DISABLED = "disabled"
-    INCOMPATIBLE = "incompatible"
-    FAILED = "failed"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class PluginDescription:
-    """One plugin, for people.
-
-    Attributes:
-        name: of its entry point, or of the object given to a client; what
-            `RTM_SYNC_DISABLE_PLUGINS` takes.
-        version, distribution: of what was installed; "" for an object given to a client.
-        hooks: what it answers; empty unless it is loaded.
-        status: what became of it.
-        load_time: seconds that importing it took; None when it was not imported.
-        reason: why it is not loaded.
-    """
-
-    name: str
-    version: str
-    distribution: str
-    hooks: tuple[str, ...]
-    status: PluginStatus
-    load_time: float | None
-    reason: str = ""
-
-
-def described(
-    entry: EntryPoint,
-    status: PluginStatus,
-    took: float | None,
-    reason: str,
-    hooks: tuple[str, ...] = (),
-) -> PluginDescription:
-    version, distribution = (entry.dist.version, entry.dist.name) if entry.dist else ("", "")
-    return PluginDescription(entry.name, version, distribution, hooks, status, took, reason)
-
-
-def shown_scheme(asked: str) -> str:
-    """A URL's scheme: the rest may hold a secret."""
-    return asked.partition(":")[0]
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an error for a sentence of ours; the error may be a plugin's own."""
-    try:
-        text = " ".join(str(error).split()).rstrip(".")
-    except Exception:  # a plugin's exception may have a __str__ that fails
-        text = ""
-    if isinstance(error, Exception):
-        return text or type(error).__name__
-    return f"{type(error).__name__}: {text}".rstrip(": ")  # SystemExit has but a number
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """What a hook is for.
-
-    Attributes:
-        kind: what its answer is called in messages.
-        contract: imports and returns the class that an answer must be an instance of.
-        built_in: what needs no plugin.
-    """
-
-    kind: str
-    contract: Callable[[], type]
-    built_in: str
-
-
-def _transport_contract() -> type:
-    from .transports.base import Transport
-
-    return Transport
-
-
-def _engine_contract() -> type:
-    from .hub.engine.contract import Engine
-
-    return Engine
-
-
-def _media_store_contract() -> type:
-    from .hub.media.store import MediaStore
-
-    return MediaStore
-
-
-def _token_verifier_contract() -> type:
-    from .hub.auth.tokens import TokenVerifier
-
-    return TokenVerifier
-
-
-def _thumbnail_contract() -> type:
-    from .thumbnails import ThumbnailGenerator
-
-    return ThumbnailGenerator
-
-
-ROLES = {
-    "transport": Role("transport", _transport_contract, "ws://, wss://, memory://"),
-    "engine": Role("engine", _engine_contract, "local://"),
-    "media_store": Role("media store", _media_store_contract, "disk:///folder, memory://"),
-    "token_verifier": Role("token verifier", _token_verifier_contract, "JWT (pip install PyJWT)"),
-    "thumbnail": Role("thumbnail generator", _thumbnail_contract, "none"),
-}
-
-
-class IncompatiblePlugin(Exception):
-    """A plugin does not fit the hooks; the message says why."""
-
-
-class PluginFailed(Exception):
-    """A plugin's code raised; the cause is what it raised."""
-
-
-@contextlib.contextmanager
-def plugin_code() -> Iterator[None]:
-    """Runs code of a plugin, which may raise anything.
-
-    Raises:
-        PluginFailed: it raised, SystemExit included. Ctrl-C is the user's, and passes.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, IncompatiblePlugin):
-        raise
-    except BaseException as error:
-        raise PluginFailed(one_line(error)) from error
-
-
-class Origin(Enum):
-    """Where a plugin is from, the nearest first."""
-
-    OWN = "given to the client"
-    BUILT_IN = "built in"
-    INSTALLED = "installed"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plugin:
-    """A plugin that fits the hooks, and the hooks that it implements."""
-
-    name: str
-    subject: object
-    origin: Origin
-    hooks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Implementation:
-    """One function of a plugin that implements a hook."""
-
-    plugin: Plugin
-    hook: str
-    hookimpl: pluggy.HookImpl
-
-    @property
-    def rank(self) -> tuple[Origin, bool, bool]:
-        """Implementations of one rank are on a par: two of them that answer are a conflict."""
-        return self.plugin.origin, self.hookimpl.tryfirst, self.hookimpl.trylast
-
-    def answer(self, arguments: dict[str, object]) -> Any:
-        """What it answers, None when it declines.
-
-        Raises:
-            PluginFailed: it raised, or its answer is not what the hook is for.
-            Exception: what a built-in raised; callers know those errors.
-        """
-        if self.plugin.origin is Origin.BUILT_IN:
-            return self._call(arguments)
-        with plugin_code():
-            return self._call(arguments)
-
-    def _call(self, arguments: dict[str, object]) -> Any:
-        answer = self.hookimpl.function(*(arguments[name] for name in self.hookimpl.argnames))
-        contract = ROLES[self.hook].contract()
-        if answer is not None and not isinstance(answer, contract):
-            raise TypeError(f"it answered with a {type(answer).__name__}, no {contract.__name__}")
-        return answer
-
-
-class _Manager(pluggy.PluginManager):
-    """Looks for hooks in what a plugin defines; `__init__` and its like are never hooks.
-
-    They are most of an object's attributes: without them a registry is made in half the time.
-    """
-
-    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
-        return None if name.startswith("__") else super().parse_hookimpl_opts(plugin, name)
-
-    def parse_hookspec_opts(
-        self, module_or_class: ModuleType | type, name: str
-    ) -> pluggy.HookspecOpts | None:
-        return None if name.startswith("__") else super().parse_hookspec_opts(module_or_class, name)
-
-
-class Registry:
-    """Plugins under one pluggy manager.
-
-    Nothing is registered any more once threads share it, so it needs no lock.
-    """
-
-    def __init__(self, *, is_complete: bool = False) -> None:
-        self.is_complete = is_complete  # whether the installed plugins are among them
-        self._manager = _Manager(GROUP)
-        self._manager.add_hookspecs(Hooks)
-        self.plugins: list[Plugin] = []
-
-    def register(self, name: str, subject: object, origin: Origin) -> Plugin:
-        """Add a plugin, which pluggy then asks before those that are here already.
-
-        Raises:
-            IncompatiblePlugin: it does not fit the hooks.
-            PluginFailed: it has no hook, is here already, or inspecting it failed.
-        """
-        with plugin_code():
-            for other in self.plugins:
-                if other.subject is subject or other.subject == subject:  # as pluggy sees it
-                    raise ValueError(f"it is the same object as plugin {other.name!r}")
-            hooks = self._fitting_hooks(subject)
-            # Names may come twice, keys in pluggy may not.
-            self._manager.register(subject, f"{name} #{len(self.plugins)}")
-        plugin = Plugin(name, subject, origin, hooks)
-        self.plugins.append(plugin)
-        return plugin
-
-    def implementations(self, hook: str) -> list[Implementation]:
-        """The implementations of a hook in the order in which pluggy asks them."""
-        plugins = {id(plugin.subject): plugin for plugin in self.plugins}
-        found = getattr(self._manager.hook, hook).get_hookimpls()
-        return [Implementation(plugins[id(one.plugin)], hook, one) for one in reversed(found)]
-
-    def _fitting_hooks(self, subject: object) -> tuple[str, ...]:
-        """The names of the hooks that a plugin implements, if all of it fits.
-
-        Before pluggy sees the plugin, because it would leave a part of a bad one registered.
-        """
-        wanted = getattr(subject, "RTM_SYNC_HOOKS", 1)
-        if wanted != HOOKS_VERSION:
-            raise IncompatiblePlugin(
-                f"it wants version {wanted!r} of the hooks, and rtm_sync {__version__} has "
-                f"version {HOOKS_VERSION}; install a version of it, or of rtm_sync, that fits"
-            )
-        hooks = set()
-        for attribute in dir(subject):
-            options = self._manager.parse_hookimpl_opts(subject, attribute)
-            if options is None:
-                continue
-            hook = options.get("specname") or attribute
-            if hook in ROLES:
-                _check_implementation(hook, getattr(subject, attribute), options)
-                hooks.add(hook)
-            elif not options.get("optionalhook"):
-                raise IncompatiblePlugin(
-                    f"it implements the unknown hook {hook!r}; version {HOOKS_VERSION} has "
-                    f"{', '.join(ROLES)}"
-                )
-        if not hooks:
-            raise ValueError("it has no function marked rtm_sync.hookimpl for any of the hooks")
-        return tuple(sorted(hooks))
-
-
-def _check_implementation(
-    hook: str, function: Callable[..., object], options: pluggy.HookimplOpts
-) -> None:
-    """Raises IncompatiblePlugin when a function cannot be called as an implementation of `hook`.
-
-    As for pluggy, a parameter with a default keeps it and need not be one of the hook.
-    """
-    if options.get("wrapper") or options.get("hookwrapper"):
-        raise IncompatiblePlugin(
-            f"its {hook} is a hook wrapper, and there is nothing to wrap: each implementation is "
-            "called by itself. Return an answer, or None to decline"
-        )
-    if options.get("tryfirst") and options.get("trylast"):
-        raise IncompatiblePlugin(f"its {hook} is marked tryfirst and trylast; it can be but one")
-    known = list(signature(getattr(Hooks, hook)).parameters)[1:]
-    for parameter in signature(function).parameters.values():
-        if parameter.default is not Parameter.empty:
-            continue
-        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-            continue
-        if parameter.name not in known:
-            raise IncompatiblePlugin(
-                f"its {hook} takes {parameter.name!r}, which version {HOOKS_VERSION} of that hook "
-                f"does not have; it has {', '.join(known) or 'no parameters'}"
-            )
-        if parameter.kind is Parameter.KEYWORD_ONLY:
-            raise IncompatiblePlugin(
-                f"its {hook} takes {parameter.name!r} by keyword only, and arguments are passed "
-                "by position"
-            )
-
+    from ..hub.auth.tokens import TokenVerifier
+    from ..hub.engine.contract import Engine
+    from ..hub.media.store import MediaStore
+    from ..thumbnails import ThumbnailGenerator
+    from ..transports.base import Transport, TransportOptions
 
 DISABLE_VARIABLE = "RTM_SYNC_DISABLE_PLUGINS"
 
@@ -677,13 +327,13 @@ def _registry_of(own: tuple[object, ...], found: _Found | None = None) -> Regist
     Raises:
         PluginError: an application's plugin does not fit; unlike an installed one, it is an error.
     """
-    from . import default_plugins
+    from . import builtin
 
     registry = Registry(is_complete=found is not None)
     for plugin in reversed(found.plugins if found is not None else ()):
         if plugin.subject not in own:  # the application has given the same plugin
             registry.register(plugin.name, plugin.subject, Origin.INSTALLED)
-    registry.register("built-in", default_plugins, Origin.BUILT_IN)
+    registry.register("built-in", builtin, Origin.BUILT_IN)
     for subject in own:
         name = getattr(subject, "__name__", None) or type(subject).__name__
         try:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .plugins import hookimpl
+from .hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from .hub.auth.tokens import TokenVerifier
-    from .hub.engine.contract import Engine
-    from .hub.media.store import MediaStore
-    from .transports.base import Transport, TransportOptions
+    from ..hub.auth.tokens import TokenVerifier
+    from ..hub.engine.contract import Engine
+    from ..hub.media.store import MediaStore
+    from ..transports.base import Transport, TransportOptions
 
 
 @hookimpl
 def transport(url: str, options: TransportOptions) -> Transport | None:
     scheme = url.partition(":")[0]
     if scheme in ("ws", "wss", "http", "https"):
-        from .transports.gateway import GatewayTransport
+        from ..transports.gateway import GatewayTransport
 
         return GatewayTransport(url, options)
     if scheme == "memory":
-        from .transports.embedded import EmbeddedTransport
+        from ..transports.embedded import EmbeddedTransport
 
         return EmbeddedTransport(url, options)
     return None
@@ -30,7 +30,7 @@ def transport(url: str, options: TransportOptions) -> Transport | None:
 @hookimpl
 def engine(url: str) -> Engine | None:
     if url.startswith("local:"):
-        from .hub.local.engine import LocalEngine
+        from ..hub.local.engine import LocalEngine
 
         return LocalEngine.from_url(url)
     return None
@@ -40,11 +40,11 @@ def engine(url: str) -> Engine | None:
 def media_store(url: str) -> MediaStore | None:
     scheme = url.partition(":")[0]
     if scheme == "disk":
-        from .hub.media.disk import DiskMediaStore
+        from ..hub.media.disk import DiskMediaStore
 
         return DiskMediaStore.from_url(url)
     if scheme == "memory":
-        from .hub.media.memory import MemoryMediaStore
+        from ..hub.media.memory import MemoryMediaStore
 
         return MemoryMediaStore()
     return None
@@ -52,6 +52,6 @@ def media_store(url: str) -> MediaStore | None:
 
 @hookimpl(trylast=True)  # it takes every app
 def token_verifier(app_id: str, secret: str, clock_skew: float) -> TokenVerifier | None:
-    from .hub.auth.tokens import JwtVerifier
+    from ..hub.auth.tokens import JwtVerifier
 
     return JwtVerifier(app_id, secret, clock_skew)
