@@ -5,14 +5,7 @@ import logging as _logging
 from .blob import Blob
 from .client.channel import RtmChannel
 from .client.client import LogFilter, RtmClient
-from .client.invitations import (
-    LocalInvitation,
-    LocalInvitationFailureReason,
-    LocalInvitationState,
-    RemoteInvitation,
-    RemoteInvitationFailureReason,
-    RemoteInvitationState,
-)
+from .client.invitations import LocalInvitation, RemoteInvitation
 from .client.sender import RtmSender
 from .errors import (
     AttributeOperationError,
@@ -50,16 +43,20 @@ from .messages import (
     RtmTextMessage,
 )
 from .plugins.hookspecs import hookimpl
-from .protocol import (
+from .protocol.values import (
     ChannelAttribute,
     ConnectionChangeReason,
     ConnectionState,
     HistoricalMessage,
+    LocalInvitationFailureReason,
+    LocalInvitationState,
     MediaInfo,
     PeerMessageSendResult,
     PeerOnlineState,
     PeerSubscriptionOption,
     ReceivedMessageProperties,
+    RemoteInvitationFailureReason,
+    RemoteInvitationState,
 )
 from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
 from .transfers import MediaOperationProgress, Transfer, tqdm_progress

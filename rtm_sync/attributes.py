@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import Enum
 from typing import TypeVar
+
+from .protocol.values import AttributeChange
 
 MAX_KEYS = 32
 """Attributes of one user or channel (reference 1.3)."""
@@ -22,15 +23,6 @@ CHANNEL_LIMIT = 32 * 1024
 """Bytes of a channel's keys and values together (reference 1.3)."""
 
 V = TypeVar("V")
-
-
-class AttributeChange(str, Enum):
-    """What a change does to the attributes that are there."""
-
-    SET = "SET"
-    UPDATE = "UPDATE"
-    DELETE = "DELETE"
-    CLEAR = "CLEAR"
 
 
 def key_problem(key: object) -> str | None:

@@ -27,7 +27,7 @@ from .messages import (
     thumbnail_room,
 )
 from .parts import Part
-from .protocol import MediaInfo
+from .protocol.values import MediaInfo
 from .thumbnails import (
     CannotThumbnail,
     Thumbnail,

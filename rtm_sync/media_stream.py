@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import IO, BinaryIO, cast
 
-from .protocol import MediaInfo
+from .protocol.values import MediaInfo
 from .transfers import Transfer
 from .transports.base import Sink
 

@@ -23,7 +23,7 @@ from typing import BinaryIO, cast
 from .blob import CHUNK, atomic_write
 from .errors import RtmError, TransferCancelled
 from .portable import is_in_use, is_own, lock_file, open_unlinked, unlock_file
-from .protocol import MediaInfo
+from .protocol.values import MediaInfo
 from .transports.base import Sink
 
 _LEFT = re.compile(r"-([0-9a-f]{64})-[0-9a-f]{8}\.part")

@@ -39,21 +39,20 @@ from rtm_sync.errors import ERROR_FAMILIES
 from rtm_sync.flask.extension import SETTINGS
 from rtm_sync.gateway.config import GatewayConfig, load_config
 from rtm_sync.hub.auth.tokens import JwtVerifier, Privileges, make_token
-from rtm_sync.protocol import (
-    EVENTS,
-    REQUESTS,
+from rtm_sync.protocol.codec import decode_result
+from rtm_sync.protocol.events import EVENTS
+from rtm_sync.protocol.frames import (
     Call,
     Failure,
     Notice,
     Reply,
-    Request,
     decode,
-    decode_result,
     encode_call,
     encode_failure,
     encode_notice,
     encode_reply,
 )
+from rtm_sync.protocol.requests import REQUESTS, Request
 from rtm_sync.transports.base import Listener
 from tests.cli.support import REPOSITORY, child_environment, with_pillow_plugin
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until

@@ -22,14 +22,13 @@ from rtm_sync.hub.local.directory import LocalDirectory
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.local.mailbox import LocalMailbox
 from rtm_sync.hub.local.media_index import LocalMediaIndex
-from rtm_sync.protocol import (
+from rtm_sync.protocol.events import ChannelMessage
+from rtm_sync.protocol.requests import MessageFromPeer, PeerCall
+from rtm_sync.protocol.values import (
     ChannelAttribute,
-    ChannelMessage,
     ChannelPosition,
     HistoricalMessage,
     MediaInfo,
-    MessageFromPeer,
-    PeerCall,
     PeerOnlineState,
 )
 from rtm_sync.testing import (

@@ -21,14 +21,8 @@ from rtm_sync import (
 from rtm_sync.client.invitation_registry import InvitationBook
 from rtm_sync.client.invitations import InvitationTimes
 from rtm_sync.errors import PeerMessageError
-from rtm_sync.protocol import (
-    InvitationFromPeer,
-    InvitationReceipt,
-    InvitationSent,
-    InvitationStep,
-    Request,
-    SendInvitation,
-)
+from rtm_sync.protocol.requests import InvitationFromPeer, Request, SendInvitation
+from rtm_sync.protocol.values import InvitationReceipt, InvitationSent, InvitationStep
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 SHORT = InvitationTimes(resend=0.05, give_up=0.3, answer=0.5)

@@ -7,7 +7,7 @@ import random
 import threading
 
 from rtm_sync import DownloadMediaError, RtmClient
-from rtm_sync.protocol import MediaInfo
+from rtm_sync.protocol.values import MediaInfo
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 DATA = random.Random(7).randbytes(3_000_000)

@@ -23,40 +23,35 @@ from rtm_sync.messages import (
     RtmRawMessage,
     RtmTextMessage,
 )
-from rtm_sync.protocol import (
-    EVENTS,
-    FRAME_LIMIT,
-    REQUESTS,
+from rtm_sync.protocol.codec import decode_json, decode_result, encode_json
+from rtm_sync.protocol.errors import ProtocolError, RpcCode
+from rtm_sync.protocol.events import EVENTS, ChannelMessage, MemberJoined, SessionEnded
+from rtm_sync.protocol.frames import (
     Call,
-    ChannelMessage,
-    ConnectionChangeReason,
     Failure,
     Frame,
-    JoinChannel,
-    Login,
-    LoginResult,
-    Logout,
-    MediaInfo,
-    MemberJoined,
-    MessageFromPeer,
     Notice,
-    ProtocolError,
-    ReceivedMessageProperties,
     Reply,
-    RpcCode,
-    SendMessageToPeer,
-    SessionEnded,
-    app_id_problem,
     decode,
-    decode_json,
-    decode_result,
     encode_call,
     encode_failure,
-    encode_json,
     encode_notice,
     encode_reply,
-    id_problem,
-    message_id_problem,
+)
+from rtm_sync.protocol.ids import FRAME_LIMIT, app_id_problem, id_problem, message_id_problem
+from rtm_sync.protocol.requests import (
+    REQUESTS,
+    JoinChannel,
+    Login,
+    Logout,
+    MessageFromPeer,
+    SendMessageToPeer,
+)
+from rtm_sync.protocol.values import (
+    ConnectionChangeReason,
+    LoginResult,
+    MediaInfo,
+    ReceivedMessageProperties,
 )
 
 # ---- Any value of any type of the protocol, drawn from its annotations -------------------------

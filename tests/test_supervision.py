@@ -43,7 +43,8 @@ from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.media.memory import MemoryMediaStore
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.tasks import supervised
-from rtm_sync.protocol import InvitationReceipt, InvitationSent, Request
+from rtm_sync.protocol.requests import Request
+from rtm_sync.protocol.values import InvitationReceipt, InvitationSent
 from rtm_sync.supervision import (
     BackgroundThread,
     loop_failures,

@@ -17,7 +17,7 @@ from ..errors import PluginError, RtmError
 from ..gateway.config import ConfigError, GatewayConfig, load_config
 from ..messages import RtmMessage
 from ..plugins.loader import plugin_manager
-from ..protocol import id_problem
+from ..protocol.ids import id_problem
 from ..version import __version__
 from .options import (
     STREAM,

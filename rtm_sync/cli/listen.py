@@ -12,7 +12,7 @@ from pathlib import Path
 from ..client.client import RtmClient
 from ..errors import RtmError
 from ..messages import RtmFileMessage, RtmMessage, RtmRawMessage
-from ..protocol import ConnectionChangeReason, ConnectionState, ReceivedMessageProperties
+from ..protocol.values import ConnectionChangeReason, ConnectionState, ReceivedMessageProperties
 from ..transfers import Transfer
 from .output import ExitCode, Output, message_line, message_record, printable
 

@@ -16,7 +16,7 @@ from ..client.client import RtmClient
 from ..errors import LoginError
 from ..gateway.config import ConfigError, checked_settings, read_toml, settings_in_environment
 from ..hub.auth.tokens import make_token
-from ..protocol import app_id_problem, id_problem
+from ..protocol.ids import app_id_problem, id_problem
 
 DEFAULT_PROFILE = "default"
 NO_PROXY = "none"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..attributes import attributes_problem, keys_problem
 from ..errors import AttributeOperationError, RtmError
-from ..protocol import id_problem
+from ..protocol.ids import id_problem
 
 
 def as_list(name: str, ids: Sequence[str], family: type[RtmError]) -> tuple[str, ...]:

@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 from ..errors import ChannelMessageError
 from ..messages import RtmMessage, as_message
-from ..protocol import (
+from ..protocol.ids import message_id_problem
+from ..protocol.requests import (
     GetHistory,
     GetMembers,
-    HistoricalMessage,
     JoinChannel,
     LeaveChannel,
     SendChannelMessage,
-    message_id_problem,
 )
+from ..protocol.values import HistoricalMessage
 from .handlers import ChannelEvents
 from .history import Caller, Moment, read_history
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, TypeAlias, TypeVar, cast, overload
 
-from ..attributes import AttributeChange
 from ..blob import Blob, Payload
 from ..errors import (
     CreateChannelError,
@@ -50,40 +49,44 @@ from ..messages import (
     as_message,
 )
 from ..plugins.loader import plugin_manager
-from ..protocol import (
+from ..protocol.events import (
     AttributesUpdated,
+    ChannelMessage,
+    Event,
+    MemberCountUpdated,
+    MemberJoined,
+    MemberLeft,
+    PeersOnlineStatusChanged,
+    TokenExpired,
+    TokenPrivilegeWillExpire,
+)
+from ..protocol.ids import app_id_problem, id_problem
+from ..protocol.requests import (
     ChangeChannelAttributes,
     ChangeUserAttributes,
-    ChannelAttribute,
-    ChannelMessage,
-    ConnectionChangeReason,
-    ConnectionState,
-    Event,
     GetChannelAttributes,
     GetChannelMemberCount,
     GetHistory,
     GetUserAttributes,
-    HistoricalMessage,
     InvitationFromPeer,
     Logout,
-    MemberCountUpdated,
-    MemberJoined,
-    MemberLeft,
     MessageFromPeer,
     PeerCall,
-    PeerMessageSendResult,
-    PeersOnlineStatusChanged,
-    PeerSubscriptionOption,
     QueryPeersBySubscriptionOption,
     QueryPeersOnlineStatus,
     Request,
     SendMessageToPeer,
     SubscribePeersOnlineStatus,
-    TokenExpired,
-    TokenPrivilegeWillExpire,
     UnsubscribePeersOnlineStatus,
-    app_id_problem,
-    id_problem,
+)
+from ..protocol.values import (
+    AttributeChange,
+    ChannelAttribute,
+    ConnectionChangeReason,
+    ConnectionState,
+    HistoricalMessage,
+    PeerMessageSendResult,
+    PeerSubscriptionOption,
 )
 from ..timing import Deadline
 from ..transfers import (

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, overload
 
 from ..messages import RtmMessage
-from ..protocol import (
+from ..protocol.values import (
     ChannelAttribute,
     ConnectionChangeReason,
     ConnectionState,
@@ -21,11 +21,8 @@ from ..protocol import (
 from .events import EventEmitter, Handler
 
 if TYPE_CHECKING:
-    from .invitations import (
-        LocalInvitationFailureReason,
-        RemoteInvitation,
-        RemoteInvitationFailureReason,
-    )
+    from ..protocol.values import LocalInvitationFailureReason, RemoteInvitationFailureReason
+    from .invitations import RemoteInvitation
 
 MessageHandler: TypeAlias = Callable[[RtmMessage, str, ReceivedMessageProperties], object]
 """`MessageFromPeer(message, peer_id, message_props)`, `ChannelMessage(message, member_id, …)`."""

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
 
 from ..errors import HistoryError
-from ..protocol import GetHistory, HistoricalMessage, Request
+from ..protocol.requests import GetHistory, Request
+from ..protocol.values import HistoricalMessage
 from ..timing import Deadline
 
 PAGE = 100

@@ -10,13 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from ..errors import InvitationApiCallError, RtmError
-from ..protocol import (
-    InvitationFromPeer,
-    InvitationReceipt,
-    InvitationStep,
-    SendInvitation,
-    id_problem,
-)
+from ..protocol.ids import id_problem
+from ..protocol.requests import InvitationFromPeer, SendInvitation
+from ..protocol.values import InvitationReceipt, InvitationStep
 from ..supervision import BackgroundThread, supervised_thread
 from .history import Caller
 from .invitations import InvitationTimes, LocalInvitation, RemoteInvitation

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from ..errors import InvitationApiCallError
-from ..protocol import InvitationFromPeer, InvitationReceipt, InvitationStep, id_problem
+from ..protocol.ids import id_problem
+from ..protocol.requests import InvitationFromPeer
+from ..protocol.values import (
+    InvitationReceipt,
+    InvitationStep,
+    LocalInvitationFailureReason,
+    LocalInvitationState,
+    RemoteInvitationFailureReason,
+    RemoteInvitationState,
+)
 from .events import EventEmitter
 from .handlers import LocalInvitationEvents, RemoteInvitationEvents
 
@@ -37,48 +45,6 @@ class InvitationTimes:
     resend: float = 2.0
     give_up: float = 30.0
     answer: float = 60.0
-
-
-class LocalInvitationState(str, Enum):
-    """State of an invitation at its caller (reference 1.3)."""
-
-    IDLE = "IDLE"
-    SENT_TO_REMOTE = "SENT_TO_REMOTE"
-    RECEIVED_BY_REMOTE = "RECEIVED_BY_REMOTE"
-    ACCEPTED_BY_REMOTE = "ACCEPTED_BY_REMOTE"
-    REFUSED_BY_REMOTE = "REFUSED_BY_REMOTE"
-    CANCELED = "CANCELED"
-    FAILURE = "FAILURE"
-
-
-class RemoteInvitationState(str, Enum):
-    """State of an invitation at its callee (reference 1.3)."""
-
-    INVITATION_RECEIVED = "INVITATION_RECEIVED"
-    ACCEPT_SENT_TO_LOCAL = "ACCEPT_SENT_TO_LOCAL"
-    REFUSED = "REFUSED"
-    ACCEPTED = "ACCEPTED"
-    CANCELED = "CANCELED"
-    FAILURE = "FAILURE"
-
-
-class LocalInvitationFailureReason(str, Enum):
-    """Why an invitation failed at its caller (reference 1.3)."""
-
-    UNKNOWN = "UNKNOWN"
-    PEER_NO_RESPONSE = "PEER_NO_RESPONSE"
-    INVITATION_EXPIRE = "INVITATION_EXPIRE"
-    PEER_OFFLINE = "PEER_OFFLINE"
-    NOT_LOGGEDIN = "NOT_LOGGEDIN"
-
-
-class RemoteInvitationFailureReason(str, Enum):
-    """Why an invitation failed at its callee (reference 1.3)."""
-
-    UNKNOWN = "UNKNOWN"
-    PEER_OFFLINE = "PEER_OFFLINE"
-    ACCEPT_FAILURE = "ACCEPT_FAILURE"
-    INVITATION_EXPIRE = "INVITATION_EXPIRE"
 
 
 class _Invitation(EventEmitter):

@@ -29,17 +29,10 @@ from ..errors import (
 from ..media import Dimensions, ThumbnailSource, UploadWork
 from ..messages import MessageType, RtmFileMessage, RtmImageMessage, RtmMessage, as_message
 from ..plugins.loader import plugin_manager
-from ..protocol import (
-    HistoricalMessage,
-    MediaInfo,
-    PeerMessageSendResult,
-    PeerOnlineState,
-    ProtocolError,
-    app_id_problem,
-    decode_result,
-    encode_json,
-    id_problem,
-)
+from ..protocol.codec import decode_result, encode_json
+from ..protocol.errors import ProtocolError
+from ..protocol.ids import app_id_problem, id_problem
+from ..protocol.values import HistoricalMessage, MediaInfo, PeerMessageSendResult, PeerOnlineState
 from ..timing import Backoff, Deadline
 from ..transfers import (
     STALL_TIMEOUT,

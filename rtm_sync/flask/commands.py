@@ -12,7 +12,7 @@ from flask.cli import AppGroup
 
 from ..errors import RtmError
 from ..hub.auth.tokens import make_token
-from ..protocol import id_problem
+from ..protocol.ids import id_problem
 from .sessions import EXTENSION, Process, running
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import Any
 from ..client.channel import RtmChannel
 from ..client.events import EventEmitter, Handler
 from ..client.invitations import RemoteInvitation
-from ..protocol import encode_json
+from ..protocol.codec import encode_json
 from ..timing import Deadline
 
 READY = "ready"

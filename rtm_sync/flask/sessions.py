@@ -24,7 +24,8 @@ from ..client.sender import RtmSender
 from ..errors import JoinChannelError
 from ..hub.auth.tokens import make_token
 from ..portable import after_fork_in_child
-from ..protocol import ConnectionState, id_problem
+from ..protocol.ids import id_problem
+from ..protocol.values import ConnectionState
 from ..supervision import BackgroundThread, supervised_thread
 from .relay import EventRelay
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..hub.auth.keys import JWKS, PEM, check_secret
 from ..hub.limits import Limits
-from ..protocol import app_id_problem
+from ..protocol.ids import app_id_problem
 from .guard.connections import Network
 
 if sys.version_info >= (3, 11):

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from ..errors import DownloadMediaError, RtmError
 from ..hub.media.store import MediaStore, content_disposition
 from ..hub.node import Hub
-from ..protocol import MediaInfo
+from ..protocol.values import MediaInfo
 from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
 
 LOCATION_LIMIT = 300.0

@@ -11,7 +11,8 @@ from ..errors import RtmError
 from ..hub.auth.tokens import NotPrivileged
 from ..hub.node import Hub
 from ..hub.session import Session
-from ..protocol import MediaInfo, encode_failure
+from ..protocol.frames import encode_failure
+from ..protocol.values import MediaInfo
 from .guard.request_context import note_user
 
 STALL_LIMIT = 120.0

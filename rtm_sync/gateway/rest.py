@@ -26,15 +26,11 @@ from ..hub.engine.archive import HistoryQuery
 from ..hub.node import Hub
 from ..hub.session import Session
 from ..messages import RtmMessage, RtmTextMessage
-from ..protocol import (
-    HistoricalMessage,
-    ProtocolError,
-    SendChannelMessage,
-    SendMessageToPeer,
-    decode_json,
-    encode_json,
-    id_problem,
-)
+from ..protocol.codec import decode_json, encode_json
+from ..protocol.errors import ProtocolError
+from ..protocol.ids import id_problem
+from ..protocol.requests import SendChannelMessage, SendMessageToPeer
+from ..protocol.values import HistoricalMessage
 from .app_secrets import Customers
 from .guard.request_context import note_user, note_wrong
 from .media_http import is_forbidden

@@ -23,7 +23,7 @@ from ..errors import RtmError, UploadMediaError
 from ..hub.media.upload import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..hub.node import Hub
 from ..hub.session import Session
-from ..protocol import MediaInfo
+from ..protocol.values import MediaInfo
 from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
 
 TUS_VERSION = "1.0.0"

@@ -12,16 +12,10 @@ from aiohttp import WSMsgType, web
 from ..errors import LoginError, LoginErrorCode, RtmError
 from ..hub.node import Hub
 from ..hub.session import Session
-from ..protocol import (
-    FRAME_LIMIT,
-    Call,
-    Login,
-    ProtocolError,
-    RpcCode,
-    decode,
-    encode_failure,
-    encode_reply,
-)
+from ..protocol.errors import ProtocolError, RpcCode
+from ..protocol.frames import Call, decode, encode_failure, encode_reply
+from ..protocol.ids import FRAME_LIMIT
+from ..protocol.requests import Login
 from .guard.request_context import note_user, note_wrong
 
 _LOGIN_DEADLINE = 10.0

@@ -7,21 +7,18 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from ..errors import RtmError
-from ..protocol import (
-    Acknowledge,
+from ..protocol.errors import ProtocolError, RpcCode
+from ..protocol.events import Acknowledge, CancelUpload
+from ..protocol.frames import (
     Call,
-    CancelUpload,
     Failure,
-    Logout,
     Notice,
-    ProtocolError,
-    Request,
-    RpcCode,
     decode,
     encode_failure,
     encode_notice,
     encode_reply,
 )
+from ..protocol.requests import Logout, Request
 from .registry import Connection
 from .session import Session
 from .tasks import BackgroundTasks

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from ..blob import MEDIA_LIMIT
-from ..protocol import RETENTION_SECONDS
+from ..protocol.ids import RETENTION_SECONDS
 from ..transfers import MAX_TRANSFERS
 
 N = TypeVar("N", int, float)

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LoginError, LoginErrorCode, RenewTokenError
-from ..protocol import (
+from ..protocol.events import SessionEnded, TokenExpired, TokenPrivilegeWillExpire
+from ..protocol.frames import encode_notice
+from ..protocol.ids import app_id_problem, id_problem
+from ..protocol.requests import (
     ChangeChannelAttributes,
     ChangeUserAttributes,
-    ConnectionChangeReason,
-    Done,
     GetChannelAttributes,
     GetChannelMemberCount,
     GetHistory,
@@ -27,9 +28,7 @@ from ..protocol import (
     JoinChannel,
     LeaveChannel,
     Login,
-    LoginResult,
     PeerCall,
-    PeerOnlineState,
     QueryPeersBySubscriptionOption,
     QueryPeersOnlineStatus,
     RenewToken,
@@ -37,15 +36,10 @@ from ..protocol import (
     SendChannelMessage,
     SendInvitation,
     SendMessageToPeer,
-    SessionEnded,
     SubscribePeersOnlineStatus,
-    TokenExpired,
-    TokenPrivilegeWillExpire,
     UnsubscribePeersOnlineStatus,
-    app_id_problem,
-    encode_notice,
-    id_problem,
 )
+from ..protocol.values import ConnectionChangeReason, Done, LoginResult, PeerOnlineState
 from .auth.policy import Access
 from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler

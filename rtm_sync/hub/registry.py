@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from ..protocol import ConnectionChangeReason
+from ..protocol.values import ConnectionChangeReason
 
 
 class Connection(Protocol):

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import RtmError
 from ..outbox import Outbox, OutboxFull
-from ..protocol import Request, encode_call
+from ..protocol.frames import encode_call
+from ..protocol.requests import Request
 from .auth.tokens import Grant, Privileges
 from .engine.node import Delivery
 from .limits import KeyedWindows, Limits, SlidingWindow

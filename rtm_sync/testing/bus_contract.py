@@ -9,13 +9,8 @@ from dataclasses import replace
 from ..hub.engine.bus import Bus
 from ..hub.engine.directory import Directory
 from ..hub.engine.node import Delivery
-from ..protocol import (
-    AttributesUpdated,
-    ChannelAttribute,
-    ChannelPosition,
-    MemberJoined,
-    MemberLeft,
-)
+from ..protocol.events import AttributesUpdated, MemberJoined, MemberLeft
+from ..protocol.values import ChannelAttribute, ChannelPosition
 from .engine_kit import APP, OTHER_APP, EnginePartContract, channel_message, peer_message
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..hub.engine.directory import Directory
-from ..protocol import ConnectionChangeReason, PeerOnlineState
+from ..protocol.values import ConnectionChangeReason, PeerOnlineState
 from .engine_kit import APP, OTHER_APP, EnginePartContract
 
 ONLINE, OFFLINE = PeerOnlineState.ONLINE, PeerOnlineState.OFFLINE

@@ -9,7 +9,7 @@ from ..hub.engine.directory import Directory
 from ..hub.engine.mailbox import Mailbox
 from ..hub.engine.media_index import MediaIndex
 from ..hub.engine.node import Delivery
-from ..protocol import PeerOnlineState
+from ..protocol.values import PeerOnlineState
 from .archive_contract import ArchiveContract
 from .bus_contract import BusContract
 from .directory_contract import DirectoryContract

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from ..hub.engine.node import ChannelEvent, Delivery
 from ..hub.engine.part import EnginePart
 from ..messages import RtmTextMessage
-from ..protocol import (
-    ChannelMessage,
+from ..protocol.events import ChannelMessage
+from ..protocol.requests import MessageFromPeer, PeerCall
+from ..protocol.values import (
     ConnectionChangeReason,
     HistoricalMessage,
     MediaInfo,
-    MessageFromPeer,
-    PeerCall,
     PeerOnlineState,
     ReceivedMessageProperties,
 )

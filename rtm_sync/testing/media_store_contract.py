@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ..hub.media.store import Fragment, MediaStore
-from ..protocol import MediaInfo
+from ..protocol.values import MediaInfo
 from .case import RtmTestCase
 
 ID, OTHER = "A" * 32, "B" * 32

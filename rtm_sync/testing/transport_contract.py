@@ -33,7 +33,7 @@ from ..messages import (
     RtmRawMessage,
     RtmTextMessage,
 )
-from ..protocol import ConnectionChangeReason, ConnectionState
+from ..protocol.values import ConnectionChangeReason, ConnectionState
 from ..supervision import start_thread
 from ..transfers import MediaOperationProgress
 from .case import RtmTestCase, wait_until

@@ -14,15 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol, TypeVar
 
 from ..blob import Blob
 from ..errors import DownloadMediaError, LoginError, LoginErrorCode, PluginError
-from ..protocol import (
-    ConnectionChangeReason,
-    ConnectionState,
-    Event,
-    MediaInfo,
-    PeerCall,
-    RenewToken,
-    Request,
-)
+from ..protocol.events import Event
+from ..protocol.requests import PeerCall, RenewToken, Request
+from ..protocol.values import ConnectionChangeReason, ConnectionState, MediaInfo
 from ..transfers import TransferControl
 
 if TYPE_CHECKING:

@@ -23,15 +23,9 @@ from ..hub.media.upload import UploadSpec
 from ..hub.node import Hub
 from ..hub.session import Session
 from ..portable import after_fork_in_child
-from ..protocol import (
-    ConnectionChangeReason,
-    Event,
-    Login,
-    MediaInfo,
-    PeerCall,
-    Request,
-    SessionEnded,
-)
+from ..protocol.events import Event, SessionEnded
+from ..protocol.requests import Login, PeerCall, Request
+from ..protocol.values import ConnectionChangeReason, MediaInfo
 from ..supervision import BackgroundThread
 from ..timing import Deadline
 from ..transfers import TransferControl, TransferKind

@@ -21,26 +21,12 @@ import websocket
 
 from ..blob import Blob
 from ..errors import LoginError, LoginErrorCode, RenewTokenError, RtmError
-from ..protocol import (
-    CancelUpload,
-    ConnectionChangeReason,
-    Event,
-    Failure,
-    Login,
-    LoginResult,
-    Logout,
-    MediaInfo,
-    PeerCall,
-    ProtocolError,
-    RenewToken,
-    Reply,
-    Request,
-    SessionEnded,
-    TokenExpired,
-    decode,
-    decode_result,
-    encode_call,
-)
+from ..protocol.codec import decode_result
+from ..protocol.errors import ProtocolError
+from ..protocol.events import CancelUpload, Event, SessionEnded, TokenExpired
+from ..protocol.frames import Failure, Reply, decode, encode_call
+from ..protocol.requests import Login, Logout, PeerCall, RenewToken, Request
+from ..protocol.values import ConnectionChangeReason, LoginResult, MediaInfo
 from ..supervision import BackgroundThread, supervised_thread
 from ..timing import Backoff, Deadline
 from ..transfers import STALL_TIMEOUT, TransferControl

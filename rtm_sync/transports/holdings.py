@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..attributes import AttributeChange, changed
-from ..protocol import (
+from ..attributes import changed
+from ..protocol.requests import (
     ChangeUserAttributes,
-    ChannelPosition,
     JoinChannel,
-    JoinResult,
     LeaveChannel,
     Request,
     SubscribePeersOnlineStatus,
     UnsubscribePeersOnlineStatus,
 )
+from ..protocol.values import AttributeChange, ChannelPosition, JoinResult
 
 _NOWHERE = ChannelPosition("", 0)  # a place no channel has
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..protocol import ConnectionChangeReason, ConnectionState
+from ..protocol.values import ConnectionChangeReason, ConnectionState
 
 _ALIVE = (ConnectionState.CONNECTED, ConnectionState.RECONNECTING)
 

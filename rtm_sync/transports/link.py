@@ -16,30 +16,22 @@ from typing import Any, TypeVar
 
 from ..errors import InvitationApiCallError, PeerMessageError, RtmError
 from ..outbox import Outbox, OutboxFull
-from ..protocol import (
-    Acknowledge,
+from ..protocol.codec import decode_result
+from ..protocol.errors import ProtocolError, RpcCode
+from ..protocol.events import Acknowledge, ChannelMessage, Event
+from ..protocol.frames import (
     Call,
-    ChannelMessage,
-    Done,
-    Event,
     Failure,
-    InvitationFromPeer,
-    JoinChannel,
-    JoinResult,
-    LoginResult,
-    MessageFromPeer,
     Notice,
-    ProtocolError,
     Reply,
-    Request,
-    RpcCode,
     decode,
-    decode_result,
     encode_call,
     encode_failure,
     encode_notice,
     encode_reply,
 )
+from ..protocol.requests import InvitationFromPeer, JoinChannel, MessageFromPeer, Request
+from ..protocol.values import Done, JoinResult, LoginResult
 from .base import Listener
 from .holdings import Holdings
 

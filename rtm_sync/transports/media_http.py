@@ -30,7 +30,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..blob import CHUNK, Blob
 from ..errors import RtmError
-from ..protocol import Failure, MediaInfo, ProtocolError, decode
+from ..protocol.errors import ProtocolError
+from ..protocol.frames import Failure, decode
+from ..protocol.values import MediaInfo
 from ..transfers import MAX_TRANSFERS, TransferControl, TransferKind
 from ..version import __version__
 from .base import Sink

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from ..protocol import ConnectionChangeReason, ConnectionState
+from ..protocol.values import ConnectionChangeReason, ConnectionState
 from .lifecycle import Lifecycle, StateChange
 
 

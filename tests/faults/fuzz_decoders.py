@@ -31,22 +31,19 @@ from rtm_sync.hub.auth.tokens import JwtVerifier, make_token
 from rtm_sync.hub.media.upload import Checksum
 from rtm_sync.image_header import image_dimensions, sniff_content_type
 from rtm_sync.messages import RtmImageMessage, RtmTextMessage
-from rtm_sync.protocol import (
+from rtm_sync.protocol.codec import decode_result
+from rtm_sync.protocol.errors import ProtocolError
+from rtm_sync.protocol.frames import (
     Call,
-    Login,
-    LoginResult,
-    MediaInfo,
     Notice,
-    PeerMessageSendResult,
-    ProtocolError,
     Reply,
-    SendMessageToPeer,
     decode,
-    decode_result,
     encode_call,
     encode_notice,
     encode_reply,
 )
+from rtm_sync.protocol.requests import Login, SendMessageToPeer
+from rtm_sync.protocol.values import LoginResult, MediaInfo, PeerMessageSendResult
 
 Target = Callable[[bytes], object]
 

@@ -21,7 +21,7 @@ import requests
 
 from rtm_sync import PeerMessageSendResult, RtmClient, RtmError
 from rtm_sync.gateway.guard import idle
-from rtm_sync.protocol import FRAME_LIMIT
+from rtm_sync.protocol.ids import FRAME_LIMIT
 from rtm_sync.testing import FaultProxy, GatewayProcess, local_gateway
 from tests.benchmarks.processes import resident
 from tests.gateway.test_signalling import NO_FRAMES, Raw, rpc

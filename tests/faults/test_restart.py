@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from rtm_sync import RtmClient, RtmError
-from rtm_sync.protocol import MediaInfo, encode_json
+from rtm_sync.protocol.codec import encode_json
+from rtm_sync.protocol.values import MediaInfo
 from rtm_sync.testing import GatewayProcess, local_gateway, wait_until
 from tests.support import PATIENCE, RtmTestCase, Stopwatch
 

@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 from rtm_sync import RtmClient
 from rtm_sync.gateway.rest import BODY_LIMIT
 from rtm_sync.hub.auth.tokens import make_token
-from rtm_sync.protocol import ConnectionChangeReason, ConnectionState
+from rtm_sync.protocol.values import ConnectionChangeReason, ConnectionState
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rtm_sync import RtmClient
 from rtm_sync.gateway import websocket as signalling
-from rtm_sync.protocol import FRAME_LIMIT
+from rtm_sync.protocol.ids import FRAME_LIMIT
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, local_gateway
 
 BOUND = 2.0  # seconds in which a hostile connection should be over

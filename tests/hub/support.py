@@ -18,23 +18,20 @@ from rtm_sync.hub.media.store import MediaStore
 from rtm_sync.hub.media.upload import Upload, UploadSpec
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.session import Session
-from rtm_sync.protocol import (
-    Acknowledge,
+from rtm_sync.protocol.codec import decode_result
+from rtm_sync.protocol.events import Acknowledge, Event
+from rtm_sync.protocol.frames import (
     Call,
-    Event,
     Failure,
-    Login,
-    LoginResult,
-    MediaInfo,
     Notice,
     Reply,
-    Request,
     decode,
-    decode_result,
     encode_call,
     encode_notice,
     encode_reply,
 )
+from rtm_sync.protocol.requests import Login, Request
+from rtm_sync.protocol.values import LoginResult, MediaInfo
 from tests.support import PATIENCE, RtmTestCase
 
 DAY = 24 * 3600.0

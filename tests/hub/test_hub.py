@@ -9,7 +9,7 @@ from rtm_sync.hub.limits import Limits, Rate
 from rtm_sync.hub.media.memory import MemoryMediaStore
 from rtm_sync.hub.media.upload import UploadSpec
 from rtm_sync.messages import RtmTextMessage
-from rtm_sync.protocol import JoinChannel, SendChannelMessage, SendMessageToPeer
+from rtm_sync.protocol.requests import JoinChannel, SendChannelMessage, SendMessageToPeer
 from tests.hub.support import DAY, HubCase, User, chunks, eventually, spec, upload_whole
 
 

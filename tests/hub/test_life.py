@@ -12,8 +12,8 @@ from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.registry import SessionEnd
 from rtm_sync.messages import RtmTextMessage
-from rtm_sync.protocol import (
-    ChannelPosition,
+from rtm_sync.protocol.frames import encode_call
+from rtm_sync.protocol.requests import (
     GetChannelMemberCount,
     GetMembers,
     GetUserAttributes,
@@ -21,13 +21,11 @@ from rtm_sync.protocol import (
     LeaveChannel,
     Login,
     Logout,
-    PeerOnlineState,
     Request,
     SendMessageToPeer,
     SubscribePeersOnlineStatus,
-    UserIds,
-    encode_call,
 )
+from rtm_sync.protocol.values import ChannelPosition, PeerOnlineState, UserIds
 
 from .support import APP, HubCase, User, eventually, spec
 

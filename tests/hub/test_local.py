@@ -12,7 +12,8 @@ from rtm_sync.hub.local.directory import LocalDirectory
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.local.mailbox import LocalMailbox
 from rtm_sync.hub.local.media_index import LocalMediaIndex
-from rtm_sync.protocol import ChannelAttribute, MemberJoined, MemberLeft, PeerOnlineState
+from rtm_sync.protocol.events import MemberJoined, MemberLeft
+from rtm_sync.protocol.values import ChannelAttribute, PeerOnlineState
 from rtm_sync.testing import (
     ArchiveContract,
     BusContract,

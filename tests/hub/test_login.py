@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 
 from rtm_sync.hub.auth.tokens import JwtVerifier, make_token
-from rtm_sync.protocol import (
-    ConnectionChangeReason,
-    Login,
-    PeerOnlineState,
+from rtm_sync.protocol.events import (
     PeersOnlineStatusChanged,
-    QueryPeersOnlineStatus,
-    RenewToken,
     SessionEnded,
-    SubscribePeersOnlineStatus,
     TokenExpired,
     TokenPrivilegeWillExpire,
 )
+from rtm_sync.protocol.requests import (
+    Login,
+    QueryPeersOnlineStatus,
+    RenewToken,
+    SubscribePeersOnlineStatus,
+)
+from rtm_sync.protocol.values import ConnectionChangeReason, PeerOnlineState
 
 from .support import APP, HubCase, User, eventually
 

@@ -6,16 +6,15 @@ import asyncio
 
 from rtm_sync.errors import PeerSubscriptionStatusError
 from rtm_sync.hub.local.engine import LocalEngine
-from rtm_sync.protocol import (
+from rtm_sync.protocol.events import PeersOnlineStatusChanged
+from rtm_sync.protocol.frames import encode_call
+from rtm_sync.protocol.requests import (
     Logout,
-    PeerOnlineState,
-    PeersOnlineStatusChanged,
-    PeerSubscriptionOption,
     QueryPeersBySubscriptionOption,
     SubscribePeersOnlineStatus,
     UnsubscribePeersOnlineStatus,
-    encode_call,
 )
+from rtm_sync.protocol.values import PeerOnlineState, PeerSubscriptionOption
 
 from .support import APP, HubCase, User, eventually
 

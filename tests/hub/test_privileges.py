@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 
-from rtm_sync.attributes import AttributeChange
 from rtm_sync.errors import RtmError
 from rtm_sync.hub.auth.tokens import JwtVerifier, Privileges, make_token
 from rtm_sync.messages import RtmTextMessage
-from rtm_sync.protocol import (
+from rtm_sync.protocol.requests import (
     ChangeChannelAttributes,
     GetChannelAttributes,
     GetChannelMemberCount,
@@ -17,6 +16,7 @@ from rtm_sync.protocol import (
     SendChannelMessage,
     SendMessageToPeer,
 )
+from rtm_sync.protocol.values import AttributeChange
 
 from .support import APP, HubCase, User, eventually, spec, upload_whole
 

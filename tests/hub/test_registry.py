@@ -19,7 +19,7 @@ from rtm_sync.hub.registry import (
     SessionState,
     Supersede,
 )
-from rtm_sync.protocol import ConnectionChangeReason
+from rtm_sync.protocol.values import ConnectionChangeReason
 
 ATTACH, GRACE = 10.0, 30.0
 ATTACHING, ATTACHED = SessionState.ATTACHING, SessionState.ATTACHED

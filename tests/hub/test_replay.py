@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rtm_sync.hub.local.replay import ChannelLogs, ReplayLimits
 from rtm_sync.messages import RtmTextMessage
-from rtm_sync.protocol import ChannelMessage, ChannelPosition, ReceivedMessageProperties
+from rtm_sync.protocol.events import ChannelMessage
+from rtm_sync.protocol.values import ChannelPosition, ReceivedMessageProperties
 
 APP = "app"
 

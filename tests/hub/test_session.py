@@ -11,24 +11,23 @@ from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.local.replay import ReplayLimits
 from rtm_sync.hub.node import Hub
 from rtm_sync.messages import RtmTextMessage
-from rtm_sync.protocol import (
-    FRAME_LIMIT,
-    Acknowledge,
-    ChannelPosition,
-    ConnectionChangeReason,
+from rtm_sync.protocol.codec import encode_json
+from rtm_sync.protocol.errors import ProtocolError
+from rtm_sync.protocol.events import Acknowledge, MemberJoined, MemberLeft, SessionEnded
+from rtm_sync.protocol.ids import FRAME_LIMIT
+from rtm_sync.protocol.requests import (
     GetHistory,
     JoinChannel,
-    JoinResult,
     LeaveChannel,
     Logout,
-    MemberJoined,
-    MemberLeft,
-    PeerMessageSendResult,
-    ProtocolError,
     SendChannelMessage,
     SendMessageToPeer,
-    SessionEnded,
-    encode_json,
+)
+from rtm_sync.protocol.values import (
+    ChannelPosition,
+    ConnectionChangeReason,
+    JoinResult,
+    PeerMessageSendResult,
 )
 
 from .support import DAY, HubCase, User, eventually

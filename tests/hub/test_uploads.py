@@ -16,7 +16,9 @@ from rtm_sync.hub.media.disk import DiskMediaStore
 from rtm_sync.hub.media.store import MediaWriter
 from rtm_sync.hub.media.upload import Checksum, ChecksumMismatch, Upload
 from rtm_sync.hub.node import Hub
-from rtm_sync.protocol import CancelUpload, Logout, MediaInfo
+from rtm_sync.protocol.events import CancelUpload
+from rtm_sync.protocol.requests import Logout
+from rtm_sync.protocol.values import MediaInfo
 from tests.support import PATIENCE
 
 from .support import HubCase, User, chunks, eventually, spec, upload_whole

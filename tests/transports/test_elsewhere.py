@@ -17,7 +17,7 @@ from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.hub.media.disk import DiskMediaStore
 from rtm_sync.hub.media.store import MediaStore
 from rtm_sync.plugins.loader import PluginManager
-from rtm_sync.protocol import MediaInfo
+from rtm_sync.protocol.values import MediaInfo
 from rtm_sync.testing import FaultProxy, RtmTestCase, local_gateway, wait_until
 from tests.support import PATIENCE
 

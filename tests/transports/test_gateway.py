@@ -15,7 +15,9 @@ from rtm_sync.errors import LoginError, TransferCancelled
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.hub.auth.tokens import make_token
-from rtm_sync.protocol import ConnectionChangeReason, Login, encode_call
+from rtm_sync.protocol.frames import encode_call
+from rtm_sync.protocol.requests import Login
+from rtm_sync.protocol.values import ConnectionChangeReason
 from rtm_sync.testing import FaultProxy, GatewayProcess
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, local_gateway, wait_until
 from tests.transports.support import (

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rtm_sync.protocol import ConnectionChangeReason as Reason
-from rtm_sync.protocol import ConnectionState as State
+from rtm_sync.protocol.values import ConnectionChangeReason as Reason
+from rtm_sync.protocol.values import ConnectionState as State
 from rtm_sync.transports.lifecycle import Lifecycle, ProofOfLife, StateChange
 
 QUIET = 4.0

@@ -7,29 +7,27 @@ from typing import Any
 
 from rtm_sync.errors import JoinChannelError, PeerMessageError, RtmError
 from rtm_sync.messages import RtmTextMessage
-from rtm_sync.protocol import (
-    Acknowledge,
+from rtm_sync.protocol.errors import ProtocolError
+from rtm_sync.protocol.events import Acknowledge, CancelUpload, ChannelMessage
+from rtm_sync.protocol.frames import (
     Call,
-    CancelUpload,
-    ChannelMessage,
-    ChannelPosition,
     Failure,
     Frame,
-    JoinChannel,
-    JoinResult,
-    LoginResult,
-    MessageFromPeer,
     Notice,
-    PeerMessageSendResult,
-    ProtocolError,
-    ReceivedMessageProperties,
     Reply,
-    SendMessageToPeer,
     decode,
     encode_call,
     encode_failure,
     encode_notice,
     encode_reply,
+)
+from rtm_sync.protocol.requests import JoinChannel, MessageFromPeer, SendMessageToPeer
+from rtm_sync.protocol.values import (
+    ChannelPosition,
+    JoinResult,
+    LoginResult,
+    PeerMessageSendResult,
+    ReceivedMessageProperties,
 )
 from rtm_sync.transports.link import Link
 from tests.support import PATIENCE, RtmTestCase, wait_until

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ...errors import LoginError, LoginErrorCode
-from ...protocol import PROTOCOL_VERSION, Login, app_id_problem, id_problem
+from ...protocol.ids import PROTOCOL_VERSION, app_id_problem, id_problem
+from ...protocol.requests import Login
 from ..engine.directory import Directory
 from .tokens import Grant, TokenVerifier
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from ...protocol import HistoricalMessage
+from ...protocol.values import HistoricalMessage
 from .part import EnginePart
 
 

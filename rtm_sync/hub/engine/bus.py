@@ -6,7 +6,9 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ...protocol import ChannelAttribute, ChannelMessage, ChannelPosition, PeerCall
+from ...protocol.events import ChannelMessage
+from ...protocol.requests import PeerCall
+from ...protocol.values import ChannelAttribute, ChannelPosition
 from .node import ChannelEvent, Delivery
 from .part import EnginePart
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...protocol import PeerOnlineState
+from ...protocol.values import PeerOnlineState
 from .part import EnginePart
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from ...protocol import MessageFromPeer
+from ...protocol.requests import MessageFromPeer
 from .part import EnginePart
 
 

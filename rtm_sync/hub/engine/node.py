@@ -5,15 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol, TypeAlias
 
-from ...protocol import (
-    AttributesUpdated,
-    ChannelMessage,
-    ConnectionChangeReason,
-    MemberJoined,
-    MemberLeft,
-    PeerCall,
-    PeerOnlineState,
-)
+from ...protocol.events import AttributesUpdated, ChannelMessage, MemberJoined, MemberLeft
+from ...protocol.requests import PeerCall
+from ...protocol.values import ConnectionChangeReason, PeerOnlineState
 
 ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft | AttributesUpdated
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import ClassVar
 
-from ...protocol import HistoricalMessage, decode_json, encode_json
+from ...protocol.codec import decode_json, encode_json
+from ...protocol.values import HistoricalMessage
 from ..engine.archive import Archive, HistoryQuery
 from .part import LocalPart
 

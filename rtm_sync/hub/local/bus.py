@@ -7,14 +7,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from ...protocol import (
-    ChannelAttribute,
-    ChannelMessage,
-    ChannelPosition,
-    MemberJoined,
-    MemberLeft,
-    PeerCall,
-)
+from ...protocol.events import ChannelMessage, MemberJoined, MemberLeft
+from ...protocol.requests import PeerCall
+from ...protocol.values import ChannelAttribute, ChannelPosition
 from ..engine.bus import Bus, Recovered
 from ..engine.node import ChannelEvent, Delivery
 from .part import LocalPart

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ...protocol import ConnectionChangeReason, PeerOnlineState
+from ...protocol.values import ConnectionChangeReason, PeerOnlineState
 from ..engine.directory import Claim, Directory
 from .part import LocalPart
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import ClassVar
 
-from ...protocol import MessageFromPeer, decode_json, encode_json
+from ...protocol.codec import decode_json, encode_json
+from ...protocol.requests import MessageFromPeer
 from ..engine.mailbox import Mailbox, OfflineMessage
 from .part import LocalPart
 

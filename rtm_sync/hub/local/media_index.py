@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import ClassVar
 
-from ...protocol import MediaInfo, decode_json, encode_json
+from ...protocol.codec import decode_json, encode_json
+from ...protocol.values import MediaInfo
 from ..engine.media_index import MediaIndex, MediaUsage
 from .part import LocalPart
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ...messages import message_size
-from ...protocol import ChannelMessage, ChannelPosition
+from ...protocol.events import ChannelMessage
+from ...protocol.values import ChannelPosition
 from ..engine.bus import Recovered
 
 _ENVELOPE = 512  # bytes a kept message takes beside its content, roughly

@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from ...errors import DownloadMediaError, RtmError, UploadMediaError
-from ...protocol import MediaInfo, ProtocolError, decode_json, encode_json
+from ...protocol.codec import decode_json, encode_json
+from ...protocol.errors import ProtocolError
+from ...protocol.values import MediaInfo
 from ..auth.tokens import NotPrivileged
 from ..engine.media_index import MediaIndex
 from ..limits import KeyedWindows, Limits

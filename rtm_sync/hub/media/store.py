@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 from urllib.parse import quote
 
-from ...protocol import MediaInfo
+from ...protocol.values import MediaInfo
 
 MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 """What names a blob: made by the hub, safe as a file name and in a URL."""

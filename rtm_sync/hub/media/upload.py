@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ...errors import RtmError, UploadMediaError
-from ...protocol import MediaInfo
+from ...protocol.values import MediaInfo
 from .storage import StorageThreads
 from .store import MediaStore, MediaWriter
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from ...protocol import Login
+from ...protocol.requests import Login
 from ..auth.policy import Access
 from ..engine.directory import Directory
 from ..limits import Limits

@@ -9,24 +9,26 @@ from typing import TypeVar
 from ...attributes import (
     CHANNEL_LIMIT,
     USER_LIMIT,
-    AttributeChange,
     attributes_problem,
     changed,
     keys_problem,
     size_problem,
 )
 from ...errors import AttributeOperationError, RtmError
-from ...protocol import (
-    AttributesUpdated,
+from ...protocol.events import AttributesUpdated
+from ...protocol.ids import id_problem
+from ...protocol.requests import (
     ChangeChannelAttributes,
     ChangeUserAttributes,
+    GetChannelAttributes,
+    GetUserAttributes,
+)
+from ...protocol.values import (
+    AttributeChange,
     ChannelAttribute,
     ChannelAttributes,
     Done,
-    GetChannelAttributes,
-    GetUserAttributes,
     UserAttributes,
-    id_problem,
 )
 from ..auth.tokens import NotPrivileged
 from ..engine.bus import Bus

@@ -14,26 +14,23 @@ from ...errors import (
     JoinChannelError,
     LeaveChannelError,
 )
-from ...protocol import (
+from ...protocol.events import (
     AttributesUpdated,
     ChannelMessage,
-    Done,
-    GetChannelMemberCount,
-    GetMembers,
-    JoinChannel,
-    JoinResult,
-    LeaveChannel,
-    MemberCounts,
     MemberCountUpdated,
     MemberJoined,
     MemberLeft,
-    ReceivedMessageProperties,
-    SendChannelMessage,
-    UserIds,
-    encode_notice,
-    id_problem,
-    message_id_problem,
 )
+from ...protocol.frames import encode_notice
+from ...protocol.ids import id_problem, message_id_problem
+from ...protocol.requests import (
+    GetChannelMemberCount,
+    GetMembers,
+    JoinChannel,
+    LeaveChannel,
+    SendChannelMessage,
+)
+from ...protocol.values import Done, JoinResult, MemberCounts, ReceivedMessageProperties, UserIds
 from ..auth.tokens import NotPrivileged
 from ..counts import CountNews
 from ..engine.bus import Bus

@@ -6,16 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...errors import HistoryError
-from ...protocol import (
-    FRAME_LIMIT,
-    ChannelMessage,
-    GetHistory,
-    HistoricalMessage,
-    HistoryPage,
-    MessageFromPeer,
-    encode_json,
-    id_problem,
-)
+from ...protocol.codec import encode_json
+from ...protocol.events import ChannelMessage
+from ...protocol.ids import FRAME_LIMIT, id_problem
+from ...protocol.requests import GetHistory, MessageFromPeer
+from ...protocol.values import HistoricalMessage, HistoryPage
 from ..engine.archive import Archive, HistoryQuery
 from ..limits import Limits
 from ..session import Session

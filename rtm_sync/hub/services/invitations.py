@@ -5,14 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from ...errors import InvitationApiCallError
-from ...protocol import (
-    InvitationFromPeer,
-    InvitationReceipt,
-    InvitationSent,
-    SendInvitation,
-    id_problem,
-    message_id_problem,
-)
+from ...protocol.ids import id_problem, message_id_problem
+from ...protocol.requests import InvitationFromPeer, SendInvitation
+from ...protocol.values import InvitationReceipt, InvitationSent
 from ..engine.bus import Bus
 from ..engine.node import Delivery
 from ..limits import Limits

@@ -9,15 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...errors import PeerMessageError
-from ...protocol import (
-    MessageFromPeer,
-    PeerMessageSendResult,
-    ProtocolError,
-    ReceivedMessageProperties,
-    SendMessageToPeer,
-    id_problem,
-    message_id_problem,
-)
+from ...protocol.errors import ProtocolError
+from ...protocol.ids import id_problem, message_id_problem
+from ...protocol.requests import MessageFromPeer, SendMessageToPeer
+from ...protocol.values import PeerMessageSendResult, ReceivedMessageProperties
 from ..engine.bus import Bus
 from ..engine.mailbox import Mailbox
 from ..engine.node import Delivery

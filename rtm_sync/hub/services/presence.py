@@ -13,20 +13,16 @@ from ...errors import (
     QueryPeersOnlineStatusError,
     RtmError,
 )
-from ...protocol import (
-    Done,
-    OnlineStatuses,
-    PeerOnlineState,
-    PeersOnlineStatusChanged,
-    PeerStates,
+from ...protocol.events import PeersOnlineStatusChanged
+from ...protocol.frames import encode_notice
+from ...protocol.ids import id_problem
+from ...protocol.requests import (
     QueryPeersBySubscriptionOption,
     QueryPeersOnlineStatus,
     SubscribePeersOnlineStatus,
     UnsubscribePeersOnlineStatus,
-    UserIds,
-    encode_notice,
-    id_problem,
 )
+from ...protocol.values import Done, OnlineStatuses, PeerOnlineState, PeerStates, UserIds
 from ..engine.directory import Directory
 from ..limits import Limits
 from ..session import Session

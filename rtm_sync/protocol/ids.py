@@ -1,0 +1,54 @@
+"""The forms of ids, and the numbers of the protocol."""
+
+from __future__ import annotations
+
+import re
+
+PROTOCOL_VERSION = 1
+FRAME_LIMIT = 256 * 1024
+"""Bytes in one frame: the largest legal message (32 KB of control characters, six bytes each when
+escaped) with room for its envelope."""
+
+ID_LIMIT = 64
+"""Bytes in a user or channel id (reference 1.3: 1 to 64)."""
+
+RETENTION_SECONDS = 7 * 24 * 3600
+"""How long media and offline messages are kept (reference 1.3: seven days)."""
+
+_ID = re.compile(r"[a-zA-Z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]+")
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
+
+
+def id_problem(kind: str, value: object) -> str | None:
+    """Say what is wrong with a user or channel id, or None (reference 1.3: charset and length)."""
+    if not isinstance(value, str):
+        return f"{kind} must be a str, not {type(value).__name__}."
+    if not value:
+        return f"{kind} is empty; it needs 1 to {ID_LIMIT} characters."
+    if len(value) > ID_LIMIT:
+        return f"{kind} has {len(value):,} characters; the limit is {ID_LIMIT}."
+    if value == "null":
+        return f'{kind} must not be the string "null".'
+    if not _ID.fullmatch(value):
+        bad = next(char for char in value if not _ID.fullmatch(char))
+        return (
+            f"{kind} {value!r} contains {bad!r}; allowed are ASCII letters, digits, space and "
+            "! # $ % & ( ) + - : ; < = . > ? @ [ ] ^ _ { } | ~ ,"
+        )
+    return None
+
+
+def app_id_problem(value: object) -> str | None:
+    """Say what is wrong with an app id, or None: any text of 1 to 64 characters."""
+    if not isinstance(value, str):
+        return f"app_id must be a str, not {type(value).__name__}."
+    if not 1 <= len(value) <= ID_LIMIT:
+        return f"app_id has {len(value):,} characters; it needs 1 to {ID_LIMIT}."
+    return None
+
+
+def message_id_problem(value: object) -> str | None:
+    """Say what is wrong with a message id, or None: 1 to 64 of letters, digits, `_ . : -`."""
+    if isinstance(value, str) and _MESSAGE_ID.fullmatch(value):
+        return None
+    return "message_id must be 1 to 64 ASCII letters, digits or _ . : -"
