@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from .timing import Backoff, Clock, Deadline
+from .rules.timing import Backoff, Clock, Deadline
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
 """The waits between a failure of a supervised loop and its next run, unless it says others."""

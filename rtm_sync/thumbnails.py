@@ -14,8 +14,8 @@ from typing import ClassVar, TypeAlias
 
 from .blob import Blob
 from .errors import PluginError
+from .rules.timing import Deadline
 from .supervision import start_thread
-from .timing import Deadline
 from .transfers import TransferControl
 
 logger = logging.getLogger(__name__)

@@ -29,8 +29,8 @@ from .errors import (
     UploadMediaError,
     UploadMediaErrorCode,
 )
+from .rules.timing import Backoff
 from .supervision import BackgroundThread, supervised_thread
-from .timing import Backoff
 
 MAX_TRANSFERS = 9
 """Transfers at once per client, uploads and downloads together (reference 1.3: at most nine)."""

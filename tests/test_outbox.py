@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from rtm_sync.outbox import Outbox, OutboxFull
+from rtm_sync.rules.sequence import Outbox, OutboxFull
 
 MAX_FRAMES, MAX_BYTES = 6, 40
 

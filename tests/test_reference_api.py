@@ -21,7 +21,8 @@ from rtm_sync import (
     RtmChannel,
     RtmClient,
 )
-from rtm_sync.hub.limits import Limits, Rate
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.rates import Rate
 
 CLIENT = {
     "login": ("uid", "token"),

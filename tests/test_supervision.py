@@ -45,6 +45,7 @@ from rtm_sync.hub.node import Hub
 from rtm_sync.hub.tasks import supervised
 from rtm_sync.protocol.requests import Request
 from rtm_sync.protocol.values import InvitationReceipt, InvitationSent
+from rtm_sync.rules.timing import Backoff
 from rtm_sync.supervision import (
     BackgroundThread,
     loop_failures,
@@ -52,7 +53,6 @@ from rtm_sync.supervision import (
     supervised_thread,
 )
 from rtm_sync.thumbnails import ThumbnailFailed, generate_in_time
-from rtm_sync.timing import Backoff
 from rtm_sync.transfers import TransferControl, TransferKind, TransferPool
 from tests.support import RtmTestCase, local_gateway, wait_until
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 
-from rtm_sync.timing import Backoff, Deadline
+from rtm_sync.rules.timing import Backoff, Deadline
 
 
 class DeadlineTest(unittest.TestCase):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..attributes import attributes_problem, keys_problem
 from ..errors import AttributeOperationError, RtmError
 from ..protocol.ids import id_problem
+from ..rules.attributes import attributes_problem, keys_problem
 
 
 def as_list(name: str, ids: Sequence[str], family: type[RtmError]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ from ..protocol.values import (
     PeerMessageSendResult,
     PeerSubscriptionOption,
 )
-from ..timing import Deadline
+from ..rules.timing import Deadline
 from ..transfers import (
     STALL_TIMEOUT,
     ProgressCallback,

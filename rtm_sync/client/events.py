@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, overload
 
+from ..rules.timing import Deadline
 from ..supervision import BackgroundThread, supervised_thread
-from ..timing import Deadline
 
 logger = logging.getLogger(__name__)
 

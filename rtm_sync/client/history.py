@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from ..errors import HistoryError
 from ..protocol.requests import GetHistory, Request
 from ..protocol.values import HistoricalMessage
-from ..timing import Deadline
+from ..rules.timing import Deadline
 
 PAGE = 100
 """Messages asked for at once; a hub gives fewer when they are large."""

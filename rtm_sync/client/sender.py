@@ -33,7 +33,7 @@ from ..protocol.codec import decode_result, encode_json
 from ..protocol.errors import ProtocolError
 from ..protocol.ids import app_id_problem, id_problem
 from ..protocol.values import HistoricalMessage, MediaInfo, PeerMessageSendResult, PeerOnlineState
-from ..timing import Backoff, Deadline
+from ..rules.timing import Backoff, Deadline
 from ..transfers import (
     STALL_TIMEOUT,
     ProgressCallback,

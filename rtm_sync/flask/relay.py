@@ -20,7 +20,7 @@ from ..client.channel import RtmChannel
 from ..client.events import EventEmitter, Handler
 from ..client.invitations import RemoteInvitation
 from ..protocol.codec import encode_json
-from ..timing import Deadline
+from ..rules.timing import Deadline
 
 READY = "ready"
 """The event that begins each stream: `{"recovered": false}` when something was missed."""

@@ -16,7 +16,6 @@ from typing import TypedDict, cast
 from aiohttp import web
 
 from ..errors import PluginError
-from ..hub.limits import Limits
 from ..hub.loops import cancel_rest
 from ..hub.metrics_sink import Telemetry
 from ..hub.node import Hub
@@ -30,6 +29,7 @@ from ..portable import (
     raise_open_file_limit,
     unlock_file,
 )
+from ..rules.limits import Limits
 from ..supervision import start_thread
 from .app_secrets import Customers, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..hub.auth.keys import JWKS, PEM, check_secret
-from ..hub.limits import Limits
 from ..protocol.ids import app_id_problem
+from ..rules.limits import Limits
 from .guard.connections import Network
 
 if sys.version_info >= (3, 11):
@@ -47,7 +47,7 @@ class GatewayConfig:
             TOML file only.
         clock_skew: seconds that clocks of token servers may differ.
         limits: the reference's tier, "linux" or "web", and what is to differ from it:
-            `web sends=500/3 user_bytes=1_000_000_000`; see `rtm_sync.hub.limits.Limits`.
+            `web sends=500/3 user_bytes=1_000_000_000`; see `rtm_sync.rules.limits.Limits`.
         tls_cert, tls_key: PEM files of the certificate chain and its key; with them it serves `wss`
             and `https` only. Renewed files are taken up while it runs.
         origins: web pages that may use it from a browser, besides its own: `https://app.example`,

@@ -19,8 +19,8 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
+from ..rules.timing import Deadline
 from ..supervision import BackgroundThread, supervised_thread
-from ..timing import Deadline
 from .guard.connections import Addresses
 from .guard.request_context import Visit, visit
 

@@ -40,16 +40,17 @@ from ..protocol.requests import (
     UnsubscribePeersOnlineStatus,
 )
 from ..protocol.values import ConnectionChangeReason, Done, LoginResult, PeerOnlineState
+from ..rules.idempotency import OnceOnly
+from ..rules.limits import Limits
+from ..rules.rates import KeyedWindows
 from .auth.policy import Access
 from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler
 from .engine.contract import Engine
 from .engine.node import ChannelEvent, Delivery
-from .limits import KeyedWindows, Limits
 from .media.service import MediaLibrary
 from .media.store import MediaStore
 from .metrics_sink import Telemetry
-from .once import OnceOnly
 from .registry import Action, Connection, Finish, Registry, SessionEnd, Supersede
 from .services.administration import AdministrationService
 from .services.attributes import AttributeDesk

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from ..rules.limits import Limits
 from .auth.tokens import Grant, Privileges
-from .limits import Limits
 from .registry import Finish, Registry, SessionEnd
 from .session import Session
 

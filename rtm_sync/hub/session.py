@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import RtmError
-from ..outbox import Outbox, OutboxFull
 from ..protocol.frames import encode_call
 from ..protocol.requests import Request
+from ..rules.limits import Limits
+from ..rules.rates import KeyedWindows, SlidingWindow
+from ..rules.sequence import Outbox, OutboxFull
 from .auth.tokens import Grant, Privileges
 from .engine.node import Delivery
-from .limits import KeyedWindows, Limits, SlidingWindow
 from .registry import Connection, Life, SessionState
 
 _CROWDED = 7 / 8

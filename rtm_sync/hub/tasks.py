@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from ..rules.timing import Backoff, Clock
 from ..supervision import BACKOFF, Supervisor
-from ..timing import Backoff, Clock
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..client.channel import RtmChannel
 from ..client.client import RtmClient
 from ..client.events import EventEmitter, ReceivedEvent, event_name
-from ..timing import Deadline
+from ..rules.timing import Deadline
 from .case import PATIENCE
 
 _KEPT = 10_000

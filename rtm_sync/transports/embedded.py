@@ -26,11 +26,11 @@ from ..portable import after_fork_in_child
 from ..protocol.events import Event, SessionEnded
 from ..protocol.requests import Login, PeerCall, Request
 from ..protocol.values import ConnectionChangeReason, MediaInfo
+from ..rules.lifecycle import Lifecycle
+from ..rules.timing import Deadline
 from ..supervision import BackgroundThread
-from ..timing import Deadline
 from ..transfers import TransferControl, TransferKind
 from .base import Credentials, Listener, Sink, Transport, TransportOptions
-from .lifecycle import Lifecycle
 from .link import Link
 from .states import StateReports
 

@@ -27,11 +27,11 @@ from ..protocol.events import CancelUpload, Event, SessionEnded, TokenExpired
 from ..protocol.frames import Failure, Reply, decode, encode_call
 from ..protocol.requests import Login, Logout, PeerCall, RenewToken, Request
 from ..protocol.values import ConnectionChangeReason, LoginResult, MediaInfo
+from ..rules.lifecycle import Lifecycle, ProofOfLife
+from ..rules.timing import Backoff, Deadline
 from ..supervision import BackgroundThread, supervised_thread
-from ..timing import Backoff, Deadline
 from ..transfers import STALL_TIMEOUT, TransferControl
 from .base import Credentials, Listener, Sink, Transport, TransportOptions
-from .lifecycle import Lifecycle, ProofOfLife
 from .link import Link
 from .media_http import MediaHttp
 from .network import Route, find_route

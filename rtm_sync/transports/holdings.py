@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..attributes import changed
 from ..protocol.requests import (
     ChangeUserAttributes,
     JoinChannel,
@@ -14,6 +13,7 @@ from ..protocol.requests import (
     UnsubscribePeersOnlineStatus,
 )
 from ..protocol.values import AttributeChange, ChannelPosition, JoinResult
+from ..rules.attributes import changed
 
 _NOWHERE = ChannelPosition("", 0)  # a place no channel has
 

@@ -15,7 +15,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from ..errors import InvitationApiCallError, PeerMessageError, RtmError
-from ..outbox import Outbox, OutboxFull
 from ..protocol.codec import decode_result
 from ..protocol.errors import ProtocolError, RpcCode
 from ..protocol.events import Acknowledge, ChannelMessage, Event
@@ -32,6 +31,7 @@ from ..protocol.frames import (
 )
 from ..protocol.requests import InvitationFromPeer, JoinChannel, MessageFromPeer, Request
 from ..protocol.values import Done, JoinResult, LoginResult
+from ..rules.sequence import Outbox, OutboxFull
 from .base import Listener
 from .holdings import Holdings
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import tenacity
 
-from ..timing import Backoff
+from ..rules.timing import Backoff
 from ..transfers import TransferKind
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..protocol.values import ConnectionChangeReason, ConnectionState
-from .lifecycle import Lifecycle, StateChange
+from ..rules.lifecycle import Lifecycle, StateChange
 
 
 class StateListener(Protocol):

@@ -11,7 +11,6 @@ from typing import Any
 from rtm_sync.errors import RtmError
 from rtm_sync.hub.auth.tokens import TokenVerifier
 from rtm_sync.hub.engine.contract import Engine
-from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.media.memory import MemoryMediaStore
 from rtm_sync.hub.media.store import MediaStore
@@ -32,6 +31,7 @@ from rtm_sync.protocol.frames import (
 )
 from rtm_sync.protocol.requests import Login, Request
 from rtm_sync.protocol.values import LoginResult, MediaInfo
+from rtm_sync.rules.limits import Limits
 from tests.support import PATIENCE, RtmTestCase
 
 DAY = 24 * 3600.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from rtm_sync.errors import LoginError
-from rtm_sync.hub.limits import Limits, Rate
 from rtm_sync.hub.media.memory import MemoryMediaStore
 from rtm_sync.hub.media.upload import UploadSpec
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol.requests import JoinChannel, SendChannelMessage, SendMessageToPeer
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.rates import Rate
 from tests.hub.support import DAY, HubCase, User, chunks, eventually, spec, upload_whole
 
 

@@ -7,7 +7,6 @@ import asyncio
 from rtm_sync.errors import RtmError
 from rtm_sync.hub.engine.directory import Claim
 from rtm_sync.hub.engine.mailbox import OfflineMessage
-from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.registry import SessionEnd
@@ -26,6 +25,7 @@ from rtm_sync.protocol.requests import (
     SubscribePeersOnlineStatus,
 )
 from rtm_sync.protocol.values import ChannelPosition, PeerOnlineState, UserIds
+from rtm_sync.rules.limits import Limits
 
 from .support import APP, HubCase, User, eventually, spec
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtm_sync.hub.limits import KeyedWindows, Limits, Rate, SlidingWindow
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.rates import KeyedWindows, Rate, SlidingWindow
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import unittest
 
-from rtm_sync.hub.once import OnceOnly
+from rtm_sync.rules.idempotency import OnceOnly
 
 
 class OnceOnlyTest(unittest.IsolatedAsyncioTestCase):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from rtm_sync.errors import UploadMediaError
-from rtm_sync.hub.limits import Limits, Rate
 from rtm_sync.hub.node import Hub
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.rates import Rate
 
 from .support import DAY, HubCase, User, spec, upload_whole
 

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 
 from rtm_sync.hub.engine.mailbox import OfflineMessage
-from rtm_sync.hub.limits import Limits, Rate
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.local.replay import ReplayLimits
 from rtm_sync.hub.node import Hub
@@ -29,6 +28,8 @@ from rtm_sync.protocol.values import (
     JoinResult,
     PeerMessageSendResult,
 )
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.rates import Rate
 
 from .support import DAY, HubCase, User, eventually
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rtm_sync.errors import DownloadMediaError, UploadMediaError
-from rtm_sync.hub.limits import Limits
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.media.disk import DiskMediaStore
 from rtm_sync.hub.media.store import MediaWriter
@@ -19,6 +18,7 @@ from rtm_sync.hub.node import Hub
 from rtm_sync.protocol.events import CancelUpload
 from rtm_sync.protocol.requests import Logout
 from rtm_sync.protocol.values import MediaInfo
+from rtm_sync.rules.limits import Limits
 from tests.support import PATIENCE
 
 from .support import HubCase, User, chunks, eventually, spec, upload_whole

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rtm_sync.protocol.values import ConnectionChangeReason as Reason
 from rtm_sync.protocol.values import ConnectionState as State
-from rtm_sync.transports.lifecycle import Lifecycle, ProofOfLife, StateChange
+from rtm_sync.rules.lifecycle import Lifecycle, ProofOfLife, StateChange
 
 QUIET = 4.0
 ALLOWED = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unittest
 
 from rtm_sync.protocol.values import ConnectionChangeReason, ConnectionState
-from rtm_sync.transports.lifecycle import Lifecycle
+from rtm_sync.rules.lifecycle import Lifecycle
 from rtm_sync.transports.states import StateReports
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from rtm_sync.errors import GetMembersError, JoinChannelError
-from rtm_sync.hub.limits import KeyedWindows, Limits
 from rtm_sync.protocol import (
     ChannelPosition,
     Done,
@@ -20,7 +19,9 @@ from rtm_sync.protocol import (
     MemberLeft,
     UserIds,
 )
-from rtm_sync.timing import Deadline
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.rates import KeyedWindows
+from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Listener
 
 from .connection import Connection

@@ -29,10 +29,10 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from rtm_sync.errors import LoginError
 from rtm_sync.protocol import FRAME_LIMIT, ConnectionChangeReason
+from rtm_sync.rules.lifecycle import Lifecycle
+from rtm_sync.rules.timing import Backoff, Deadline
 from rtm_sync.supervision import BackgroundThread, supervised_thread
-from rtm_sync.timing import Backoff, Deadline
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
-from rtm_sync.transports.lifecycle import Lifecycle
 from rtm_sync.transports.network import find_route
 from rtm_sync.transports.states import StateReports
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from rtm_sync import Blob, MediaInfo, RtmError
 from rtm_sync.hub.media import MEDIA_ID, MediaStore
 from rtm_sync.protocol import RETENTION_SECONDS, ProtocolError, decode_json, encode_json
-from rtm_sync.timing import Deadline
+from rtm_sync.rules.timing import Deadline
 from rtm_sync.transfers import TransferControl
 from rtm_sync.transports.base import Sink
 

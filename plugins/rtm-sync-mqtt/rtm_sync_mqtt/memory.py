@@ -8,7 +8,8 @@ import time
 from collections import OrderedDict
 
 from rtm_sync.errors import RtmError
-from rtm_sync.hub.limits import Limits, Rate, SlidingWindow
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.rates import Rate, SlidingWindow
 
 _KEPT_IDS = 500  # of messages delivered lately, for the user's next session
 _PEER_KEY = 2  # a sender and a message id; keys of channel messages are longer

@@ -13,7 +13,6 @@ from rtm_sync.errors import (
     QueryPeersOnlineStatusError,
     RtmError,
 )
-from rtm_sync.hub.limits import Limits
 from rtm_sync.protocol import (
     Done,
     OnlineStatuses,
@@ -27,7 +26,8 @@ from rtm_sync.protocol import (
     UserIds,
     id_problem,
 )
-from rtm_sync.timing import Deadline
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Listener
 
 from .connection import Connection, fail, settle

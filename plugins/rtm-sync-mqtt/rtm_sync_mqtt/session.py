@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import TypeVar, cast
 
 from rtm_sync.errors import ChannelMessageError, PeerMessageError
-from rtm_sync.hub.limits import Limits
 from rtm_sync.protocol import (
     ChannelMessage,
     ConnectionChangeReason,
@@ -44,7 +43,8 @@ from rtm_sync.protocol import (
     decode_json,
     encode_json,
 )
-from rtm_sync.timing import Deadline
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
 
 from .channels import Channels

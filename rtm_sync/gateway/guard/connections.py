@@ -11,8 +11,8 @@ from typing import TypeAlias, cast
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
-from ...hub.limits import KeyedWindows, Rate
 from ...portable import open_file_limit
+from ...rules.rates import KeyedWindows, Rate
 from .request_context import visit
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network

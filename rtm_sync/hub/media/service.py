@@ -13,9 +13,10 @@ from ...errors import DownloadMediaError, RtmError, UploadMediaError
 from ...protocol.codec import decode_json, encode_json
 from ...protocol.errors import ProtocolError
 from ...protocol.values import MediaInfo
+from ...rules.limits import Limits
+from ...rules.rates import KeyedWindows
 from ..auth.tokens import NotPrivileged
 from ..engine.media_index import MediaIndex
-from ..limits import KeyedWindows, Limits
 from ..metrics_sink import Telemetry
 from ..session import Session
 from .storage import StorageThreads

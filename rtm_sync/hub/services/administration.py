@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 
 from ...protocol.requests import Login
+from ...rules.limits import Limits
 from ..auth.policy import Access
 from ..engine.directory import Directory
-from ..limits import Limits
 from ..service_sessions import Senders
 from ..session import Session
 

@@ -6,14 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ...attributes import (
-    CHANNEL_LIMIT,
-    USER_LIMIT,
-    attributes_problem,
-    changed,
-    keys_problem,
-    size_problem,
-)
 from ...errors import AttributeOperationError, RtmError
 from ...protocol.events import AttributesUpdated
 from ...protocol.ids import id_problem
@@ -29,6 +21,14 @@ from ...protocol.values import (
     ChannelAttributes,
     Done,
     UserAttributes,
+)
+from ...rules.attributes import (
+    CHANNEL_LIMIT,
+    USER_LIMIT,
+    attributes_problem,
+    changed,
+    keys_problem,
+    size_problem,
 )
 from ..auth.tokens import NotPrivileged
 from ..engine.bus import Bus

@@ -31,13 +31,13 @@ from ...protocol.requests import (
     SendChannelMessage,
 )
 from ...protocol.values import Done, JoinResult, MemberCounts, ReceivedMessageProperties, UserIds
+from ...rules.idempotency import OnceOnly
+from ...rules.limits import Limits
 from ..auth.tokens import NotPrivileged
 from ..counts import CountNews
 from ..engine.bus import Bus
 from ..engine.node import ChannelEvent
-from ..limits import Limits
 from ..metrics_sink import Telemetry, timed
-from ..once import OnceOnly
 from ..session import Session
 from ..tasks import BackgroundTasks
 from .history import HistoryService

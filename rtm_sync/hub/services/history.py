@@ -11,8 +11,8 @@ from ...protocol.events import ChannelMessage
 from ...protocol.ids import FRAME_LIMIT, id_problem
 from ...protocol.requests import GetHistory, MessageFromPeer
 from ...protocol.values import HistoricalMessage, HistoryPage
+from ...rules.limits import Limits
 from ..engine.archive import Archive, HistoryQuery
-from ..limits import Limits
 from ..session import Session
 
 _PAGE = 100

@@ -8,9 +8,9 @@ from ...errors import InvitationApiCallError
 from ...protocol.ids import id_problem, message_id_problem
 from ...protocol.requests import InvitationFromPeer, SendInvitation
 from ...protocol.values import InvitationReceipt, InvitationSent
+from ...rules.limits import Limits
 from ..engine.bus import Bus
 from ..engine.node import Delivery
-from ..limits import Limits
 from ..session import Session
 
 _RECEIPT_TIMEOUT = 2.0  # seconds; the caller sends the step again after as long

@@ -13,12 +13,12 @@ from ...protocol.errors import ProtocolError
 from ...protocol.ids import id_problem, message_id_problem
 from ...protocol.requests import MessageFromPeer, SendMessageToPeer
 from ...protocol.values import PeerMessageSendResult, ReceivedMessageProperties
+from ...rules.idempotency import OnceOnly
+from ...rules.limits import Limits
 from ..engine.bus import Bus
 from ..engine.mailbox import Mailbox
 from ..engine.node import Delivery
-from ..limits import Limits
 from ..metrics_sink import Telemetry, timed
-from ..once import OnceOnly
 from ..session import Session
 from .history import HistoryService
 

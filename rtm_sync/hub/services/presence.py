@@ -23,8 +23,8 @@ from ...protocol.requests import (
     UnsubscribePeersOnlineStatus,
 )
 from ...protocol.values import Done, OnlineStatuses, PeerOnlineState, PeerStates, UserIds
+from ...rules.limits import Limits
 from ..engine.directory import Directory
-from ..limits import Limits
 from ..session import Session
 from ..tasks import BackgroundTasks
 

@@ -22,7 +22,6 @@ from rtm_sync import (
     ReceivedMessageProperties,
     hookimpl,
 )
-from rtm_sync.hub.limits import KeyedWindows, Limits
 from rtm_sync.hub.media import MEDIA_ID
 from rtm_sync.protocol import (
     ChannelMessage,
@@ -40,9 +39,11 @@ from rtm_sync.protocol import (
     SendChannelMessage,
     SendMessageToPeer,
 )
+from rtm_sync.rules.lifecycle import Lifecycle, StateChange
+from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.rates import KeyedWindows
 from rtm_sync.transfers import TransferControl
 from rtm_sync.transports.base import Credentials, Listener, Sink, Transport, TransportOptions
-from rtm_sync.transports.lifecycle import Lifecycle, StateChange
 
 R = TypeVar("R")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from .protocol.values import AttributeChange
+from ..protocol.values import AttributeChange
 
 MAX_KEYS = 32
 """Attributes of one user or channel (reference 1.3)."""

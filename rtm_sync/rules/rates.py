@@ -1,0 +1,94 @@
+"""Rates and sliding windows. Pure: time comes as an argument."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` in any `seconds`."""
+
+    count: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.count:,} in {self.seconds:g} s"
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """Read `COUNT/SECONDS`. Raises ValueError."""
+        count, _, seconds = text.partition("/")
+        return cls(positive(int, count), positive(float, seconds))
+
+
+def positive(kind: Callable[[str], N], text: str) -> N:
+    number = kind(text)
+    if not 0 < number < math.inf:
+        raise ValueError
+    return number
+
+
+class SlidingWindow:
+    """Counts happenings in the last seconds. Time comes as an argument; not thread-safe."""
+
+    __slots__ = ("_rate", "_times")
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._times: deque[float] = deque()
+
+    def allow(self, now: float) -> bool:
+        """Count one more happening, or refuse it; refused ones do not count."""
+        if self.is_full(now):
+            return False
+        self._times.append(now)
+        return True
+
+    def is_full(self, now: float) -> bool:
+        """Whether one more would be refused."""
+        times = self._times
+        oldest = now - self._rate.seconds
+        while times and times[0] <= oldest:
+            times.popleft()
+        return len(times) >= self._rate.count
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing counts any more."""
+        return not self._times or self._times[-1] <= now - self._rate.seconds
+
+
+class KeyedWindows:
+    """One sliding window a key, forgetting idle keys. Bounded by `max_keys`."""
+
+    def __init__(self, rate: Rate, max_keys: int = 10_000) -> None:
+        self._rate = rate
+        self._max_keys = max_keys
+        self._windows: dict[object, SlidingWindow] = {}
+
+    def allow(self, key: object, now: float) -> bool:
+        """Count a happening under this key, or refuse it."""
+        window = self._windows.get(key)
+        if window is None:
+            if len(self._windows) >= self._max_keys:
+                self._forget(now)
+            window = self._windows[key] = SlidingWindow(self._rate)
+        return window.allow(now)
+
+    def is_full(self, key: object, now: float) -> bool:
+        """Whether one more under this key would be refused."""
+        window = self._windows.get(key)
+        return window is not None and window.is_full(now)
+
+    def _forget(self, now: float) -> None:
+        self._windows = {
+            key: window for key, window in self._windows.items() if not window.is_idle(now)
+        }
+        if len(self._windows) >= self._max_keys:  # all busy: a flood of names; start over
+            self._windows.clear()
