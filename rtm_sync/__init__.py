@@ -58,7 +58,7 @@ from .protocol.values import (
     RemoteInvitationFailureReason,
     RemoteInvitationState,
 )
-from .thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
+from .thumbnails.contract import CannotThumbnail, Thumbnail, ThumbnailGenerator
 from .transfers import MediaOperationProgress, Transfer, tqdm_progress
 from .version import __version__
 

@@ -28,16 +28,14 @@ from .messages import (
 )
 from .parts import Part
 from .protocol.values import MediaInfo
-from .thumbnails import (
+from .thumbnails.contract import (
     CannotThumbnail,
     Thumbnail,
     ThumbnailCallable,
     ThumbnailFailed,
     ThumbnailGenerator,
-    call_in_place,
-    choose_generator,
-    generate_in_time,
 )
+from .thumbnails.selection import call_in_place, choose_generator, generate_in_time
 from .transfers import TransferControl
 from .transports.base import MediaCarrier, Sink
 

@@ -312,7 +312,7 @@ asyncio.run(main())
         self.run_hidden(DOCTOR, file)
 
     def test_thumbnails_are_made_apart_without_a_limit_of_memory(self) -> None:
-        from rtm_sync import thumbnail_child
+        from rtm_sync.thumbnails import child as thumbnail_child
 
         decoder = self.folder() / "decoder.py"
         decoder.write_text("def decode(content, side):\n    return 1, 1, bytes(content)\n")
@@ -327,7 +327,7 @@ asyncio.run(main())
         self.assertEqual((done.stdout, done.stderr), (b"1 1\nrgb", b""))
 
     def test_a_thumbnail_that_hangs_ends_by_itself_without_sigalrm(self) -> None:
-        from rtm_sync import thumbnail_child
+        from rtm_sync.thumbnails import child as thumbnail_child
 
         decoder = self.folder() / "decoder.py"
         decoder.write_text(

@@ -52,7 +52,8 @@ from rtm_sync.supervision import (
     start_thread,
     supervised_thread,
 )
-from rtm_sync.thumbnails import ThumbnailFailed, generate_in_time
+from rtm_sync.thumbnails.contract import ThumbnailFailed
+from rtm_sync.thumbnails.selection import generate_in_time
 from rtm_sync.transfers import TransferControl, TransferKind, TransferPool
 from tests.support import RtmTestCase, local_gateway, wait_until
 

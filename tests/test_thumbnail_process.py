@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rtm_sync import CannotThumbnail
-from rtm_sync.thumbnail_process import Pixels, decoded_apart
+from rtm_sync.thumbnails.subprocess import Pixels, decoded_apart
 from tests.support import PATIENCE, RtmTestCase, Stopwatch
 
 GENEROUS = 10.0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtm_sync import Blob, CannotThumbnail
-from rtm_sync.thumbnail_tools import (
+from rtm_sync.thumbnails.encoding import (
     BEST_QUALITY,
     GOOD_QUALITY,
     bare_type,

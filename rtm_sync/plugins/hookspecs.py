@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..hub.auth.tokens import TokenVerifier
     from ..hub.engine.contract import Engine
     from ..hub.media.store import MediaStore
-    from ..thumbnails import ThumbnailGenerator
+    from ..thumbnails.contract import ThumbnailGenerator
     from ..transports.base import Transport, TransportOptions
 
 GROUP = "rtm_sync"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..hub.auth.tokens import TokenVerifier
     from ..hub.engine.contract import Engine
     from ..hub.media.store import MediaStore
-    from ..thumbnails import ThumbnailGenerator
+    from ..thumbnails.contract import ThumbnailGenerator
     from ..transports.base import Transport, TransportOptions
 
 DISABLE_VARIABLE = "RTM_SYNC_DISABLE_PLUGINS"

@@ -57,7 +57,7 @@ def _token_verifier_contract() -> type:
 
 
 def _thumbnail_contract() -> type:
-    from ..thumbnails import ThumbnailGenerator
+    from ..thumbnails.contract import ThumbnailGenerator
 
     return ThumbnailGenerator
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..blob import Blob
-from ..thumbnails import CannotThumbnail, Thumbnail, ThumbnailGenerator
+from ..thumbnails.contract import CannotThumbnail, Thumbnail, ThumbnailGenerator
 from . import pictures
 from .case import RtmTestCase
 

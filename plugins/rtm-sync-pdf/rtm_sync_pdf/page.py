@@ -1,4 +1,4 @@
-"""A decoder of PDF, run by `rtm_sync.thumbnail_process` in a process of its own."""
+"""A decoder of PDF, run by `rtm_sync.thumbnails.subprocess` in a process of its own."""
 
 from __future__ import annotations
 

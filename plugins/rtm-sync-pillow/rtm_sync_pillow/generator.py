@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator
-from rtm_sync.thumbnail_tools import LONGEST_SIDE, bare_type, encode_thumbnail, read_content
+from rtm_sync.thumbnails.encoding import LONGEST_SIDE, bare_type, encode_thumbnail, read_content
 
 from .picture import CONTENT_TYPES, MAX_FILE_BYTES, read_picture
 

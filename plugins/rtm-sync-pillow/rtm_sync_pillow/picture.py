@@ -26,7 +26,7 @@ from PIL import (
 )
 
 from rtm_sync import CannotThumbnail
-from rtm_sync.thumbnail_tools import scaled
+from rtm_sync.thumbnails.encoding import scaled
 
 from .jpeg_scans import read_jpeg_scans
 

@@ -18,7 +18,7 @@ from rtm_sync_pillow import PillowGenerator
 from rtm_sync import Blob, CannotThumbnail, Thumbnail
 from rtm_sync.testing import RtmTestCase, ThumbnailContract
 from rtm_sync.testing.pictures import RED, encoded, photograph, quarters
-from rtm_sync.thumbnail_tools import sides
+from rtm_sync.thumbnails.encoding import sides
 
 ROOM = 32_000
 

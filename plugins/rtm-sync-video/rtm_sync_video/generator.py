@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from rtm_sync import Blob, Thumbnail, ThumbnailGenerator
-from rtm_sync.thumbnail_process import decoded_apart
-from rtm_sync.thumbnail_tools import LONGEST_SIDE, bare_type, encode_thumbnail, read_content
+from rtm_sync.thumbnails.encoding import LONGEST_SIDE, bare_type, encode_thumbnail, read_content
+from rtm_sync.thumbnails.subprocess import decoded_apart
 
 CONTENT_TYPES = frozenset(
     {

@@ -1,4 +1,4 @@
-"""A decoder of video, run by `rtm_sync.thumbnail_process` in a process of its own.
+"""A decoder of video, run by `rtm_sync.thumbnails.subprocess` in a process of its own.
 
 FFmpeg knows formats that make it open other files and addresses (playlists). Only two families of
 containers are let through, told by their first bytes, and nothing can be opened once they are read.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyvips
 
 from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator
-from rtm_sync.thumbnail_tools import LONGEST_SIDE, bare_type, best_fit, read_content
+from rtm_sync.thumbnails.encoding import LONGEST_SIDE, bare_type, best_fit, read_content
 
 MAX_FILE_BYTES = 32 * 1024 * 1024  # a medium has at most 30 MB
 MAX_PIXELS = 120_000_000  # where the picture is streamed; takes half a second

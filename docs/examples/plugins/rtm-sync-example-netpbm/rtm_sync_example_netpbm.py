@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 
 from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator, hookimpl
-from rtm_sync.thumbnail_tools import bare_type, read_content
+from rtm_sync.thumbnails.encoding import bare_type, read_content
 
 _HEADER = re.compile(rb"P6\s+(\d{1,9})\s+(\d{1,9})\s+255\s")
 _MOST_PIXELS = 10_000_000
