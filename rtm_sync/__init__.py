@@ -59,7 +59,9 @@ from .protocol.values import (
     RemoteInvitationState,
 )
 from .thumbnails.contract import CannotThumbnail, Thumbnail, ThumbnailGenerator
-from .transfers import MediaOperationProgress, Transfer, tqdm_progress
+from .transfers.control import MediaOperationProgress
+from .transfers.progress import tqdm_progress
+from .transfers.transfer import Transfer
 from .version import __version__
 
 create_instance = RtmClient

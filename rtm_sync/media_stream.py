@@ -1,165 +1,21 @@
-"""A medium that can be read while it is still being downloaded."""
+"""Deprecated: this module has moved to `rtm_sync.transfers.stream`.
+
+The next release will no longer have it.
+"""
 
 from __future__ import annotations
 
-import io
-import os
-import tempfile
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import IO, BinaryIO, cast
+import warnings
 
-from .protocol.values import MediaInfo
-from .transfers import Transfer
-from .transports.base import Sink
+from .transfers.stream import MediaStream
 
-_SPOOL = 1024 * 1024  # bytes kept in memory before a temporary file takes over
-_LOOK_INTERVAL = 1.0  # seconds; a transfer that ends is told at once
+__all__ = [
+    "MediaStream",
+]
 
-
-class MediaStream(io.RawIOBase):
-    """A download as a binary file: what has arrived can be read, and the rest is waited for.
-
-    The download runs at its own speed into memory, and over 1 MB into an anonymous temporary file,
-    so a slow reader holds up nobody and costs no memory. It can be sought in, forwards and back.
-    Bytes are given out before the digest of the whole is checked: only who has read to the end
-    without an error has the medium. Closing ends the download. One thread at a time may read.
-
-    Made by `RtmClient.open_media`; use it in `with`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._changed = threading.Condition()  # guards all below
-        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(_SPOOL)  # noqa: SIM115  see close
-        self._info: MediaInfo | None = None
-        self._arrived = 0
-        self._transfer: Transfer[None] | None = None
-        self._position = 0
-
-    @property
-    def info(self) -> MediaInfo:
-        """What is known of the medium: size, type, file name, digest. Waits for it.
-
-        Raises:
-            DownloadMediaError: why there is no such medium, or it cannot be had.
-        """
-        with self._changed:
-            self._wait_until(lambda: self._info is not None)
-            assert self._info is not None
-            return self._info
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place, in bytes; from the end it waits until the size is known."""
-        base = 0
-        if whence == os.SEEK_CUR:
-            base = self._position
-        elif whence == os.SEEK_END:
-            base = self.info.size
-        self._position = max(0, base + offset)
-        return self._position
-
-    def readinto(self, buffer: object) -> int:
-        """Read what is there of the next bytes; waits for at least one.
-
-        Raises:
-            DownloadMediaError: the download failed. ValueError: the stream is closed.
-        """
-        view = memoryview(cast(bytearray, buffer)).cast("B")
-        with self._changed:
-            self._wait_until(lambda: self._arrived > self._position)
-            self._file.seek(self._position)
-            data = self._file.read(min(len(view), self._arrived - self._position))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def close(self) -> None:
-        """End the download, if it still runs, and free what it took. Idempotent."""
-        with self._changed:
-            if self.closed:
-                return
-            super().close()
-            transfer = self._transfer
-            self._file.close()
-            self._changed.notify_all()
-        if transfer is not None:
-            transfer.cancel()
-
-    # -- the download's side --
-
-    def follow(self, transfer: Transfer[None]) -> None:
-        """Note the download that fills this stream."""
-        with self._changed:
-            self._transfer = transfer
-        transfer.add_done_callback(self._ended)
-
-    def _ended(self, transfer: Future[None]) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    def begin(self, info: MediaInfo) -> None:
-        """Note which medium it is."""
-        with self._changed:
-            self._info = info
-            self._changed.notify_all()
-
-    def append(self, data: bytes) -> int:
-        """Take the next bytes. Raises OSError; ValueError once the stream is closed."""
-        with self._changed:
-            self._file.seek(self._arrived)
-            self._file.write(data)
-            self._arrived += len(data)
-            self._changed.notify_all()
-        return len(data)
-
-    def _wait_until(self, ready: Callable[[], bool]) -> None:
-        """Wait, with the lock held, until it is so or the download has ended well."""
-        while True:
-            if self.closed:
-                raise ValueError("The stream is closed.")
-            if ready():
-                return
-            transfer = self._transfer
-            if transfer is not None and transfer.done():
-                error = transfer.exception()
-                if error is not None:
-                    raise error
-                return
-            self._changed.wait(_LOOK_INTERVAL)
-
-
-class StreamSink(Sink):
-    """Where the bytes of a download go that fills a stream: forwards only, as some may be read."""
-
-    def __init__(self, stream: MediaStream) -> None:
-        super().__init__(cast(BinaryIO, _Arrivals(stream)), "The temporary file")
-        self._stream = stream
-
-    def begin(self, info: MediaInfo) -> None:
-        super().begin(info)
-        self._stream.begin(info)
-
-
-class _Arrivals(io.RawIOBase):
-    """The stream's other end, to write into."""
-
-    def __init__(self, stream: MediaStream) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        return self._stream.append(cast(bytes, data))
+warnings.warn(
+    "rtm_sync.media_stream has moved to rtm_sync.transfers.stream; "
+    "the old name goes in the next release",
+    DeprecationWarning,
+    stacklevel=2,
+)

@@ -92,8 +92,9 @@ class SlowTest(RtmTestCase):
     """With a store that gives a piece when it is told to."""
 
     def test_the_first_bytes_are_read_before_the_last_have_come(self) -> None:
-        from rtm_sync.media_stream import MediaStream, StreamSink
-        from rtm_sync.transfers import TransferKind, TransferPool
+        from rtm_sync.transfers.control import TransferKind
+        from rtm_sync.transfers.pool import TransferPool
+        from rtm_sync.transfers.stream import MediaStream, StreamSink
 
         pool = TransferPool()
         self.addCleanup(pool.close)
@@ -117,8 +118,9 @@ class SlowTest(RtmTestCase):
             self.assertEqual(stream.read(100), b"")
 
     def test_closing_ends_the_download(self) -> None:
-        from rtm_sync.media_stream import MediaStream, StreamSink
-        from rtm_sync.transfers import TransferControl, TransferKind, TransferPool
+        from rtm_sync.transfers.control import TransferControl, TransferKind
+        from rtm_sync.transfers.pool import TransferPool
+        from rtm_sync.transfers.stream import MediaStream, StreamSink
 
         pool = TransferPool()
         self.addCleanup(pool.close)

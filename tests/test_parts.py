@@ -16,9 +16,9 @@ from typing import IO, Any, cast
 
 from rtm_sync import DownloadCancelled, RtmClient
 from rtm_sync.errors import DownloadMediaError
-from rtm_sync.parts import Part
 from rtm_sync.protocol.values import MediaInfo
-from rtm_sync.transfers import Transfer
+from rtm_sync.transfers.partial_file import Part
+from rtm_sync.transfers.transfer import Transfer
 from tests.support import PATIENCE, RtmTestCase, wait_until
 from tests.transports.support import GatewayCase, Timing, pattern
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import rtm_sync
 from rtm_sync.errors import PluginError
-from rtm_sync.media import safe_file_name
 from rtm_sync.plugins.loader import plugin_manager
 from rtm_sync.portable import folder_in_url, folder_url
+from rtm_sync.transfers.download import safe_file_name
 from tests.support import RtmTestCase
 
 PATIENCE = 60
@@ -32,7 +32,7 @@ from pathlib import Path
 import rtm_sync
 from rtm_sync import RtmClient
 from rtm_sync.errors import DownloadMediaError
-from rtm_sync.parts import Part
+from rtm_sync.transfers.partial_file import Part
 from rtm_sync.protocol import MediaInfo
 from rtm_sync.testing import local_gateway
 

@@ -54,7 +54,8 @@ from rtm_sync.supervision import (
 )
 from rtm_sync.thumbnails.contract import ThumbnailFailed
 from rtm_sync.thumbnails.selection import generate_in_time
-from rtm_sync.transfers import TransferControl, TransferKind, TransferPool
+from rtm_sync.transfers.control import TransferControl, TransferKind
+from rtm_sync.transfers.pool import TransferPool
 from tests.support import RtmTestCase, local_gateway, wait_until
 
 PATIENCE = 30.0

@@ -18,8 +18,8 @@ from rtm_sync import (
     UploadMediaError,
     hookimpl,
 )
-from rtm_sync.media import ThumbnailSource
 from rtm_sync.messages import MESSAGE_LIMIT
+from rtm_sync.transfers.upload import ThumbnailSource
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 PNG = (  # the header of a picture of 640 by 480, as far as its size needs
@@ -186,14 +186,14 @@ class GeneratorTest(ThumbnailTest):
     def test_one_that_hangs_costs_an_automatic_thumbnail_and_not_the_upload(self) -> None:
         shrinker, _, gate = self.hanging(time_limit=0.05)
         client = self.client(shrinker, auto_thumbnails=True)
-        with self.assertLogs("rtm_sync.media", "WARNING") as logged:
+        with self.assertLogs("rtm_sync.transfers.upload", "WARNING") as logged:
             self.assertEqual(self.upload(client, None).thumbnail, b"")
         self.assertIn("shrinker", logged.output[0])
         gate.set()
 
     def test_one_that_breaks_costs_an_automatic_thumbnail_and_not_the_upload(self) -> None:
         client = self.client(Shrinker(made=lambda blob, room: 1 / 0), auto_thumbnails=True)
-        with self.assertLogs("rtm_sync.media", "WARNING") as logged:
+        with self.assertLogs("rtm_sync.transfers.upload", "WARNING") as logged:
             self.assertEqual(self.upload(client, None).thumbnail, b"")
         self.assertIn("ZeroDivisionError", logged.output[0])
 

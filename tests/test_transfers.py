@@ -26,15 +26,11 @@ from rtm_sync.errors import (
     UploadCancelled,
     UploadMediaError,
 )
-from rtm_sync.transfers import (
-    MAX_TRANSFERS,
-    MediaOperationProgress,
-    Transfer,
-    TransferControl,
-    TransferKind,
-    TransferPool,
-    tqdm_progress,
-)
+from rtm_sync.rules.limits import MAX_TRANSFERS
+from rtm_sync.transfers.control import MediaOperationProgress, TransferControl, TransferKind
+from rtm_sync.transfers.pool import TransferPool
+from rtm_sync.transfers.progress import tqdm_progress
+from rtm_sync.transfers.transfer import Transfer
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, wait_until
 
 UPLOAD, DOWNLOAD = TransferKind.UPLOAD, TransferKind.DOWNLOAD

@@ -15,7 +15,7 @@ from ..blob import MEDIA_LIMIT, Blob
 from ..client.client import RtmClient
 from ..errors import PluginError, RtmError, TransferCancelled
 from ..messages import RtmImageMessage
-from ..transfers import MediaOperationProgress
+from ..transfers.control import MediaOperationProgress
 from .output import Output
 
 _SECONDS = 30.0

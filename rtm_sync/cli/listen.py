@@ -13,7 +13,7 @@ from ..client.client import RtmClient
 from ..errors import RtmError
 from ..messages import RtmFileMessage, RtmMessage, RtmRawMessage
 from ..protocol.values import ConnectionChangeReason, ConnectionState, ReceivedMessageProperties
-from ..transfers import Transfer
+from ..transfers.transfer import Transfer
 from .output import ExitCode, Output, message_line, message_record, printable
 
 JOURNAL = "messages.jsonl"

@@ -17,7 +17,8 @@ from ..blob import Blob
 from ..client.client import RtmClient
 from ..gateway.config import ConfigError
 from ..messages import MessageType, RtmFileMessage
-from ..transfers import ProgressCallback, Transfer
+from ..transfers.control import ProgressCallback
+from ..transfers.transfer import Transfer
 from .output import ExitCode, Output
 from .profiles import KINDS, load_profile, load_profiles
 

@@ -24,7 +24,7 @@ import click
 from ..errors import DownloadMediaError, LoginError, RtmError
 from ..messages import RtmImageMessage, RtmMessage, RtmRawMessage, RtmTextMessage
 from ..plugins.report import PluginDescription, PluginStatus
-from ..transfers import MediaOperationProgress, ProgressCallback
+from ..transfers.control import MediaOperationProgress, ProgressCallback
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

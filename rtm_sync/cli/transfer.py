@@ -13,7 +13,7 @@ from ..client.channel import RtmChannel
 from ..client.client import RtmClient
 from ..errors import RtmError
 from ..messages import RtmFileMessage, RtmMessage, as_message
-from ..transfers import Transfer
+from ..transfers.transfer import Transfer
 from .options import STREAM, UploadOptions
 from .output import ExitCode, Output, byte_count, message_record, printable
 

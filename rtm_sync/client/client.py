@@ -30,15 +30,6 @@ from ..errors import (
     RtmError,
     UploadMediaError,
 )
-from ..media import (
-    Destination,
-    Dimensions,
-    DownloadWork,
-    ThumbnailSource,
-    UploadWork,
-    checked_media_id,
-)
-from ..media_stream import MediaStream, StreamSink
 from ..messages import (
     MessageType,
     RtmFileMessage,
@@ -89,14 +80,12 @@ from ..protocol.values import (
     PeerSubscriptionOption,
 )
 from ..rules.timing import Deadline
-from ..transfers import (
-    STALL_TIMEOUT,
-    ProgressCallback,
-    Transfer,
-    TransferControl,
-    TransferKind,
-    TransferPool,
-)
+from ..transfers.control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferKind
+from ..transfers.download import Destination, DownloadWork, checked_media_id
+from ..transfers.pool import TransferPool
+from ..transfers.stream import MediaStream, StreamSink
+from ..transfers.transfer import Transfer
+from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
 from ..transports.base import Credentials, Transport, TransportOptions
 from .arguments import as_list, checked_attributes, checked_id, checked_keys, seconds_problem
 from .channel import CALL_TIMEOUT, SEND_TIMEOUT, RtmChannel, chosen_message_id

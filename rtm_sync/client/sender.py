@@ -26,7 +26,6 @@ from ..errors import (
     SenderError,
     UploadMediaError,
 )
-from ..media import Dimensions, ThumbnailSource, UploadWork
 from ..messages import MessageType, RtmFileMessage, RtmImageMessage, RtmMessage, as_message
 from ..plugins.loader import plugin_manager
 from ..protocol.codec import decode_result, encode_json
@@ -34,15 +33,11 @@ from ..protocol.errors import ProtocolError
 from ..protocol.ids import app_id_problem, id_problem
 from ..protocol.values import HistoricalMessage, MediaInfo, PeerMessageSendResult, PeerOnlineState
 from ..rules.timing import Backoff, Deadline
-from ..transfers import (
-    STALL_TIMEOUT,
-    ProgressCallback,
-    Transfer,
-    TransferControl,
-    TransferKind,
-    TransferPool,
-)
-from ..transports.base import Sink
+from ..transfers.control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferKind
+from ..transfers.pool import TransferPool
+from ..transfers.sink import Sink
+from ..transfers.transfer import Transfer
+from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
 from ..transports.media_http import MediaHttp
 from ..transports.network import find_route
 from ..transports.retries import RetryPolicy

@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields, replace
 
 from ..blob import MEDIA_LIMIT
 from ..protocol.ids import RETENTION_SECONDS
-from ..transfers import MAX_TRANSFERS
 from .rates import Rate, positive
+
+MAX_TRANSFERS = 9
+"""Transfers at once per client, uploads and downloads together (reference 1.3: at most nine)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from ..messages import (
 )
 from ..protocol.values import ConnectionChangeReason, ConnectionState
 from ..supervision import start_thread
-from ..transfers import MediaOperationProgress
+from ..transfers.control import MediaOperationProgress
 from .case import RtmTestCase, wait_until
 
 _SECONDS = 10.0

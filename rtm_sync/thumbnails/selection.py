@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import ClassVar, Protocol
 
 from ..blob import Blob
 from ..errors import PluginError
 from ..rules.timing import Deadline
 from ..supervision import start_thread
-from ..transfers import TransferControl
 from .contract import (
     CannotThumbnail,
     Thumbnail,
@@ -63,8 +63,18 @@ def _can_handle(generator: ThumbnailGenerator, content_type: str) -> bool:
         return False
 
 
+class Stoppable(Protocol):
+    """What may be stopped while a thumbnail is made; a `TransferControl` is one."""
+
+    def check(self) -> None:
+        """Raise the end, if it has come."""
+
+    def interruptible(self, abort: Callable[[], object]) -> AbstractContextManager[None]:
+        """While the block runs, the end calls `abort` to wake it."""
+
+
 def generate_in_time(
-    generator: ThumbnailGenerator, blob: Blob, max_bytes: int, control: TransferControl
+    generator: ThumbnailGenerator, blob: Blob, max_bytes: int, control: Stoppable
 ) -> Thumbnail:
     """Have a generator make a thumbnail, and wait for it no longer than its time limit.
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
-import io
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from ..blob import Blob
-from ..errors import DownloadMediaError, LoginError, LoginErrorCode, PluginError
+from ..errors import LoginError, LoginErrorCode, PluginError
 from ..protocol.events import Event
 from ..protocol.requests import PeerCall, RenewToken, Request
 from ..protocol.values import ConnectionChangeReason, ConnectionState, MediaInfo
-from ..transfers import TransferControl
+from ..transfers.control import TransferControl
+from ..transfers.sink import Sink
 
 if TYPE_CHECKING:
     from ..hub.engine.contract import Engine
@@ -137,90 +134,6 @@ class Listener(Protocol):
     @property
     def backlog(self) -> int:
         """How many events wait for their handlers."""
-
-
-class Sink:
-    """Where a download's bytes go, with their count and digest.
-
-    Args:
-        file: a writable binary file; bytes are appended from its present position.
-        name: of the destination, for messages.
-
-    Attributes:
-        size: how many bytes it has.
-        whole: the SHA-256 of the medium they are the beginning of, in hexadecimal; "" before it is
-            known.
-    """
-
-    def __init__(self, file: BinaryIO, name: str = "The destination") -> None:
-        self._file = file
-        self._name = name
-        self._start = file.tell() if file.seekable() else None
-        self._sha256 = hashlib.sha256()
-        self.size = 0
-        self.whole = ""
-
-    def begin(self, info: MediaInfo) -> None:
-        """Note which medium's bytes are about to come. Raises like `write`."""
-        self.whole = info.sha256
-
-    def write(self, data: bytes) -> None:
-        """Append bytes.
-
-        Raises:
-            DownloadMediaError: FAILURE, the file cannot be written; a network error is another.
-        """
-        with self._writing():
-            left = data
-            while left:
-                taken = self._file.write(left)
-                if taken is None and not isinstance(self._file, io.RawIOBase):
-                    break  # a writer of the application's that takes all and says nothing
-                if not taken:
-                    raise BlockingIOError(errno.EAGAIN, "It takes no more bytes without waiting")
-                left = left[taken:]  # what is not buffered may take a part
-        self._sha256.update(data)
-        self.size += len(data)
-
-    def sha256(self) -> str:
-        """Hexadecimal digest of all bytes so far."""
-        return self._sha256.hexdigest()
-
-    def restart(self) -> bool:
-        """Go back to the beginning; False when the file cannot."""
-        if self._start is None and self.size:
-            return False
-        if self._start is not None:
-            with self._writing():
-                self._file.seek(self._start)
-                self._file.truncate()
-        self._sha256 = hashlib.sha256()
-        self.size = 0
-        return True
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Turn what the operating system says into the download's error."""
-        try:
-            yield
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise DownloadMediaError.named(
-                "FAILURE",
-                f"{self._name} cannot be written after {self.size:,} bytes: "
-                f"{error.strerror or error}." + (" Make room, or download elsewhere." * full),
-                error,
-            ) from error
-
-
-class MediaCarrier(Protocol):
-    """What moves media; `Transport` says what each method promises."""
-
-    def upload(
-        self, blob: Blob, control: TransferControl, resume_key: str | None = None
-    ) -> MediaInfo: ...
-
-    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo: ...
 
 
 class Transport(ABC):

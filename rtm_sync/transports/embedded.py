@@ -29,8 +29,9 @@ from ..protocol.values import ConnectionChangeReason, MediaInfo
 from ..rules.lifecycle import Lifecycle
 from ..rules.timing import Deadline
 from ..supervision import BackgroundThread
-from ..transfers import TransferControl, TransferKind
-from .base import Credentials, Listener, Sink, Transport, TransportOptions
+from ..transfers.control import TransferControl, TransferKind
+from ..transfers.sink import Sink
+from .base import Credentials, Listener, Transport, TransportOptions
 from .link import Link
 from .states import StateReports
 

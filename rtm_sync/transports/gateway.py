@@ -30,8 +30,9 @@ from ..protocol.values import ConnectionChangeReason, LoginResult, MediaInfo
 from ..rules.lifecycle import Lifecycle, ProofOfLife
 from ..rules.timing import Backoff, Deadline
 from ..supervision import BackgroundThread, supervised_thread
-from ..transfers import STALL_TIMEOUT, TransferControl
-from .base import Credentials, Listener, Sink, Transport, TransportOptions
+from ..transfers.control import STALL_TIMEOUT, TransferControl
+from ..transfers.sink import Sink
+from .base import Credentials, Listener, Transport, TransportOptions
 from .link import Link
 from .media_http import MediaHttp
 from .network import Route, find_route

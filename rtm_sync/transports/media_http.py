@@ -33,9 +33,10 @@ from ..errors import RtmError
 from ..protocol.errors import ProtocolError
 from ..protocol.frames import Failure, decode
 from ..protocol.values import MediaInfo
-from ..transfers import MAX_TRANSFERS, TransferControl, TransferKind
+from ..rules.limits import MAX_TRANSFERS
+from ..transfers.control import TransferControl, TransferKind
+from ..transfers.sink import Sink
 from ..version import __version__
-from .base import Sink
 from .network import Route
 from .retries import Damaged, RetryPolicy, Transient
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 import tenacity
 
 from ..rules.timing import Backoff
-from ..transfers import TransferKind
+from ..transfers.control import TransferKind
 
 T = TypeVar("T")
 

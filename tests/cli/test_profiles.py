@@ -13,7 +13,7 @@ from rtm_sync.cli.output import ExitCode, _LineBars, exit_code, printable
 from rtm_sync.cli.profiles import Profile, load_profile
 from rtm_sync.gateway.config import ConfigError
 from rtm_sync.hub.auth.tokens import JwtVerifier, make_token
-from rtm_sync.transfers import MediaOperationProgress
+from rtm_sync.transfers.control import MediaOperationProgress
 from tests.cli.support import SECRET, CommandTestCase
 from tests.support import RtmTestCase, local_gateway
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rtm_sync.errors import TransferCancelled
-from rtm_sync.transfers import Transfer
+from rtm_sync.transfers.transfer import Transfer
 from tests.support import PATIENCE
 from tests.transports import test_cancellation
 

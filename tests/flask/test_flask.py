@@ -29,10 +29,10 @@ from rtm_sync import (
 from rtm_sync.flask.extension import SETTINGS, Rtm, status_of
 from rtm_sync.flask.sessions import running
 from rtm_sync.hub.auth.tokens import JwtVerifier, Privileges
-from rtm_sync.media_stream import MediaStream
 from rtm_sync.protocol.values import ConnectionState
 from rtm_sync.testing import local_gateway
 from rtm_sync.testing.flask_kit import FlaskKit
+from rtm_sync.transfers.stream import MediaStream
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"

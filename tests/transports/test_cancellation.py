@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rtm_sync import RtmClient
 from rtm_sync.errors import DownloadCancelled, TransferCancelled, UploadCancelled
-from rtm_sync.transfers import MAX_TRANSFERS, Transfer, TransferKind
+from rtm_sync.rules.limits import MAX_TRANSFERS
+from rtm_sync.transfers.control import TransferKind
+from rtm_sync.transfers.transfer import Transfer
 from tests.support import PATIENCE, Stopwatch, wait_until
 from tests.transports.support import GatewayCase, deaf_address, http_server, media_through, pattern
 

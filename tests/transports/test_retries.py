@@ -6,7 +6,7 @@ import unittest
 from collections.abc import Callable
 
 from rtm_sync.errors import DownloadMediaError, UploadMediaError
-from rtm_sync.transfers import TransferKind
+from rtm_sync.transfers.control import TransferKind
 from rtm_sync.transports.retries import Damaged, RetryPolicy, Transient
 
 

@@ -15,7 +15,7 @@ from rtm_sync.hub.media import MEDIA_ID, MediaStore
 from rtm_sync.protocol import RETENTION_SECONDS, ProtocolError, decode_json, encode_json
 from rtm_sync.rules.timing import Deadline
 from rtm_sync.transfers import TransferControl
-from rtm_sync.transports.base import Sink
+from rtm_sync.transfers.sink import Sink
 
 from .connection import Refused, SessionOver
 from .session import Session

@@ -8,7 +8,8 @@ from typing import TypeVar
 from rtm_sync import Blob, LoginError, MediaInfo, RenewTokenError
 from rtm_sync.protocol import Request
 from rtm_sync.transfers import TransferControl
-from rtm_sync.transports.base import Credentials, Listener, Sink, Transport, TransportOptions
+from rtm_sync.transfers.sink import Sink
+from rtm_sync.transports.base import Credentials, Listener, Transport, TransportOptions
 
 from .media import Media
 from .names import Address

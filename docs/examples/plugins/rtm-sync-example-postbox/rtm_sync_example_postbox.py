@@ -43,7 +43,8 @@ from rtm_sync.rules.lifecycle import Lifecycle, StateChange
 from rtm_sync.rules.limits import Limits
 from rtm_sync.rules.rates import KeyedWindows
 from rtm_sync.transfers import TransferControl
-from rtm_sync.transports.base import Credentials, Listener, Sink, Transport, TransportOptions
+from rtm_sync.transfers.sink import Sink
+from rtm_sync.transports.base import Credentials, Listener, Transport, TransportOptions
 
 R = TypeVar("R")
 

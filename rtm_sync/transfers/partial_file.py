@@ -20,11 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, cast
 
-from .blob import CHUNK, atomic_write
-from .errors import RtmError, TransferCancelled
-from .portable import is_in_use, is_own, lock_file, open_unlinked, unlock_file
-from .protocol.values import MediaInfo
-from .transports.base import Sink
+from ..blob import CHUNK, atomic_write
+from ..errors import RtmError, TransferCancelled
+from ..portable import is_in_use, is_own, lock_file, open_unlinked, unlock_file
+from ..protocol.values import MediaInfo
+from .sink import Sink
 
 _LEFT = re.compile(r"-([0-9a-f]{64})-[0-9a-f]{8}\.part")
 

@@ -1,56 +1,41 @@
-"""What an upload and a download do around their transport: checks, thumbnails, destinations.
-
-Arguments are checked on the caller's thread, so that bad ones raise at once; `run` then works on a
-transfer's thread.
-"""
+"""The work of an upload: its arguments, its thumbnail and its message."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
-import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, BinaryIO, TypeAlias, cast
+from typing import TypeAlias
 
-from .blob import MEDIA_LIMIT, Blob, BlobTooLarge, Payload, atomic_write
-from .errors import DownloadMediaError, PluginError, UploadMediaError
-from .messages import (
+from ..blob import MEDIA_LIMIT, Blob, BlobTooLarge, Payload
+from ..errors import PluginError, UploadMediaError
+from ..messages import (
     MessageType,
     RtmFileMessage,
     RtmImageMessage,
     check_media_message,
     thumbnail_room,
 )
-from .parts import Part
-from .protocol.values import MediaInfo
-from .thumbnails.contract import (
+from ..protocol.values import MediaInfo
+from ..thumbnails.contract import (
     CannotThumbnail,
     Thumbnail,
     ThumbnailCallable,
     ThumbnailFailed,
     ThumbnailGenerator,
 )
-from .thumbnails.selection import call_in_place, choose_generator, generate_in_time
-from .transfers import TransferControl
-from .transports.base import MediaCarrier, Sink
+from ..thumbnails.selection import call_in_place, choose_generator, generate_in_time
+from .control import TransferControl
+from .journal import Journal
+from .sink import MediaCarrier
 
 ThumbnailSource: TypeAlias = "Payload | ThumbnailCallable"
 """Thumbnail bytes (bytes, `Path`, binary file, `Blob`), a callable, or a `str`: "auto" or the name
 of a generator."""
 
-Destination: TypeAlias = "str | os.PathLike[str] | IO[bytes] | None"
-
 logger = logging.getLogger(__name__)
-
-_MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
-# On Windows these are devices in every folder, whatever comes after a dot.
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +46,6 @@ class Dimensions:
     height: int | None
     thumbnail_width: int | None
     thumbnail_height: int | None
-
-
-class _Journal:
-    """Remembers an upload's key in a small file, so that the next process goes on with it.
-
-    Raises:
-        ValueError: the file is something else.
-    """
-
-    _LINE = re.compile(r"rtm_sync upload ([A-Za-z0-9_-]{32}) of (\d+) bytes\n")
-
-    def __init__(self, path: str | os.PathLike[str], size: int) -> None:
-        self._path = Path(path)
-        self.key = secrets.token_urlsafe(24)
-        if not self._path.exists():
-            return
-        match = self._LINE.fullmatch(self._path.read_text("utf-8", "replace")[:200])
-        if match is None:
-            raise ValueError(f"resume_from is {self._path}, which is no journal of an upload.")
-        if int(match[2]) == size:  # of another size it is another upload
-            self.key = match[1]
-
-    def write(self, size: int) -> None:
-        with atomic_write(self._path) as file:
-            file.write(f"rtm_sync upload {self.key} of {size} bytes\n".encode())
-
-    def forget(self) -> None:
-        self._path.unlink(missing_ok=True)
 
 
 class UploadWork:
@@ -125,7 +82,7 @@ class UploadWork:
             self._name = self._blob.name if file_name is None else file_name
             check_media_message(self._name, description, 0)
             self._blob = _renamed(self._blob, self._name)
-            self._journal = None if resume_from is None else _Journal(resume_from, self._blob.size)
+            self._journal = None if resume_from is None else Journal(resume_from, self._blob.size)
             self._thumbnail = b""
             self._make: ThumbnailCallable | None = None
             self._generator: ThumbnailGenerator | None = None
@@ -239,103 +196,6 @@ def _renamed(blob: Blob, name: str) -> Blob:
         return blob
     known = None if blob.content_type == "application/octet-stream" else blob.content_type
     return Blob(blob.open, blob.size, name, known)
-
-
-def checked_media_id(media_id: str) -> str:
-    """The id, where it is one. Raises DownloadMediaError."""
-    if not isinstance(media_id, str) or not _MEDIA_ID.fullmatch(media_id):
-        raise DownloadMediaError.named(
-            "INVALID_ARGUMENT", f"{str(media_id)[:40]!r} is not a media id."
-        )
-    return media_id
-
-
-class DownloadWork:
-    """One download and where it goes.
-
-    Raises:
-        DownloadMediaError: the id is not one (INVALID_ARGUMENT), or the destination cannot be
-            written (FAILURE).
-    """
-
-    def __init__(self, media_id: str, to: Destination) -> None:
-        self._media_id = checked_media_id(media_id)
-        self._file: IO[bytes] | None = None
-        self._path: Path | None = None
-        if to is None:
-            return
-        if isinstance(to, (str, os.PathLike)):
-            self._path = Path(to)
-            self._into_folder = self._path.is_dir()
-            folder = self._path if self._into_folder else self._path.parent
-            if not folder.is_dir() or not os.access(folder, os.W_OK):
-                raise DownloadMediaError.named(
-                    "FAILURE", f"{folder} is not a folder that can be written to."
-                )
-        elif hasattr(to, "write") and not isinstance(cast(object, to), io.TextIOBase):
-            self._file = to
-        else:
-            raise DownloadMediaError.named(
-                "INVALID_ARGUMENT",
-                f"to must be a path, a folder or a binary file, not {type(to).__name__}.",
-            )
-
-    def run(self, carrier: MediaCarrier, control: TransferControl) -> Blob | Path | IO[bytes]:
-        """Download; the result is what `download_media` promises for the destination."""
-        if self._file is not None:
-            self._fetch(carrier, control, cast(BinaryIO, self._file))
-            return self._file
-        if self._path is None:
-            memory = io.BytesIO()
-            info = self._fetch(carrier, control, memory)
-            return Blob.from_bytes(
-                memory.getvalue(), name=info.file_name, content_type=info.content_type
-            )
-        folder = self._path if self._into_folder else self._path.parent
-        try:
-            with Part(folder, self._media_id) as part:
-                info = carrier.download(self._media_id, part, control)
-                control.complete(info.size)
-                if self._into_folder:
-                    return part.publish(_taken_name(folder, info.file_name))
-                return part.publish(self._path)
-        except OSError as error:
-            raise control.kind.error(
-                "FAILURE", f"{self._path} cannot be written: {error}", error
-            ) from error
-
-    def _fetch(self, carrier: MediaCarrier, control: TransferControl, file: BinaryIO) -> MediaInfo:
-        info = carrier.download(self._media_id, Sink(file), control)
-        control.complete(info.size)
-        return info
-
-
-def _taken_name(folder: Path, file_name: str) -> Path:
-    """A new empty file of that name, or one like it, so that two downloads do not meet."""
-    for candidate in _free_names(folder, safe_file_name(file_name)):
-        try:
-            candidate.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return candidate
-    raise AssertionError("the names are endless")
-
-
-def safe_file_name(name: str) -> str:
-    """A sender's file name as one that is safe to create in any folder."""
-    safe = _UNSAFE.sub("_", name).strip(" .")
-    if _DEVICE.fullmatch(safe):
-        safe = f"_{safe}"
-    return safe.encode()[:200].decode(errors="ignore").rstrip(" .") or "download"
-
-
-def _free_names(folder: Path, name: str) -> Iterator[Path]:
-    yield folder / name
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122  Path has no split of a bare name
-    number = 1
-    while True:
-        yield folder / f"{stem} ({number}){suffix}"
-        number += 1
 
 
 def _media_type(message_type: MessageType | str) -> MessageType:

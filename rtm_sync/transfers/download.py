@@ -1,0 +1,120 @@
+"""The work of a download: to a path, a file or memory, through whatever carrier."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, BinaryIO, TypeAlias, cast
+
+from ..blob import Blob
+from ..errors import DownloadMediaError
+from ..protocol.values import MediaInfo
+from .control import TransferControl
+from .partial_file import Part
+from .sink import MediaCarrier, Sink
+
+Destination: TypeAlias = "str | os.PathLike[str] | IO[bytes] | None"
+_MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+# On Windows these are devices in every folder, whatever comes after a dot.
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.I)
+
+
+def checked_media_id(media_id: str) -> str:
+    """The id, where it is one. Raises DownloadMediaError."""
+    if not isinstance(media_id, str) or not _MEDIA_ID.fullmatch(media_id):
+        raise DownloadMediaError.named(
+            "INVALID_ARGUMENT", f"{str(media_id)[:40]!r} is not a media id."
+        )
+    return media_id
+
+
+class DownloadWork:
+    """One download and where it goes.
+
+    Raises:
+        DownloadMediaError: the id is not one (INVALID_ARGUMENT), or the destination cannot be
+            written (FAILURE).
+    """
+
+    def __init__(self, media_id: str, to: Destination) -> None:
+        self._media_id = checked_media_id(media_id)
+        self._file: IO[bytes] | None = None
+        self._path: Path | None = None
+        if to is None:
+            return
+        if isinstance(to, (str, os.PathLike)):
+            self._path = Path(to)
+            self._into_folder = self._path.is_dir()
+            folder = self._path if self._into_folder else self._path.parent
+            if not folder.is_dir() or not os.access(folder, os.W_OK):
+                raise DownloadMediaError.named(
+                    "FAILURE", f"{folder} is not a folder that can be written to."
+                )
+        elif hasattr(to, "write") and not isinstance(cast(object, to), io.TextIOBase):
+            self._file = to
+        else:
+            raise DownloadMediaError.named(
+                "INVALID_ARGUMENT",
+                f"to must be a path, a folder or a binary file, not {type(to).__name__}.",
+            )
+
+    def run(self, carrier: MediaCarrier, control: TransferControl) -> Blob | Path | IO[bytes]:
+        """Download; the result is what `download_media` promises for the destination."""
+        if self._file is not None:
+            self._fetch(carrier, control, cast(BinaryIO, self._file))
+            return self._file
+        if self._path is None:
+            memory = io.BytesIO()
+            info = self._fetch(carrier, control, memory)
+            return Blob.from_bytes(
+                memory.getvalue(), name=info.file_name, content_type=info.content_type
+            )
+        folder = self._path if self._into_folder else self._path.parent
+        try:
+            with Part(folder, self._media_id) as part:
+                info = carrier.download(self._media_id, part, control)
+                control.complete(info.size)
+                if self._into_folder:
+                    return part.publish(_taken_name(folder, info.file_name))
+                return part.publish(self._path)
+        except OSError as error:
+            raise control.kind.error(
+                "FAILURE", f"{self._path} cannot be written: {error}", error
+            ) from error
+
+    def _fetch(self, carrier: MediaCarrier, control: TransferControl, file: BinaryIO) -> MediaInfo:
+        info = carrier.download(self._media_id, Sink(file), control)
+        control.complete(info.size)
+        return info
+
+
+def _taken_name(folder: Path, file_name: str) -> Path:
+    """A new empty file of that name, or one like it, so that two downloads do not meet."""
+    for candidate in _free_names(folder, safe_file_name(file_name)):
+        try:
+            candidate.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return candidate
+    raise AssertionError("the names are endless")
+
+
+def safe_file_name(name: str) -> str:
+    """A sender's file name as one that is safe to create in any folder."""
+    safe = _UNSAFE.sub("_", name).strip(" .")
+    if _DEVICE.fullmatch(safe):
+        safe = f"_{safe}"
+    return safe.encode()[:200].decode(errors="ignore").rstrip(" .") or "download"
+
+
+def _free_names(folder: Path, name: str) -> Iterator[Path]:
+    yield folder / name
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122  Path has no split of a bare name
+    number = 1
+    while True:
+        yield folder / f"{stem} ({number}){suffix}"
+        number += 1
