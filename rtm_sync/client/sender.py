@@ -40,7 +40,7 @@ from ..transfers.transfer import Transfer
 from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
 from ..transports.media_http import MediaHttp
 from ..transports.network import find_route
-from ..transports.retries import RetryPolicy
+from ..transports.retry import RetryPolicy
 from .channel import chosen_message_id
 from .history import PAGE, Moment
 

@@ -32,7 +32,7 @@ from ..supervision import BackgroundThread
 from ..transfers.control import TransferControl, TransferKind
 from ..transfers.sink import Sink
 from .base import Credentials, Listener, Transport, TransportOptions
-from .link import Link
+from .session import Link
 from .states import StateReports
 
 _STOP_TIMEOUT = 5.0

@@ -33,10 +33,10 @@ from ..supervision import BackgroundThread, supervised_thread
 from ..transfers.control import STALL_TIMEOUT, TransferControl
 from ..transfers.sink import Sink
 from .base import Credentials, Listener, Transport, TransportOptions
-from .link import Link
 from .media_http import MediaHttp
 from .network import Route, find_route
-from .retries import RetryPolicy
+from .retry import RetryPolicy
+from .session import Link
 from .states import StateReports
 
 SIGNALLING_PATH = "/v1/signalling"

@@ -38,7 +38,7 @@ from ..transfers.control import TransferControl, TransferKind
 from ..transfers.sink import Sink
 from ..version import __version__
 from .network import Route
-from .retries import Damaged, RetryPolicy, Transient
+from .retry import Damaged, RetryPolicy, Transient
 
 _RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, *range(500, 600)}) - {501, 505, 507}
 """401 as well: the session may just be renewing itself after a lost connection. 409 and 423: what

@@ -29,7 +29,7 @@ from rtm_sync.protocol.values import (
     PeerMessageSendResult,
     ReceivedMessageProperties,
 )
-from rtm_sync.transports.link import Link
+from rtm_sync.transports.session import Link
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 
@@ -314,7 +314,7 @@ class ReceiveTest(LinkTest):
                 self.link.receive(text)
 
     def test_an_impossible_acknowledgement_is_logged_and_changes_nothing(self) -> None:
-        with self.assertLogs("rtm_sync.transports.link", "WARNING"):
+        with self.assertLogs("rtm_sync.transports.session", "WARNING"):
             self.link.receive(encode_notice(Acknowledge(99)))
         self.link.notify(CancelUpload("k"))
         self.assertEqual(len(self.wire), 1)

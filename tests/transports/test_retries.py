@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rtm_sync.errors import DownloadMediaError, UploadMediaError
 from rtm_sync.transfers.control import TransferKind
-from rtm_sync.transports.retries import Damaged, RetryPolicy, Transient
+from rtm_sync.transports.retry import Damaged, RetryPolicy, Transient
 
 
 class RetryPolicyTest(unittest.TestCase):

@@ -33,7 +33,7 @@ from ..protocol.requests import InvitationFromPeer, JoinChannel, MessageFromPeer
 from ..protocol.values import Done, JoinResult, LoginResult
 from ..rules.sequence import Outbox, OutboxFull
 from .base import Listener
-from .holdings import Holdings
+from .resume_state import Holdings
 
 R = TypeVar("R")
 Send = Callable[[str], None]
