@@ -32,7 +32,7 @@ from ..plugins.loader import PluginManager, plugin_manager
 from ..plugins.report import PluginStatus
 from ..portable import has_memory_limits, is_readable_by_others
 from ..rules.limits import MAX_TRANSFERS
-from ..transports.network import find_route
+from ..transports.gateway.proxy_settings import find_route
 from ..version import __version__
 from .output import FAILED_PLUGINS, plugin_record
 from .profiles import Profile, default_file

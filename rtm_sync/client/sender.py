@@ -38,8 +38,8 @@ from ..transfers.pool import TransferPool
 from ..transfers.sink import Sink
 from ..transfers.transfer import Transfer
 from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
-from ..transports.media_http import MediaHttp
-from ..transports.network import find_route
+from ..transports.gateway.media_http import MediaHttp
+from ..transports.gateway.proxy_settings import find_route
 from ..transports.retry import RetryPolicy
 from .channel import chosen_message_id
 from .history import PAGE, Moment

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def transport(url: str, options: TransportOptions) -> Transport | None:
     scheme = url.partition(":")[0]
     if scheme in ("ws", "wss", "http", "https"):
-        from ..transports.gateway import GatewayTransport
+        from ..transports.gateway.transport import GatewayTransport
 
         return GatewayTransport(url, options)
     if scheme == "memory":

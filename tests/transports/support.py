@@ -18,7 +18,7 @@ from rtm_sync.errors import RtmError
 from rtm_sync.plugins.hookspecs import hookimpl
 from rtm_sync.testing import FaultProxy
 from rtm_sync.transports.base import Transport, TransportOptions
-from rtm_sync.transports.gateway import GatewayTransport
+from rtm_sync.transports.gateway.transport import GatewayTransport
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, local_gateway
 
 

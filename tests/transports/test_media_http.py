@@ -21,7 +21,7 @@ from rtm_sync import RtmClient
 from rtm_sync.errors import RtmError
 from rtm_sync.testing import GatewayProcess
 from rtm_sync.transfers.transfer import Transfer
-from rtm_sync.transports.media_http import retry_after
+from rtm_sync.transports.gateway.media_http import retry_after
 from tests.support import PATIENCE, wait_until
 from tests.transports.support import (
     GatewayCase,

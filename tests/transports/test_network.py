@@ -19,7 +19,7 @@ import trustme
 
 from rtm_sync import CreateInstanceError, LoginError, RtmClient
 from rtm_sync.testing import local_gateway
-from rtm_sync.transports.network import find_route
+from rtm_sync.transports.gateway.proxy_settings import find_route
 from tests.support import PATIENCE, RtmTestCase
 
 SPEAKING = ("_proxy", "_ca_bundle", "ssl_cert_file")  # variables that would have a say

@@ -33,7 +33,7 @@ from rtm_sync.rules.lifecycle import Lifecycle
 from rtm_sync.rules.timing import Backoff, Deadline
 from rtm_sync.supervision import BackgroundThread, supervised_thread
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
-from rtm_sync.transports.network import find_route
+from rtm_sync.transports.gateway.proxy_settings import find_route
 from rtm_sync.transports.states import StateReports
 
 from .names import Address

@@ -28,17 +28,17 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from ..blob import CHUNK, Blob
-from ..errors import RtmError
-from ..protocol.errors import ProtocolError
-from ..protocol.frames import Failure, decode
-from ..protocol.values import MediaInfo
-from ..rules.limits import MAX_TRANSFERS
-from ..transfers.control import TransferControl, TransferKind
-from ..transfers.sink import Sink
-from ..version import __version__
-from .network import Route
-from .retry import Damaged, RetryPolicy, Transient
+from ...blob import CHUNK, Blob
+from ...errors import RtmError
+from ...protocol.errors import ProtocolError
+from ...protocol.frames import Failure, decode
+from ...protocol.values import MediaInfo
+from ...rules.limits import MAX_TRANSFERS
+from ...transfers.control import TransferControl, TransferKind
+from ...transfers.sink import Sink
+from ...version import __version__
+from ..retry import Damaged, RetryPolicy, Transient
+from .proxy_settings import Route
 
 _RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, *range(500, 600)}) - {501, 505, 507}
 """401 as well: the session may just be renewing itself after a lost connection. 409 and 423: what

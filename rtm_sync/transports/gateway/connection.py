@@ -1,52 +1,42 @@
-"""The gateway transport: WebSocket for calls and events, HTTP for media."""
+"""One login's connection through all its sockets: the reader thread and its work."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TypeVar, cast
-from urllib.parse import urlsplit
 
 import websocket
 
-from ..blob import Blob
-from ..errors import LoginError, LoginErrorCode, RenewTokenError, RtmError
-from ..protocol.codec import decode_result
-from ..protocol.errors import ProtocolError
-from ..protocol.events import CancelUpload, Event, SessionEnded, TokenExpired
-from ..protocol.frames import Failure, Reply, decode, encode_call
-from ..protocol.requests import Login, Logout, PeerCall, RenewToken, Request
-from ..protocol.values import ConnectionChangeReason, LoginResult, MediaInfo
-from ..rules.lifecycle import Lifecycle, ProofOfLife
-from ..rules.timing import Backoff, Deadline
-from ..supervision import BackgroundThread, supervised_thread
-from ..transfers.control import STALL_TIMEOUT, TransferControl
-from ..transfers.sink import Sink
-from .base import Credentials, Listener, Transport, TransportOptions
+from ...errors import LoginError, LoginErrorCode, RtmError
+from ...protocol.codec import decode_result
+from ...protocol.errors import ProtocolError
+from ...protocol.events import Event, SessionEnded, TokenExpired
+from ...protocol.frames import Failure, Reply, decode, encode_call
+from ...protocol.requests import Login, Logout, PeerCall, Request
+from ...protocol.values import ConnectionChangeReason, LoginResult
+from ...rules.lifecycle import Lifecycle, ProofOfLife
+from ...rules.timing import Backoff, Deadline
+from ...supervision import BackgroundThread, supervised_thread
+from ..base import Credentials, Listener, TransportOptions
+from ..session import Link
+from ..states import StateReports
 from .media_http import MediaHttp
-from .network import Route, find_route
-from .retry import RetryPolicy
-from .session import Link
-from .states import StateReports
-
-SIGNALLING_PATH = "/v1/signalling"
-MEDIA_PATH = "/v1/media"
+from .proxy_settings import Route
+from .wire import ReadAhead, mask_keys
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)
 _LOGOUT_TIMEOUT = 1.0
 _JOIN_TIMEOUT = 2.0
 _HANG_UP_AGAIN = 0.05
-_ACKNOWLEDGE_HANDLED = 32
+
 _FATAL_AT_RECONNECT = frozenset(
     {
         LoginErrorCode.LOGIN_ERR_INVALID_APP_ID,
@@ -60,113 +50,7 @@ R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
 
-class GatewayTransport(Transport):
-    """Talks to a gateway at `ws://host:port` or `wss://…`. Thread-safe.
-
-    Owns one reader thread, from `open` to `close` (or until the hub ends the session). The reader
-    connects, logs in, reads frames, proves life with pings and reconnects; calls are sent on their
-    callers' threads.
-    """
-
-    def __init__(self, url: str, options: TransportOptions) -> None:
-        parts = urlsplit(url)
-        if not parts.hostname:
-            raise ValueError(f"url must be like ws://host:8765, not {url!r}.")
-        secure = parts.scheme in ("wss", "https")
-        base = parts.netloc + parts.path.rstrip("/")
-        self._signalling = f"{'wss' if secure else 'ws'}://{base}{SIGNALLING_PATH}"
-        self._media_url = f"{'https' if secure else 'http'}://{base}{MEDIA_PATH}"
-        self._options = options
-        self._route = find_route(self._media_url, options.proxy, options.ca_file)
-        self._lock = threading.Lock()  # guards _connection
-        self._connection: _Connection | None = None
-
-    def open(self, credentials: Credentials, listener: Listener) -> None:
-        connection = _Connection(
-            self._signalling, self._route, self._options, credentials, listener
-        )
-        try:
-            connection.media = MediaHttp(
-                self._media_url,
-                self._route,
-                lambda: connection.token,
-                self._options.connect_timeout,
-                STALL_TIMEOUT,
-                RetryPolicy(patience=self._options.retry_timeout),
-            )
-            with self._lock:
-                if self._connection is not None:
-                    raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
-                self._connection = connection
-            connection.start()
-        except BaseException as error:
-            connection.give_up(error)
-            self._forget(connection)
-            raise
-
-    def call(self, request: Request[R], timeout: float) -> R:
-        with self._lock:
-            connection = self._connection
-        if connection is None:
-            raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
-        return connection.call(request, timeout)
-
-    def renew_token(self, token: str, timeout: float) -> None:
-        with self._lock:
-            connection = self._connection
-        if connection is None:
-            raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
-        if connection.link.is_attached:
-            connection.link.call(RenewToken(token), timeout)
-        connection.use_token(token)
-
-    def upload(
-        self, blob: Blob, control: TransferControl, resume_key: str | None = None
-    ) -> MediaInfo:
-        connection = self._connected(control)
-        key = resume_key or secrets.token_urlsafe(24)
-
-        def give_up(key: str) -> None:
-            # The signalling connection is alive where this upload's is not: nothing to wait for.
-            connection.link.notify(CancelUpload(key))
-
-        try:
-            return connection.http.upload(blob, control, key, give_up, keep=resume_key is not None)
-        except BaseException:
-            if resume_key is None or control.given_up:
-                give_up(key)
-            raise
-
-    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
-        return self._connected(control).http.download(media_id, sink, control)
-
-    def close(self) -> None:
-        with self._lock:
-            connection = self._connection
-        if connection is not None:
-            connection.stop()
-            self._forget(connection)
-
-    def _forget(self, connection: _Connection) -> None:
-        """It has ended; until here another `close` would have gone on with what is left of it."""
-        with self._lock:
-            if self._connection is connection:
-                self._connection = None
-
-    def event_handled(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.link.acknowledge(_ACKNOWLEDGE_HANDLED)
-
-    def _connected(self, control: TransferControl) -> _Connection:
-        with self._lock:
-            connection = self._connection
-        if connection is None:
-            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
-        return connection
-
-
-class _Connection:
+class Connection:
     """One login's connection through all its sockets: the reader thread and what it works on."""
 
     def __init__(
@@ -201,7 +85,7 @@ class _Connection:
     class _Filter:
         """The link's listener: looks for the session's end, hands everything else on."""
 
-        def __init__(self, connection: _Connection, listener: Listener) -> None:
+        def __init__(self, connection: Connection, listener: Listener) -> None:
             self._connection = connection
             self._listener = listener
 
@@ -327,7 +211,7 @@ class _Connection:
         if carrier is not None:
             with contextlib.suppress(OSError):  # not connected yet, or no longer
                 # Not a TLS socket's own method: that takes its state from under the reader.
-                plain = carrier.plain if isinstance(carrier, _ReadAhead) else carrier
+                plain = carrier.plain if isinstance(carrier, ReadAhead) else carrier
                 socket.socket.shutdown(plain, socket.SHUT_RDWR)
 
     def _give_up_connection(self) -> None:
@@ -440,7 +324,7 @@ class _Connection:
             enable_multithread=True,
             skip_utf8_validation=True,  # the codec decodes strictly, and much faster
         )
-        sock.set_mask_key(_mask_keys)  # type: ignore[no-untyped-call]
+        sock.set_mask_key(mask_keys)  # type: ignore[no-untyped-call]
         with self._socket_lock:
             self._socket = sock  # from before the handshake, so that closing can end it
         if self._stopping.is_set():
@@ -452,7 +336,7 @@ class _Connection:
             **self._route.proxy_for_websocket(),
         )
         assert sock.sock is not None
-        sock.sock = cast(socket.socket, _ReadAhead(sock.sock))
+        sock.sock = cast(socket.socket, ReadAhead(sock.sock))
         login = Login(
             self._credentials.app_id,
             self._credentials.uid,
@@ -540,59 +424,6 @@ class _Connection:
     def _aborted(self, error: BaseException | None) -> LoginError:
         code = LoginErrorCode.LOGIN_ERR_ABORTED_BY_LOGOUT
         return LoginError(code, "logout() or close() ended the login.", error)
-
-
-class _ReadAhead:
-    """A socket whose small reads are served from one large one.
-
-    websocket-client reads a frame's header, its length and its payload one by one, each a system
-    call or two that lets go of the interpreter lock.
-    """
-
-    _SIZE = 64 * 1024
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.plain = sock
-        self._ahead = b""
-        self._at = 0
-        self.send = sock.send
-        self.gettimeout = sock.gettimeout
-
-    def recv(self, size: int) -> bytes:
-        if self._at == len(self._ahead):
-            self._ahead = self.plain.recv(self._SIZE)
-            self._at = 0
-        taken = self._ahead[self._at : self._at + size]
-        self._at += len(taken)
-        return taken
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.plain, name)
-
-
-class _MaskKeys:
-    """Masking keys (RFC 6455, section 5.3) from the system's randomness, fetched many at a time.
-
-    Asking for four bytes at every frame is a system call that lets go of the interpreter lock just
-    before the frame is sent: on the receiving side the handlers' thread then ran first, and the
-    receipt was late by as much.
-    """
-
-    _POOL = 4096
-
-    def __init__(self) -> None:
-        self._keys: Iterator[bytes] = iter(())
-
-    def __call__(self, size: int) -> bytes:
-        while True:
-            key = next(self._keys, None)  # one step of an iterator is atomic: no lock
-            if key is not None:
-                return key
-            pool = os.urandom(self._POOL)
-            self._keys = iter([pool[at : at + size] for at in range(0, self._POOL, size)])
-
-
-_mask_keys = _MaskKeys()
 
 
 def _send(sock: websocket.WebSocket, frame: str) -> None:

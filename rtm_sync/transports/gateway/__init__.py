@@ -1,0 +1,1 @@
+"""The gateway transport: WebSocket for calls and events, HTTP for media."""

@@ -1,0 +1,130 @@
+"""The gateway transport: WebSocket for calls and events, HTTP for media."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from ...blob import Blob
+from ...errors import LoginError, RenewTokenError
+from ...protocol.events import CancelUpload
+from ...protocol.requests import RenewToken, Request
+from ...protocol.values import MediaInfo
+from ...transfers.control import STALL_TIMEOUT, TransferControl
+from ...transfers.sink import Sink
+from ..base import Credentials, Listener, Transport, TransportOptions
+from ..retry import RetryPolicy
+from .connection import Connection
+from .media_http import MediaHttp
+from .proxy_settings import find_route
+
+SIGNALLING_PATH = "/v1/signalling"
+MEDIA_PATH = "/v1/media"
+_ACKNOWLEDGE_HANDLED = 32
+R = TypeVar("R")
+
+
+class GatewayTransport(Transport):
+    """Talks to a gateway at `ws://host:port` or `wss://…`. Thread-safe.
+
+    Owns one reader thread, from `open` to `close` (or until the hub ends the session). The reader
+    connects, logs in, reads frames, proves life with pings and reconnects; calls are sent on their
+    callers' threads.
+    """
+
+    def __init__(self, url: str, options: TransportOptions) -> None:
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ValueError(f"url must be like ws://host:8765, not {url!r}.")
+        secure = parts.scheme in ("wss", "https")
+        base = parts.netloc + parts.path.rstrip("/")
+        self._signalling = f"{'wss' if secure else 'ws'}://{base}{SIGNALLING_PATH}"
+        self._media_url = f"{'https' if secure else 'http'}://{base}{MEDIA_PATH}"
+        self._options = options
+        self._route = find_route(self._media_url, options.proxy, options.ca_file)
+        self._lock = threading.Lock()  # guards _connection
+        self._connection: Connection | None = None
+
+    def open(self, credentials: Credentials, listener: Listener) -> None:
+        connection = Connection(self._signalling, self._route, self._options, credentials, listener)
+        try:
+            connection.media = MediaHttp(
+                self._media_url,
+                self._route,
+                lambda: connection.token,
+                self._options.connect_timeout,
+                STALL_TIMEOUT,
+                RetryPolicy(patience=self._options.retry_timeout),
+            )
+            with self._lock:
+                if self._connection is not None:
+                    raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
+                self._connection = connection
+            connection.start()
+        except BaseException as error:
+            connection.give_up(error)
+            self._forget(connection)
+            raise
+
+    def call(self, request: Request[R], timeout: float) -> R:
+        with self._lock:
+            connection = self._connection
+        if connection is None:
+            raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
+        return connection.call(request, timeout)
+
+    def renew_token(self, token: str, timeout: float) -> None:
+        with self._lock:
+            connection = self._connection
+        if connection is None:
+            raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
+        if connection.link.is_attached:
+            connection.link.call(RenewToken(token), timeout)
+        connection.use_token(token)
+
+    def upload(
+        self, blob: Blob, control: TransferControl, resume_key: str | None = None
+    ) -> MediaInfo:
+        connection = self._connected(control)
+        key = resume_key or secrets.token_urlsafe(24)
+
+        def give_up(key: str) -> None:
+            # The signalling connection is alive where this upload's is not: nothing to wait for.
+            connection.link.notify(CancelUpload(key))
+
+        try:
+            return connection.http.upload(blob, control, key, give_up, keep=resume_key is not None)
+        except BaseException:
+            if resume_key is None or control.given_up:
+                give_up(key)
+            raise
+
+    def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        return self._connected(control).http.download(media_id, sink, control)
+
+    def close(self) -> None:
+        with self._lock:
+            connection = self._connection
+        if connection is not None:
+            connection.stop()
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        """It has ended; until here another `close` would have gone on with what is left of it."""
+        with self._lock:
+            if self._connection is connection:
+                self._connection = None
+
+    def event_handled(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.link.acknowledge(_ACKNOWLEDGE_HANDLED)
+
+    def _connected(self, control: TransferControl) -> Connection:
+        with self._lock:
+            connection = self._connection
+        if connection is None:
+            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
+        return connection
