@@ -38,8 +38,8 @@ class _ShowsHalfBlobs(_Store):
 
 
 class _ForgetsToCut(_Store):
-    def create(self, media_id: str, note: str) -> MediaWriter:
-        writer = super().create(media_id, note)
+    def create(self, media_id: str, metadata: str) -> MediaWriter:
+        writer = super().create(media_id, metadata)
         writer.truncate = lambda size: None  # type: ignore[method-assign]
         return writer
 

@@ -84,6 +84,6 @@ class ExamplePluginTest(RtmTestCase):
 
     def test_a_transport_and_a_thumbnail_generator_live_and_die_like_any_plugin(self) -> None:
         at_once(
-            lambda: self.lives_and_dies("postbox", "transport", 30),
+            lambda: self.lives_and_dies("bus", "transport", 30),
             lambda: self.lives_and_dies("netpbm", "thumbnail", 20),
         )

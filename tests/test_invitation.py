@@ -18,7 +18,7 @@ from rtm_sync import (
     RemoteInvitationState,
     RtmClient,
 )
-from rtm_sync.client.invitation_registry import InvitationBook
+from rtm_sync.client.invitation_registry import InvitationRegistry
 from rtm_sync.client.invitations import InvitationTimes
 from rtm_sync.errors import PeerMessageError
 from rtm_sync.protocol.requests import InvitationFromPeer, Request, SendInvitation
@@ -151,10 +151,10 @@ class Ends:
         self.sent: list[InvitationStep] = []
         self.arrived: queue.SimpleQueue[RemoteInvitation] = queue.SimpleQueue()
         self.errors: list[BaseException] = []
-        self.alice = self._book("alice", lambda: self.bob)
-        self.bob = self._book("bob", lambda: self.alice)
+        self.alice = self._registry("alice", lambda: self.bob)
+        self.bob = self._registry("bob", lambda: self.alice)
 
-    def _book(self, name: str, other: Callable[[], InvitationBook]) -> InvitationBook:
+    def _registry(self, name: str, other: Callable[[], InvitationRegistry]) -> InvitationRegistry:
         def call(request: Request[Any], timeout: float) -> Any:
             assert isinstance(request, SendInvitation)
             self.sent.append(request.step)
@@ -166,7 +166,7 @@ class Ends:
             receipts = InvitationReceipt
             return InvitationSent(receipts.RECEIVED if taken else receipts.OFFLINE)
 
-        return InvitationBook(
+        return InvitationRegistry(
             call, lambda tell: tell(), self.arrived.put, self.errors.append, lambda: True, SHORT
         )
 
@@ -267,10 +267,10 @@ class TimeTest(RtmTestCase):
                 raise PeerMessageError.named("TIMEOUT", "not now")
             return InvitationSent(InvitationReceipt.RECEIVED)
 
-        book = InvitationBook(
+        registry = InvitationRegistry(
             call, lambda tell: tell(), print, self.ends.errors.append, lambda: True, SHORT
         )
-        self.addCleanup(book.close)
-        mine = book.local("bob")
+        self.addCleanup(registry.close)
+        mine = registry.local("bob")
         mine.send()
         wait_until(lambda: mine.state is LocalInvitationState.RECEIVED_BY_REMOTE)

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from rtm_sync import DownloadCancelled, RtmClient
 from rtm_sync.errors import DownloadMediaError
 from rtm_sync.protocol.values import MediaInfo
-from rtm_sync.transfers.partial_file import Part
+from rtm_sync.transfers.partial_file import PartialDownload
 from rtm_sync.transfers.transfer import Transfer
 from tests.support import PATIENCE, RtmTestCase, wait_until
 from tests.transports.support import GatewayCase, Timing, pattern
@@ -129,7 +129,7 @@ class GoingOnTest(PartCase):
             self.assert_arrives(client.download_media(media_id, to=self.target))
 
     def write_part(self, media_id: str, whole: str, data: bytes) -> None:
-        with contextlib.suppress(DownloadMediaError), Part(self.home, media_id) as part:
+        with contextlib.suppress(DownloadMediaError), PartialDownload(self.home, media_id) as part:
             part.begin(medium(whole))
             part.write(data)
             raise DownloadMediaError.named("TIMEOUT", "left behind")
@@ -254,8 +254,8 @@ class PartTest(RtmTestCase):
     def setUp(self) -> None:
         self.home = self.folder()
 
-    def part(self) -> Part:
-        return Part(self.home, "A" * 32)
+    def part(self) -> PartialDownload:
+        return PartialDownload(self.home, "A" * 32)
 
     def leave(self, data: bytes = b"beginning") -> Path:
         with contextlib.suppress(DownloadMediaError), self.part() as part:
@@ -282,7 +282,7 @@ class PartTest(RtmTestCase):
 
     def test_one_of_another_medium_is_not_touched(self) -> None:
         path = self.leave()
-        with Part(self.home, "B" * 32) as part:
+        with PartialDownload(self.home, "B" * 32) as part:
             self.assertEqual(part.size, 0)
         self.assertTrue(path.exists())
 

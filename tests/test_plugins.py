@@ -64,7 +64,7 @@ class Store(MediaStore):
         self.asked.append(url)
         return self if url.startswith(f"{self.scheme}:") else None
 
-    def create(self, media_id: str, note: str) -> MediaWriter:
+    def create(self, media_id: str, metadata: str) -> MediaWriter:
         raise NotImplementedError
 
     def open(self, media_id: str) -> BinaryIO:

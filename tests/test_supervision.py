@@ -31,11 +31,11 @@ from rtm_sync import (
     UploadMediaError,
 )
 from rtm_sync.client.events import Dispatcher
-from rtm_sync.client.invitation_registry import InvitationBook
+from rtm_sync.client.invitation_registry import InvitationRegistry
 from rtm_sync.client.invitations import InvitationTimes
 from rtm_sync.flask.extension import Rtm
 from rtm_sync.flask.sessions import running
-from rtm_sync.gateway.guard.idle import Loiterers
+from rtm_sync.gateway.guard.idle import IdleConnectionReaper
 from rtm_sync.gateway.logs import logged
 from rtm_sync.gateway.metrics import Metrics
 from rtm_sync.gateway.tls import Certificate
@@ -422,7 +422,7 @@ class LoopTest(RtmTestCase):
         before = self.failed("invitations")
         dispatcher = Dispatcher()
         self.addCleanup(dispatcher.close)
-        book = InvitationBook(
+        book = InvitationRegistry(
             call, dispatcher.submit, print, print, lambda: True, InvitationTimes(resend=0.01)
         )
         self.addCleanup(book.close)
@@ -500,7 +500,7 @@ class LoopTest(RtmTestCase):
             certificate, server = Certificates(), Server(answer)
             watches = [
                 asyncio.ensure_future(certificate.watch(0.001)),
-                asyncio.ensure_future(Loiterers().watch(server)),
+                asyncio.ensure_future(IdleConnectionReaper().watch(server)),
             ]
 
             async def three_looks() -> None:

@@ -32,7 +32,7 @@ from ..plugins.loader import PluginManager, plugin_manager
 from ..plugins.report import PluginStatus
 from ..portable import has_memory_limits, is_readable_by_others
 from ..rules.limits import MAX_TRANSFERS
-from ..transports.gateway.proxy_settings import find_route
+from ..transports.gateway.proxy_settings import find_proxy_settings
 from ..version import __version__
 from .output import FAILED_PLUGINS, plugin_record
 from .profiles import Profile, default_file
@@ -152,7 +152,7 @@ def _network(profile: Profile) -> Iterator[Finding]:
     path = f"{parts.path.rstrip('/')}/healthz"
     url = urlunsplit((scheme, parts.netloc, path, "", ""))
     try:
-        route = find_route(url, profile.client_proxy, profile.ca_file or None)
+        route = find_proxy_settings(url, profile.client_proxy, profile.ca_file or None)
     except ValueError as error:
         yield Finding("network", Verdict.FAILED, str(error), {})
         return

@@ -92,7 +92,7 @@ from .channel import CALL_TIMEOUT, SEND_TIMEOUT, RtmChannel, chosen_message_id
 from .events import Dispatcher
 from .handlers import ClientEvents
 from .history import Moment, read_history
-from .invitation_registry import InvitationBook
+from .invitation_registry import InvitationRegistry
 from .invitations import LocalInvitation, RemoteInvitation
 
 R = TypeVar("R")
@@ -269,7 +269,7 @@ class RtmClient(ClientEvents):
         self._pid = os.getpid()
         self._channels: dict[str, RtmChannel] = {}
         self._dispatcher = Dispatcher()
-        self._invitations = InvitationBook(
+        self._invitations = InvitationRegistry(
             self._call,
             self._dispatcher.submit,
             self._invited,

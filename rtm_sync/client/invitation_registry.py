@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _Key = tuple[bool, str, str]  # whether it is ours, the peer, the invitation's id
 
 
-class InvitationBook:
+class InvitationRegistry:
     """Keeps one client's open invitations, sends their steps and watches the clock.
 
     Owns one daemon thread, alive only while an invitation is open. Thread-safe.

@@ -26,7 +26,7 @@ from .events import EventEmitter
 from .handlers import LocalInvitationEvents, RemoteInvitationEvents
 
 if TYPE_CHECKING:
-    from .invitation_registry import InvitationBook
+    from .invitation_registry import InvitationRegistry
 
 CONTENT_LIMIT = 8 * 1024
 """Bytes in an invitation's content and in its response (reference 1.3: 8 KB)."""
@@ -48,11 +48,11 @@ class InvitationTimes:
 
 
 class _Invitation(EventEmitter):
-    """What both ends have. `_book._lock` guards all that changes."""
+    """What both ends have. `_registry._lock` guards all that changes."""
 
-    def __init__(self, book: InvitationBook, peer_id: str, invitation_id: str) -> None:
+    def __init__(self, registry: InvitationRegistry, peer_id: str, invitation_id: str) -> None:
         super().__init__()
-        self._book = book
+        self._registry = registry
         self._peer_id = peer_id
         self._id = invitation_id
         self._content = ""
@@ -103,8 +103,8 @@ class LocalInvitation(LocalInvitationEvents, _Invitation):
         }
     )
 
-    def __init__(self, book: InvitationBook, callee_id: str) -> None:
-        super().__init__(book, callee_id, secrets.token_urlsafe(16))
+    def __init__(self, registry: InvitationRegistry, callee_id: str) -> None:
+        super().__init__(registry, callee_id, secrets.token_urlsafe(16))
         self._state = LocalInvitationState.IDLE
         self._give_up = 0.0
         self._seen_online = False
@@ -155,17 +155,17 @@ class LocalInvitation(LocalInvitationEvents, _Invitation):
             problem = id_problem("channel_id", self._channel_id)
         if problem is not None:
             raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
-        with self._book.changing() as now:
+        with self._registry.changing() as now:
             if self._state is not LocalInvitationState.IDLE:
                 raise InvitationApiCallError.named(
                     "ALREADY_SENT", "An invitation is sent once; make a new one."
                 )
-            if not self._book.logged_in():
+            if not self._registry.logged_in():
                 self._fail(LocalInvitationFailureReason.NOT_LOGGEDIN)
                 return
-            self._book.keep(self)
+            self._registry.keep(self)
             self._state = LocalInvitationState.SENT_TO_REMOTE
-            self._give_up = now + self._book.times.give_up
+            self._give_up = now + self._registry.times.give_up
             self._outgoing.append(InvitationStep.INVITE)
             self._due = now
 
@@ -175,7 +175,7 @@ class LocalInvitation(LocalInvitationEvents, _Invitation):
         Raises:
             InvitationApiCallError: NOT_STARTED before `send`, ALREADY_END when it is over.
         """
-        with self._book.changing() as now:
+        with self._registry.changing() as now:
             if self._state is LocalInvitationState.IDLE:
                 raise InvitationApiCallError.named("NOT_STARTED", "It was not sent yet.")
             if self._state in self._OVER:
@@ -185,7 +185,7 @@ class LocalInvitation(LocalInvitationEvents, _Invitation):
             self._state = LocalInvitationState.CANCELED
             self._outgoing = [InvitationStep.CANCEL]
             self._due = now
-            self._book.tell(self, "LocalInvitationCanceled")
+            self._registry.tell(self, "LocalInvitationCanceled")
 
     # -- the book's, with its lock --
 
@@ -194,12 +194,12 @@ class LocalInvitation(LocalInvitationEvents, _Invitation):
             return
         if receipt is InvitationReceipt.RECEIVED:
             self._state = LocalInvitationState.RECEIVED_BY_REMOTE
-            self._due = self._give_up = now + self._book.times.answer
-            self._book.tell(self, "LocalInvitationReceivedByPeer")
+            self._due = self._give_up = now + self._registry.times.answer
+            self._registry.tell(self, "LocalInvitationReceivedByPeer")
         else:
             self._seen_online = receipt is InvitationReceipt.UNCONFIRMED
             self._outgoing = [InvitationStep.INVITE]
-            self._due = now + self._book.times.resend
+            self._due = now + self._registry.times.resend
 
     def _look(self, now: float) -> None:
         """Give up when it is time."""
@@ -230,18 +230,18 @@ class LocalInvitation(LocalInvitationEvents, _Invitation):
         if self._state not in sent:
             return False
         if self._state is LocalInvitationState.SENT_TO_REMOTE:  # the answer overtook the receipt
-            self._book.tell(self, "LocalInvitationReceivedByPeer")
+            self._registry.tell(self, "LocalInvitationReceivedByPeer")
         self._state, self._response = state, content
         self._outgoing, self._due = [], None
-        self._book.tell(self, event, content)
-        self._book.drop(self, step)
+        self._registry.tell(self, event, content)
+        self._registry.drop(self, step)
         return True
 
     def _fail(self, reason: LocalInvitationFailureReason) -> None:
         self._state = LocalInvitationState.FAILURE
         self._outgoing, self._due = [], None
-        self._book.tell(self, "LocalInvitationFailure", reason)
-        self._book.drop(self)
+        self._registry.tell(self, "LocalInvitationFailure", reason)
+        self._registry.drop(self)
 
     def _abandon(self) -> None:
         if self._state not in self._OVER:
@@ -264,12 +264,14 @@ class RemoteInvitation(RemoteInvitationEvents, _Invitation):
         }
     )
 
-    def __init__(self, book: InvitationBook, invitation: InvitationFromPeer, now: float) -> None:
-        super().__init__(book, invitation.peer_id, invitation.invitation_id)
+    def __init__(
+        self, registry: InvitationRegistry, invitation: InvitationFromPeer, now: float
+    ) -> None:
+        super().__init__(registry, invitation.peer_id, invitation.invitation_id)
         self._content = invitation.content
         self._channel_id = invitation.channel_id
         self._state = RemoteInvitationState.INVITATION_RECEIVED
-        self._due = self._give_up = now + book.times.answer
+        self._due = self._give_up = now + registry.times.answer
 
     def __repr__(self) -> str:
         return f"<RemoteInvitation from {self._peer_id!r} {self._state.value}>"
@@ -304,7 +306,7 @@ class RemoteInvitation(RemoteInvitationEvents, _Invitation):
         if problem is not None:
             raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
         accepted = (RemoteInvitationState.ACCEPT_SENT_TO_LOCAL, RemoteInvitationState.ACCEPTED)
-        with self._book.changing() as now:
+        with self._registry.changing() as now:
             if self._state in accepted and step is InvitationStep.ACCEPT:
                 raise InvitationApiCallError.named("ALREADY_ACCEPT", "It was accepted already.")
             if self._state is not RemoteInvitationState.INVITATION_RECEIVED:
@@ -314,7 +316,7 @@ class RemoteInvitation(RemoteInvitationEvents, _Invitation):
             self._state, self._response = state, response
             self._outgoing, self._due = [step], now
             if step is InvitationStep.REFUSE:
-                self._book.tell(self, "RemoteInvitationRefused")
+                self._registry.tell(self, "RemoteInvitationRefused")
 
     # -- the book's, with its lock --
 
@@ -323,17 +325,17 @@ class RemoteInvitation(RemoteInvitationEvents, _Invitation):
             reasons = RemoteInvitationFailureReason
             if receipt is InvitationReceipt.RECEIVED:
                 self._state = RemoteInvitationState.ACCEPTED
-                self._book.tell(self, "RemoteInvitationAccepted")
+                self._registry.tell(self, "RemoteInvitationAccepted")
             else:
                 offline = receipt is InvitationReceipt.OFFLINE
                 self._fail(reasons.PEER_OFFLINE if offline else reasons.ACCEPT_FAILURE)
                 return
         elif receipt is InvitationReceipt.UNCONFIRMED and now < self._give_up:
             self._outgoing = [InvitationStep.REFUSE]
-            self._due = now + self._book.times.resend
+            self._due = now + self._registry.times.resend
             return
         self._due = None
-        self._book.drop(self)
+        self._registry.drop(self)
 
     def _look(self, now: float) -> None:
         waiting = self._state is RemoteInvitationState.INVITATION_RECEIVED
@@ -349,15 +351,15 @@ class RemoteInvitation(RemoteInvitationEvents, _Invitation):
             return False
         self._state = RemoteInvitationState.CANCELED
         self._due = None
-        self._book.tell(self, "RemoteInvitationCanceled", content)
-        self._book.drop(self, step)
+        self._registry.tell(self, "RemoteInvitationCanceled", content)
+        self._registry.drop(self, step)
         return True
 
     def _fail(self, reason: RemoteInvitationFailureReason) -> None:
         self._state = RemoteInvitationState.FAILURE
         self._outgoing, self._due = [], None
-        self._book.tell(self, "RemoteInvitationFailure", reason)
-        self._book.drop(self)
+        self._registry.tell(self, "RemoteInvitationFailure", reason)
+        self._registry.drop(self)
 
     def _abandon(self) -> None:
         open_states = (

@@ -39,7 +39,7 @@ from ..transfers.sink import Sink
 from ..transfers.transfer import Transfer
 from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
 from ..transports.gateway.media_http import MediaHttp
-from ..transports.gateway.proxy_settings import find_route
+from ..transports.gateway.proxy_settings import find_proxy_settings
 from ..transports.retry import RetryPolicy
 from .channel import chosen_message_id
 from .history import PAGE, Moment
@@ -104,7 +104,9 @@ class RtmSender:
         self._timeout = timeout
         self._project = f"{base}/dev/v2/project/{quote(app_id, safe='')}/rtm"
         self._media_url = f"{base}/v1/media"
-        self._route = find_route(base, proxy, None if ca_file is None else os.fspath(ca_file))
+        self._proxy_settings = find_proxy_settings(
+            base, proxy, None if ca_file is None else os.fspath(ca_file)
+        )
         self._auth = None if secret is None else (app_id, secret)
         self._of_thread = threading.local()  # a requests.Session is one thread's
         self._sessions: list[requests.Session] = []
@@ -408,7 +410,7 @@ class RtmSender:
         session: requests.Session | None = getattr(self._of_thread, "session", None)
         if session is None:
             session = requests.Session()
-            self._route.for_requests(session)
+            self._proxy_settings.for_requests(session)
             with self._lock:
                 if self._closed:
                     raise SenderError.named("FAILURE", "The sender is closed; make a new one.")
@@ -423,7 +425,12 @@ class RtmSender:
         if http is None:
             bearer = _Bearer(lambda: self._post(f"{user}/media_session", {}, UploadMediaError))
             http = MediaHttp(
-                self._media_url, self._route, bearer, _CONNECT_TIMEOUT, STALL_TIMEOUT, RetryPolicy()
+                self._media_url,
+                self._proxy_settings,
+                bearer,
+                _CONNECT_TIMEOUT,
+                STALL_TIMEOUT,
+                RetryPolicy(),
             )
             with self._lock:
                 http = self._media.setdefault(user, http)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 
 
-class Visit:
+class ClientDisconnectProbe:
     """One request's connection and worker. One thread at a time.
 
     A browser that has left is otherwise noticed with the next bytes, and its thread is taken until

@@ -29,7 +29,7 @@ from ..errors import RtmError
 from ..hub.auth.tokens import Privileges, make_token
 from ..messages import MessageType, RtmFileMessage, RtmImageMessage
 from .commands import rtm_commands
-from .disconnect import Visit
+from .disconnect import ClientDisconnectProbe
 from .relay import EventRelay
 from .sessions import EXTENSION, Process, Registered, bare_type
 
@@ -365,14 +365,14 @@ class Rtm:
             last = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
             many = request.environ.get("wsgi.multithread", True)
             session = self._process.session(uid)
-            visit = Visit(request.environ)
+            probe = ClientDisconnectProbe(request.environ)
             lasting = seconds if many else min(seconds, _TURN)
             response = Response(
-                session.stream(last, lasting, heartbeat, visit.is_over),
+                session.stream(last, lasting, heartbeat, probe.is_over),
                 content_type="text/event-stream",
                 headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
             )
-            response.call_on_close(visit.close)
+            response.call_on_close(probe.close)
             return response
 
         return blueprint

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from ..errors import PluginError
 from ..hub.loops import cancel_rest
-from ..hub.metrics_sink import Telemetry
+from ..hub.metrics_sink import MetricsSink
 from ..hub.node import Hub
 from ..plugins.loader import PluginManager, plugin_manager
 from ..portable import (
@@ -31,13 +31,13 @@ from ..portable import (
 )
 from ..rules.limits import Limits
 from ..supervision import start_thread
-from .app_secrets import Customers, verifiers_of
+from .app_secrets import AppSecrets, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
 from .downloads import Downloads
-from .guard.connections import Addresses, Doors, Guesses
-from .guard.idle import Loiterers
+from .guard.connections import Addresses, AuthFailureLimiter, ConnectionLimiter
+from .guard.idle import IdleConnectionReaper
 from .guard.origins import Origins
-from .logs import AccessLog, Visits, access_logger, logged, server_logger
+from .logs import AccessLog, RequestContextMiddleware, access_logger, logged, server_logger
 from .metrics import Metrics
 from .rest import EventLog, Rest
 from .tls import Certificate
@@ -50,7 +50,7 @@ _CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
 _HANDSHAKE_LIMIT = 10.0  # seconds for TLS; the loiterers are watched from then on
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
-HubFactory = Callable[[GatewayConfig, EventLog, Telemetry], Hub]
+HubFactory = Callable[[GatewayConfig, EventLog, MetricsSink], Hub]
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 def make_hub(
     config: GatewayConfig,
     events: EventLog,
-    telemetry: Telemetry,
+    metrics_sink: MetricsSink,
     plugins: PluginManager = plugin_manager,
     now: Callable[[], float] = time.time,
 ) -> Hub:
@@ -66,7 +66,7 @@ def make_hub(
 
     Args:
         events: takes note of what users do.
-        telemetry: is told of the hub's work.
+        metrics_sink: is told of the hub's work.
         plugins: serve the URLs of engine and media store.
         now: the wall clock, seconds since the epoch.
 
@@ -83,7 +83,7 @@ def make_hub(
         verifiers=verifiers_of(config, plugins),
         now=now,
         observe=events.add,
-        telemetry=telemetry,
+        metrics_sink=metrics_sink,
     )
 
 
@@ -121,20 +121,20 @@ class RunningTransfers:
 def make_app(
     hub: Hub,
     transfers: RunningTransfers,
-    loiterers: Loiterers,
+    reaper: IdleConnectionReaper,
     addresses: Addresses,
     origins: Origins,
     events: EventLog,
-    customers: Customers,
+    app_secrets: AppSecrets,
     silence: float,
     is_ready: Callable[[], bool],
 ) -> web.Application:
     """The aiohttp application of a hub, which the caller starts and stops."""
     app = web.Application(
         middlewares=[
-            Visits(addresses).begin,
-            loiterers.note,
-            Guesses(addresses).check,
+            RequestContextMiddleware(addresses).begin,
+            reaper.note,
+            AuthFailureLimiter(addresses).check,
             origins.check,
             transfers.count,
         ]
@@ -150,7 +150,7 @@ def make_app(
     app.router.add_routes(uploads.routes())
     app.router.add_get(MEDIA_PATH + "/{media_id}", downloads.get, allow_head=False)
     app.router.add_head(MEDIA_PATH + "/{media_id}", head)
-    app.router.add_routes(Rest(hub, uploads, events, customers).routes())
+    app.router.add_routes(Rest(hub, uploads, events, app_secrets).routes())
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -206,19 +206,19 @@ async def serve(
         metrics = Metrics()
         hub = hub_of(config, events, metrics)
         metrics.watch(hub)
-        transfers, loiterers = RunningTransfers(), Loiterers()
-        customers = Customers(config)
+        transfers, reaper = RunningTransfers(), IdleConnectionReaper()
+        app_secrets = AppSecrets(config)
         addresses = Addresses(parse_networks(config.proxies))
         origins = Origins(config.origins.split())
         runner = web.AppRunner(
             make_app(
                 hub,
                 transfers,
-                loiterers,
+                reaper,
                 addresses,
                 origins,
                 events,
-                customers,
+                app_secrets,
                 config.silence,
                 lambda: not stop.is_set(),
             ),
@@ -236,18 +236,18 @@ async def serve(
                 certificate = _certificate(config)
                 assert runner.server is not None
                 listener = await asyncio.get_running_loop().create_server(
-                    Doors(runner.server, addresses, config.connections_per_address),
+                    ConnectionLimiter(runner.server, addresses, config.connections_per_address),
                     config.host,
                     config.port,
                     backlog=1024,
                     **_tls_options(certificate),
                 )
-                watches = [asyncio.ensure_future(loiterers.watch(runner.server))]
+                watches = [asyncio.ensure_future(reaper.watch(runner.server))]
                 if certificate is not None:
                     watches.append(asyncio.ensure_future(certificate.watch()))
                 async with _metrics_site(metrics, config.metrics_address):
                     if reload is not None:
-                        _reload_at_hangup(reload, hub, customers)
+                        _reload_at_hangup(reload, hub, app_secrets)
                     url = _url(config.host, listener, secure=certificate is not None)
                     logger.info("serving %s", url, extra={"event": "serving", "url": url})
                     on_ready(url)
@@ -265,20 +265,22 @@ async def serve(
             await hub.stop()
 
 
-def _reload_at_hangup(reload: Callable[[], GatewayConfig], hub: Hub, customers: Customers) -> None:
+def _reload_at_hangup(
+    reload: Callable[[], GatewayConfig], hub: Hub, app_secrets: AppSecrets
+) -> None:
     """Take the apps of a changed configuration when SIGHUP comes; a bad one changes nothing."""
 
     def take() -> None:
         try:
             config = reload()
             verifiers = verifiers_of(config)
-            if verifiers is None or customers.is_open:
+            if verifiers is None or app_secrets.is_open:
                 raise ConfigError("serving without apps begins and ends with a start.")
         except (ConfigError, PluginError) as error:
             logger.error("the apps stay as they were: %s", error)  # noqa: TRY400
             return
         hub.replace_verifiers(verifiers)
-        customers.replace(config)
+        app_secrets.replace(config)
         count = len(verifiers)
         logger.info("%d apps were read again", count, extra={"event": "apps", "apps": count})
 

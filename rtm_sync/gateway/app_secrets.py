@@ -34,7 +34,7 @@ def verifiers_of(
         raise ConfigError(str(error)) from error
 
 
-class Customers:
+class AppSecrets:
     """Server processes that may act as any user of an app: those that know a shared secret of it.
 
     Args:

@@ -95,7 +95,7 @@ class Downloads:
             response.force_close()
             hang_up(request)
         finally:
-            self._hub.telemetry.downloaded(stop - start - left)
+            self._hub.metrics_sink.downloaded(stop - start - left)
 
     @contextlib.asynccontextmanager
     async def _opened(self, store: MediaStore, info: MediaInfo) -> AsyncIterator[BinaryIO]:

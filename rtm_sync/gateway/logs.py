@@ -22,7 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from ..rules.timing import Deadline
 from ..supervision import BackgroundThread, supervised_thread
 from .guard.connections import Addresses
-from .guard.request_context import Visit, visit
+from .guard.request_context import RequestContext, request_context
 
 _WAITING_LIMIT = 10_000  # lines
 _FLUSH_PATIENCE = 2.0  # seconds that a slow reader of the last lines gets
@@ -132,7 +132,7 @@ def _formatter(form: str) -> logging.Formatter:
     return formatter
 
 
-class Visits:
+class RequestContextMiddleware:
     """A middleware that notes whose request it is, for all that asks `visit`."""
 
     def __init__(self, addresses: Addresses) -> None:
@@ -140,7 +140,9 @@ class Visits:
 
     @web.middleware
     async def begin(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        visit.set(Visit(self._addresses.of(request)))  # until `AccessLog` has told of it
+        request_context.set(
+            RequestContext(self._addresses.of(request))
+        )  # until `AccessLog` has told of it
         return await handler(request)
 
 
@@ -151,10 +153,10 @@ class AccessLog(AbstractAccessLogger):
     """
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        present, route = visit.get(None), "no route"
-        visit.set(None)
+        present, route = request_context.get(None), "no route"
+        request_context.set(None)
         if present is None:  # it was not even HTTP
-            present = Visit(request.remote or "")
+            present = RequestContext(request.remote or "")
         elif isinstance(request, web.Request) and request.match_info.route.resource is not None:
             route = request.match_info.route.resource.canonical
         method = request.method if request.method in hdrs.METH_ALL else "?"

@@ -10,14 +10,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from ..hub.metrics_sink import Telemetry
+from ..hub.metrics_sink import MetricsSink
 from ..hub.node import Hub
 from ..supervision import loop_failures
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
-class Metrics(Telemetry):
+class Metrics(MetricsSink):
     """Counts a hub's work. Names are in `docs/operations.md`; none carries a user's name."""
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ from ..protocol.errors import ProtocolError
 from ..protocol.ids import id_problem
 from ..protocol.requests import SendChannelMessage, SendMessageToPeer
 from ..protocol.values import HistoricalMessage
-from .app_secrets import Customers
+from .app_secrets import AppSecrets
 from .guard.request_context import note_user, note_wrong
 from .media_http import is_forbidden
 from .openapi import document
@@ -133,14 +133,16 @@ class Rest:
         hub: what it serves.
         uploads: takes a body as a medium.
         events: what happened.
-        customers: who may act as any of an app's users.
+        app_secrets: who may act as any of an app's users.
     """
 
-    def __init__(self, hub: Hub, uploads: Uploads, events: EventLog, customers: Customers) -> None:
+    def __init__(
+        self, hub: Hub, uploads: Uploads, events: EventLog, app_secrets: AppSecrets
+    ) -> None:
         self._hub = hub
         self._uploads = uploads
         self._events = events
-        self._customers = customers
+        self._app_secrets = app_secrets
 
     def routes(self) -> list[web.AbstractRouteDef]:
         user, vendor = BASE + "/rtm/users/{uid}", BASE + "/rtm/vendor"
@@ -206,8 +208,8 @@ class Rest:
         """The app whose secret a request has shown."""
         app_id = request.match_info["app_id"]
         user, password = _basic(request.headers.get("Authorization", ""))
-        known = self._customers.accept(app_id, password)
-        if not (known and (user == app_id or self._customers.is_open)):
+        known = self._app_secrets.accept(app_id, password)
+        if not (known and (user == app_id or self._app_secrets.is_open)):
             note_wrong()
             raise _Refused(
                 401,

@@ -8,7 +8,7 @@ LARGE = 512
 """Members of a channel beyond which the news comes more seldom (reference 1.3)."""
 
 
-class CountNews:
+class MemberCountThrottle:
     """Decides when one channel's count is told: at most once a second, or, where there are many
     members, once in three (reference 1.3). The newest count is always told in the end."""
 

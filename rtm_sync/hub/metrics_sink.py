@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..errors import RtmError
 
 
-class Telemetry:
+class MetricsSink:
     """Is told, and forgets; a gateway puts one here that counts. Called on the hub's loop."""
 
     def message(self, kind: str, outcome: str, seconds: float) -> None:
@@ -44,7 +44,7 @@ class Timing:
 
 
 @contextlib.contextmanager
-def timed(telemetry: Telemetry, kind: str) -> Iterator[Timing]:
+def timed(metrics_sink: MetricsSink, kind: str) -> Iterator[Timing]:
     """Tell of a message when the block ends: its outcome, and how long it took.
 
     An `RtmError` is its own outcome, and any other exception is "failed". Used on an event loop.
@@ -61,4 +61,4 @@ def timed(telemetry: Telemetry, kind: str) -> Iterator[Timing]:
         timing.outcome = "failed"
         raise
     finally:
-        telemetry.message(kind, timing.outcome, clock() - began)
+        metrics_sink.message(kind, timing.outcome, clock() - began)

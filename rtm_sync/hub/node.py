@@ -40,25 +40,25 @@ from ..protocol.requests import (
     UnsubscribePeersOnlineStatus,
 )
 from ..protocol.values import ConnectionChangeReason, Done, LoginResult, PeerOnlineState
-from ..rules.idempotency import OnceOnly
+from ..rules.idempotency import IdempotencyCache
 from ..rules.limits import Limits
 from ..rules.rates import KeyedWindows
-from .auth.policy import Access
+from .auth.policy import LoginPolicy
 from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler
 from .engine.contract import Engine
 from .engine.node import ChannelEvent, Delivery
-from .media.service import MediaLibrary
+from .media.service import MediaService
 from .media.store import MediaStore
-from .metrics_sink import Telemetry
+from .metrics_sink import MetricsSink
 from .registry import Action, Connection, Finish, Registry, SessionEnd, Supersede
 from .services.administration import AdministrationService
-from .services.attributes import AttributeDesk
+from .services.attributes import AttributeService
 from .services.channels import ChannelService
 from .services.history import HistoryService
 from .services.invitations import InvitationService
 from .services.messages import MessageService
-from .services.presence import PresenceDesk
+from .services.presence import PresenceService
 from .session import Session
 from .tasks import BackgroundTasks
 
@@ -82,7 +82,7 @@ class Hub:
             app id and uid is welcome, and tokens are not looked at.
         now: the wall clock, seconds since the epoch.
         observe: told of what users do: the app's id, "user" or "channel", and the event.
-        telemetry: told of the hub's work.
+        metrics_sink: told of the hub's work.
 
     Attributes:
         limits: what is allowed.
@@ -99,31 +99,33 @@ class Hub:
         verifiers: Mapping[str, TokenVerifier] | None = None,
         now: Callable[[], float] = time.time,
         observe: Callable[[str, str, dict[str, Any]], object] = lambda *_: None,
-        telemetry: Telemetry | None = None,
+        metrics_sink: MetricsSink | None = None,
     ) -> None:
         self.limits = limits = limits or Limits()
-        self.telemetry = telemetry = telemetry or Telemetry()
+        self.metrics_sink = metrics_sink = metrics_sink or MetricsSink()
         self._engine = engine
         self._now = now
         self._observe = observe
-        self._access = Access(engine, verifiers, now)
+        self._login_policy = LoginPolicy(engine, verifiers, now)
         self._login_rate = KeyedWindows(limits.logins)
         self._registry: Registry[Session] = Registry(_ATTACH_TIME, limits.session_grace)
         self._expiry: asyncio.TimerHandle | None = None  # at the registry's next deadline
         self._tasks = BackgroundTasks()
         self._is_stopping = False
-        sends = OnceOnly(limits.duplicate_window, limits.remembered_sends)
-        self.media = MediaLibrary(engine, media_store, limits, now, telemetry)
+        sends = IdempotencyCache(limits.duplicate_window, limits.remembered_sends)
+        self.media = MediaService(engine, media_store, limits, now, metrics_sink)
         self.history = HistoryService(engine, limits, now)
-        self._messages = MessageService(engine, engine, self.history, sends, limits, now, telemetry)
+        self._messages = MessageService(
+            engine, engine, self.history, sends, limits, now, metrics_sink
+        )
         self.channels = ChannelService(
-            engine, self.history, sends, limits, now, telemetry, observe, self._tasks
+            engine, self.history, sends, limits, now, metrics_sink, observe, self._tasks
         )
-        self.presence = PresenceDesk(engine, limits, self._tasks)
+        self.presence = PresenceService(engine, limits, self._tasks)
         self.administration = AdministrationService(
-            engine, self._access, limits, now, self._drop_uploads
+            engine, self._login_policy, limits, now, self._drop_uploads
         )
-        attributes = AttributeDesk(engine, engine, lambda: int(now() * 1000))
+        attributes = AttributeService(engine, engine, lambda: int(now() * 1000))
         invitations = InvitationService(engine, limits)
         handlers: dict[type[Request[Any]], Handler] = {
             SendMessageToPeer: self._messages.send,
@@ -222,7 +224,7 @@ class Hub:
         return session, result
 
     async def _log_in(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
-        grant = await self._access.admit(login)
+        grant = await self._login_policy.admit(login)
         if self._is_stopping:
             raise OSError("The hub is stopping.")
         now = asyncio.get_running_loop().time()
@@ -324,7 +326,7 @@ class Hub:
 
     def replace_verifiers(self, verifiers: Mapping[str, TokenVerifier]) -> None:
         """Take other apps, or other keys of theirs; sessions go on until their tokens end."""
-        self._access.replace(verifiers)
+        self._login_policy.replace(verifiers)
 
     def _login_result(self, session: Session, *, resumed: bool) -> LoginResult:
         session.acknowledged = session.received
@@ -333,7 +335,7 @@ class Hub:
     def _finish(self, finish: Finish[Session]) -> None:
         """A session has ended: tell its client, and undo what it registered."""
         session, connection, end = finish.session, finish.connection, finish.end
-        self.telemetry.session_ended(end.value)
+        self.metrics_sink.session_ended(end.value)
         logger.info(
             "session of %s@%s ended: %s",
             session.uid,
@@ -398,9 +400,9 @@ class Hub:
     # -- inside --
 
     async def _renew_token(self, session: Session, request: RenewToken) -> Done:
-        session.spend("token_renewals", RenewTokenError)
+        session.check_rate("token_renewals", RenewTokenError)
         try:
-            grant = await self._access.grant(session.app_id, session.uid, request.token)
+            grant = await self._login_policy.grant(session.app_id, session.uid, request.token)
         except LoginError as error:
             reason = error.reason if error.reason == "TOKEN_EXPIRED" else "INVALID_TOKEN"
             raise RenewTokenError.named(reason, error.message, error) from error
@@ -408,7 +410,7 @@ class Hub:
         return Done()
 
     def _note_login(self, login: Login, outcome: str) -> None:
-        self.telemetry.login(outcome)
+        self.metrics_sink.login(outcome)
         # Malformed ids are never logged: anybody may send any text.
         app_id = login.app_id if app_id_problem(login.app_id) is None else "?"
         uid = login.uid if id_problem("uid", login.uid) is None else "?"

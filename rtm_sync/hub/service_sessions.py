@@ -18,7 +18,7 @@ _Key = tuple[str, str, "Privileges | None"]
 """App, user, and what its token allows; None for the app's own processes."""
 
 
-class Senders:
+class ServiceSessions:
     """Sessions without a connection, one for a user and what it may.
 
     They have budgets, transfers and a bearer for media.

@@ -103,7 +103,7 @@ class Session:
         """What carries its frames now, or None while the client is away."""
         return self.life.connection if self.life.state is SessionState.ATTACHED else None
 
-    def spend(self, name: str, family: type[RtmError]) -> None:
+    def check_rate(self, name: str, family: type[RtmError]) -> None:
         """Count one more call of a kind that `Limits` has a rate for.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class OnceOnly:
+class IdempotencyCache:
     """Remembers the outcomes of recent work by key. Lives on one event loop.
 
     Args:

@@ -76,7 +76,7 @@ class MediaStoreContract(_Base):
         except OSError:
             writer.abort()
             raise
-        store.settle(media_id)
+        store.finalize(media_id)
 
     def read(self, store: MediaStore, media_id: str) -> bytes:
         """A blob's bytes."""
@@ -96,7 +96,7 @@ class MediaStoreContract(_Base):
         for part in (b"bytes ", bytearray(b"array "), memoryview(b"a view")[2:]):
             writer.write(part)
         writer.commit()
-        store.settle(ID)
+        store.finalize(ID)
         self.assertEqual(self.read(store, ID), b"bytes array view")
 
     def test_blobs_of_all_sizes_keep_every_byte(self) -> None:
@@ -383,7 +383,7 @@ class MediaStoreContract(_Base):
     def test_a_settled_blob_is_no_fragment(self) -> None:
         store = self.opened()
         self.put(store, ID, b"x")
-        store.settle(ID)
+        store.finalize(ID)
         self.assertEqual(store.fragments(), [])
         self.assertEqual(self.read(store, ID), b"x")
 
@@ -445,8 +445,8 @@ class MediaStoreContract(_Base):
         writer.write(b"678")
         writer.truncate(6)
         writer.commit()
-        store.settle(ID)
-        store.settle(OTHER)
+        store.finalize(ID)
+        store.finalize(OTHER)
         self.assertEqual((self.read(store, ID), self.read(store, OTHER)), (b"123456", b"67"))
         self.assertEqual(store.fragments(), [])
 
@@ -505,7 +505,7 @@ class MediaStoreContract(_Base):
                 digest.update(chunk)
                 writer.write(chunk)
             writer.commit()
-            store.settle(ID)
+            store.finalize(ID)
             size = 0
             with store.open(ID) as file:
                 while data := file.read(_CHUNK):

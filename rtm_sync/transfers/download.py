@@ -13,7 +13,7 @@ from ..blob import Blob
 from ..errors import DownloadMediaError
 from ..protocol.values import MediaInfo
 from .control import TransferControl
-from .partial_file import Part
+from .partial_file import PartialDownload
 from .sink import MediaCarrier, Sink
 
 Destination: TypeAlias = "str | os.PathLike[str] | IO[bytes] | None"
@@ -75,7 +75,7 @@ class DownloadWork:
             )
         folder = self._path if self._into_folder else self._path.parent
         try:
-            with Part(folder, self._media_id) as part:
+            with PartialDownload(folder, self._media_id) as part:
                 info = carrier.download(self._media_id, part, control)
                 control.complete(info.size)
                 if self._into_folder:

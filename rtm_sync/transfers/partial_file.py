@@ -29,7 +29,7 @@ from .sink import Sink
 _LEFT = re.compile(r"-([0-9a-f]{64})-[0-9a-f]{8}\.part")
 
 
-class Part(Sink):
+class PartialDownload(Sink):
     """The sink of a download to a path: what an earlier download of the medium left, or nothing.
 
     A context manager. A block that ends without `publish` leaves the part only where another
@@ -48,7 +48,7 @@ class Part(Sink):
         self._path: Path | None = None  # None: no byte came yet, so there is no file
         self._failed = False
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> PartialDownload:
         for name in os.listdir(self._folder):  # noqa: PTH208  names are enough, of many files
             left = name.startswith(self._prefix) and _LEFT.fullmatch(name, len(self._prefix))
             file = _taken(self._folder / name) if left else None

@@ -32,7 +32,7 @@ from ..supervision import BackgroundThread
 from ..transfers.control import TransferControl, TransferKind
 from ..transfers.sink import Sink
 from .base import Credentials, Listener, Transport, TransportOptions
-from .session import Link
+from .session import ClientSession
 from .states import StateReports
 
 _STOP_TIMEOUT = 5.0
@@ -113,7 +113,7 @@ class _Connection:
         self._listener = listener
         self._states = StateReports(Lifecycle(options.reconnecting_after), listener)
         self._opened: Future[None] = Future()
-        self.link = Link(self)
+        self.link = ClientSession(self)
         self.home: _EmbeddedHub | None = None  # set by `_EmbeddedHub.enter`
         # The hub's thread alone:
         self._session: Session | None = None

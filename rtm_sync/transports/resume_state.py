@@ -18,7 +18,7 @@ from ..rules.attributes import changed
 _NOWHERE = ChannelPosition("", 0)  # a place no channel has
 
 
-class Holdings:
+class ResumeState:
     """Joined channels, presence subscriptions and user attributes (reference 1.3: all of them
     outlive a reconnect). Not thread-safe; its owner guards it."""
 

@@ -1,7 +1,8 @@
 """The client's end of a session: calls out, calls and events in, nothing lost between sockets.
 
-A `Link` knows frames and their order; it does not know what carries them. A transport gives it a
-`send` function for as long as it has a connection and feeds it the texts that arrive. The link
+A `ClientSession` knows frames and their order; it does not know what carries them. A transport
+gives it a `send` function for as long as it has a connection and feeds it the texts that arrive.
+The link
 outlives the connection: frames that the hub has not acknowledged are sent again on the next.
 """
 
@@ -33,7 +34,7 @@ from ..protocol.requests import InvitationFromPeer, JoinChannel, MessageFromPeer
 from ..protocol.values import Done, JoinResult, LoginResult
 from ..rules.sequence import Outbox, OutboxFull
 from .base import Listener
-from .resume_state import Holdings
+from .resume_state import ResumeState
 
 R = TypeVar("R")
 Send = Callable[[str], None]
@@ -60,7 +61,7 @@ class _PendingCall:
         self.answer: SimpleQueue[Reply | RtmError] = SimpleQueue()
 
 
-class Link:
+class ClientSession:
     """One session seen from the client. Thread-safe.
 
     Callers of `call` send on their own thread. Frames leave in the order they were made although
@@ -74,7 +75,7 @@ class Link:
         self._outbox = Outbox(_MAX_FRAMES, _MAX_BYTES)
         self._calls: dict[int, _PendingCall] = {}
         self._next_id = 1  # 0 is the login's
-        self._holdings = Holdings()
+        self._resume_state = ResumeState()
         self._send: Send | None = None
         self._hang_up: Callable[[], object] = lambda: None
         self._sending = False
@@ -157,7 +158,7 @@ class Link:
             event = frame.event
             with self._lock:
                 if event.position is not None:
-                    self._holdings.came_to(event.channel_id, event.position)
+                    self._resume_state.came_to(event.channel_id, event.position)
             if self._is_new(event.member_id, event.message_id):
                 self._listener.on_event(event)
         else:
@@ -246,7 +247,7 @@ class Link:
         for frame in notices:  # what they tell is about the user, not about the session
             self._outbox.push(frame)
         self._received = self._acknowledged = 0
-        again = [_PendingCall(request) for request in self._holdings.take()]
+        again = [_PendingCall(request) for request in self._resume_state.take()]
         again += self._calls.values()
         self._calls = {}
         for pending in again:
@@ -320,7 +321,7 @@ class Link:
         """Learn what the session holds now; returns the result of a join."""
         if isinstance(frame, Failure):
             refused = frame.error.reason if isinstance(frame.error, RtmError) else "FAILURE"
-            self._holdings.refused(request, refused)
+            self._resume_state.refused(request, refused)
             return None
         result: object = None
         if isinstance(request, JoinChannel):
@@ -328,7 +329,7 @@ class Link:
                 result = decode_result(JoinResult, frame.result)
             except ProtocolError:  # its caller is told
                 return None
-        self._holdings.accepted(request, result)
+        self._resume_state.accepted(request, result)
         return result
 
     def _take_call(self, frame: Call) -> None:

@@ -12,7 +12,7 @@ import requests
 from rtm_sync import LoginError, RtmClient
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
-from rtm_sync.gateway.guard.connections import REFUSALS, household
+from rtm_sync.gateway.guard.connections import REFUSALS, client_network
 from rtm_sync.hub.auth.tokens import make_token
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
@@ -68,11 +68,11 @@ class ConnectionsTest(AddressCase):
             self.assertTrue(all(self.is_served(made) for made in connections), settings)
 
     def test_of_ipv6_a_whole_network_counts_as_one(self) -> None:
-        self.assertEqual(household("2001:db8::1"), household("2001:db8::ffff:1"))
-        self.assertNotEqual(household("2001:db8::1"), household("2001:db8:0:1::1"))
-        self.assertEqual(household("192.0.2.1"), "192.0.2.1")
-        self.assertEqual(household("::ffff:192.0.2.1"), household("::ffff:192.0.2.1"))
-        self.assertNotEqual(household("::ffff:192.0.2.1"), household("::ffff:192.0.2.2"))
+        self.assertEqual(client_network("2001:db8::1"), client_network("2001:db8::ffff:1"))
+        self.assertNotEqual(client_network("2001:db8::1"), client_network("2001:db8:0:1::1"))
+        self.assertEqual(client_network("192.0.2.1"), "192.0.2.1")
+        self.assertEqual(client_network("::ffff:192.0.2.1"), client_network("::ffff:192.0.2.1"))
+        self.assertNotEqual(client_network("::ffff:192.0.2.1"), client_network("::ffff:192.0.2.2"))
 
 
 class ProxyTest(AddressCase):

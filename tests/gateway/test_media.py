@@ -24,7 +24,7 @@ from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.gateway.rest import EventLog
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.media.disk import DiskMediaStore
-from rtm_sync.hub.metrics_sink import Telemetry
+from rtm_sync.hub.metrics_sink import MetricsSink
 from rtm_sync.hub.node import Hub
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
@@ -304,7 +304,7 @@ class HangUpTest(RtmTestCase):
         folder = self.folder()
         store = SlowToOpen(folder / "media")
 
-        def hub_of(config: GatewayConfig, events: EventLog, telemetry: Telemetry) -> Hub:
+        def hub_of(config: GatewayConfig, events: EventLog, metrics_sink: MetricsSink) -> Hub:
             return Hub(LocalEngine(), store)
 
         gateway = BackgroundGateway(GatewayConfig(port=0, data=str(folder)), hub_of)

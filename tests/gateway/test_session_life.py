@@ -11,7 +11,7 @@ from rtm_sync import RtmClient
 from rtm_sync.gateway.app import BackgroundGateway, make_hub
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.gateway.rest import EventLog
-from rtm_sync.hub.metrics_sink import Telemetry
+from rtm_sync.hub.metrics_sink import MetricsSink
 from rtm_sync.hub.node import Hub
 from rtm_sync.testing import RtmTestCase, wait_until
 
@@ -31,8 +31,8 @@ class SessionLifeTest(RtmTestCase):
     def setUp(self) -> None:
         self.hubs: list[Hub] = []
 
-        def hub_of(config: GatewayConfig, events: EventLog, telemetry: Telemetry) -> Hub:
-            self.hubs.append(make_hub(config, events, telemetry))
+        def hub_of(config: GatewayConfig, events: EventLog, metrics_sink: MetricsSink) -> Hub:
+            self.hubs.append(make_hub(config, events, metrics_sink))
             return self.hubs[-1]
 
         config = GatewayConfig(

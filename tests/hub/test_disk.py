@@ -28,7 +28,7 @@ class DiskMediaStoreTest(RtmTestCase):
             self.store.open(ID)
         writer.write(memoryview(b"second"))
         writer.commit()
-        self.store.settle(ID)
+        self.store.finalize(ID)
         with self.store.open(ID) as file:
             self.assertEqual(file.read(), b"first second")
         self.assertEqual(self.names(), [ID])
@@ -61,7 +61,7 @@ class DiskMediaStoreTest(RtmTestCase):
         later = DiskMediaStore(self.root)
         half, done = sorted(later.fragments(), key=lambda found: found.media_id)
         self.assertEqual(
-            (half.media_id, half.note, half.size, half.is_whole), (ID, "half", 5, False)
+            (half.media_id, half.metadata, half.size, half.is_whole), (ID, "half", 5, False)
         )
         self.assertEqual((done.media_id, done.size, done.is_whole), (OTHER, 2, True))
         again, reader = later.reopen(ID)

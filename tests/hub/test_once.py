@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import unittest
 
-from rtm_sync.rules.idempotency import OnceOnly
+from rtm_sync.rules.idempotency import IdempotencyCache
 
 
 class OnceOnlyTest(unittest.IsolatedAsyncioTestCase):
@@ -17,14 +17,14 @@ class OnceOnlyTest(unittest.IsolatedAsyncioTestCase):
         return outcome
 
     async def test_the_second_gets_the_firsts_outcome(self) -> None:
-        once = OnceOnly(60, 10)
+        once = IdempotencyCache(60, 10)
         self.assertEqual(await once.do("a", lambda: self.work("first")), "first")
         self.assertEqual(await once.do("a", lambda: self.work("second")), "first")
         self.assertEqual(await once.do("b", lambda: self.work("other")), "other")
         self.assertEqual(self.done, ["first", "other"])
 
     async def test_the_second_waits_while_the_first_is_at_work(self) -> None:
-        once, gate = OnceOnly(60, 10), asyncio.Event()
+        once, gate = IdempotencyCache(60, 10), asyncio.Event()
 
         async def slow() -> str:
             await gate.wait()
@@ -39,7 +39,7 @@ class OnceOnlyTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((await both[0], await third, self.done), ("slow", "slow", ["slow"]))
 
     async def test_failed_work_is_done_again_and_waiters_share_the_failure(self) -> None:
-        once, gate = OnceOnly(60, 10), asyncio.Event()
+        once, gate = IdempotencyCache(60, 10), asyncio.Event()
 
         async def fail() -> str:
             await gate.wait()
@@ -54,19 +54,19 @@ class OnceOnlyTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await once.do("a", self.work), "done")
 
     async def test_an_outcome_that_is_not_final_is_tried_again(self) -> None:
-        once = OnceOnly(60, 10)
+        once = IdempotencyCache(60, 10)
         for outcome in ("not yet", "final", "unwanted"):
             await once.do("a", lambda o=outcome: self.work(o), lambda got: got == "final")  # type: ignore[misc]
         self.assertEqual(self.done, ["not yet", "final"])
 
     async def test_it_forgets_after_the_window(self) -> None:
-        once = OnceOnly(0.0, 10)
+        once = IdempotencyCache(0.0, 10)
         for _ in range(2):
             await once.do("a", self.work)
         self.assertEqual(len(self.done), 2)
 
     async def test_it_remembers_no_more_than_it_may(self) -> None:
-        once = OnceOnly(60, 100)
+        once = IdempotencyCache(60, 100)
         for number in range(1000):
             await once.do(number, self.work)
             self.assertLessEqual(len(once), 100)

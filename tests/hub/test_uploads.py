@@ -276,8 +276,8 @@ class RestartTest(UploadCase):
 
     async def test_a_recorded_medium_is_kept_though_its_note_is_damaged(self) -> None:
         info = await upload_whole(self.made, self.alice, DATA)
-        note = self.blobs / info.media_id[:2] / f"{info.media_id}.note"
-        note.write_text("")  # a power cut: its removal was lost, and its text
+        metadata = self.blobs / info.media_id[:2] / f"{info.media_id}.note"
+        metadata.write_text("")  # a power cut: its removal was lost, and its text
         hub, alice = await self.restarted()
         self.assert_stored(await hub.media.stored_media(alice.session, info.media_id))
 
@@ -314,8 +314,8 @@ class BrokenStore(DiskMediaStore):
     room = 0
     refuses_commit = False
 
-    def create(self, media_id: str, note: str) -> MediaWriter:
-        return _BrokenWriter(self, super().create(media_id, note))
+    def create(self, media_id: str, metadata: str) -> MediaWriter:
+        return _BrokenWriter(self, super().create(media_id, metadata))
 
     def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:
         raise AssertionError("nothing was restarted")

@@ -29,7 +29,7 @@ from rtm_sync.protocol.values import (
     PeerMessageSendResult,
     ReceivedMessageProperties,
 )
-from rtm_sync.transports.session import Link
+from rtm_sync.transports.session import ClientSession
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 
@@ -81,7 +81,7 @@ def in_channel(sequence: int) -> ChannelMessage:
 class LinkTest(RtmTestCase):
     def setUp(self) -> None:
         self.app = App()
-        self.link = Link(self.app)
+        self.link = ClientSession(self.app)
         self.wire: list[Frame] = []
 
     def attach(self, *, resumed: bool = False, received: int = 0) -> None:

@@ -19,7 +19,7 @@ import trustme
 
 from rtm_sync import CreateInstanceError, LoginError, RtmClient
 from rtm_sync.testing import local_gateway
-from rtm_sync.transports.gateway.proxy_settings import find_route
+from rtm_sync.transports.gateway.proxy_settings import find_proxy_settings
 from tests.support import PATIENCE, RtmTestCase
 
 SPEAKING = ("_proxy", "_ca_bundle", "ssl_cert_file")  # variables that would have a say
@@ -162,7 +162,7 @@ class RouteTest(RtmTestCase):
     def proxy_of(self, url: str, **environment: str) -> str | None:
         clean = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
         with mock.patch.dict(os.environ, clean | environment, clear=True):
-            return find_route(url).proxy
+            return find_proxy_settings(url).proxy
 
     def test_the_environment_decides_where_nothing_else_does(self) -> None:
         plain, secure = "http://far.example/v1/media", "https://far.example/v1/media"
@@ -184,13 +184,15 @@ class RouteTest(RtmTestCase):
         for path in (mine, other):
             path.write_text("")
         url = "https://far.example"
-        self.assertEqual(find_route(url, ca_file=mine).ca_file, str(mine))
+        self.assertEqual(find_proxy_settings(url, ca_file=mine).ca_file, str(mine))
         environment = {"SSL_CERT_FILE": str(other)}
-        self.assertEqual(find_route(url, environment=environment).ca_file, str(other))
-        self.assertEqual(find_route(url, ca_file=mine, environment=environment).ca_file, str(mine))
-        self.assertTrue(Path(find_route(url, environment={}).ca_file).is_file())
+        self.assertEqual(find_proxy_settings(url, environment=environment).ca_file, str(other))
+        self.assertEqual(
+            find_proxy_settings(url, ca_file=mine, environment=environment).ca_file, str(mine)
+        )
+        self.assertTrue(Path(find_proxy_settings(url, environment={}).ca_file).is_file())
         with self.assertRaisesRegex(ValueError, "no file of certificates at '/nowhere.pem'"):
-            find_route(url, ca_file="/nowhere.pem")
+            find_proxy_settings(url, ca_file="/nowhere.pem")
 
 
 class TlsTest(NetworkTest):

@@ -93,7 +93,7 @@ class Channels:
 
     def join(self, request: JoinChannel, deadline: Deadline) -> JoinResult:
         name = request.channel_id
-        self._budget.spend("joins", JoinChannelError)
+        self._budget.check_rate("joins", JoinChannelError)
         with self._lock:
             if name in self._channels:
                 raise JoinChannelError.named("ALREADY_JOINED", f"{name!r} is joined already.")
@@ -140,7 +140,7 @@ class Channels:
             raise GetMembersError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id!r} to see its members."
             )
-        self._budget.spend("member_lists", GetMembersError)
+        self._budget.check_rate("member_lists", GetMembersError)
         return UserIds((self._topics.uid, *others)[: self._limits.announced_members])
 
     # -- the session's --

@@ -33,7 +33,7 @@ from rtm_sync.rules.lifecycle import Lifecycle
 from rtm_sync.rules.timing import Backoff, Deadline
 from rtm_sync.supervision import BackgroundThread, supervised_thread
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
-from rtm_sync.transports.gateway.proxy_settings import find_route
+from rtm_sync.transports.gateway.proxy_settings import find_proxy_settings
 from rtm_sync.transports.states import StateReports
 
 from .names import Address
@@ -508,8 +508,10 @@ class Connection:
         if username is not None:
             client.username_pw_set(username, password)
         if self._address.is_secure:
-            route = find_route(f"https://{self._address.host}", "", self._options.ca_file)
-            client.tls_set(route.ca_file)
+            proxy_settings = find_proxy_settings(
+                f"https://{self._address.host}", "", self._options.ca_file
+            )
+            client.tls_set(proxy_settings.ca_file)
         properties = _properties(PacketTypes.WILLMESSAGE)
         properties.WillDelayInterval = self._address.grace
         client.will_set(self._will, b"", 1, retain=True, properties=properties)

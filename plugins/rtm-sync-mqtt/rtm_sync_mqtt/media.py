@@ -72,7 +72,7 @@ class Media:
                 lambda: self._session.keep_record(media_id, record, RETENTION_SECONDS), control
             )
             with _stored(control):
-                self._store.settle(media_id)
+                self._store.finalize(media_id)
         except BaseException:
             with contextlib.suppress(Exception):  # what ended the upload says more
                 self._store.delete(media_id)

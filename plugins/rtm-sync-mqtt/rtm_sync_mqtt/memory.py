@@ -23,7 +23,7 @@ class Budget:
         self._lock = threading.Lock()  # guards _windows
         self._windows: dict[str, SlidingWindow] = {}
 
-    def spend(self, name: str, family: type[RtmError]) -> None:
+    def check_rate(self, name: str, family: type[RtmError]) -> None:
         """Count one more call of the limit with that name. Raises TOO_OFTEN."""
         rate: Rate = getattr(self._limits, name)
         with self._lock:

@@ -168,7 +168,7 @@ class Presence:
     def query(self, request: QueryPeersOnlineStatus, deadline: Deadline) -> OnlineStatuses:
         family = QueryPeersOnlineStatusError
         _check_peers(request.peer_ids, self._limits.queried_peers, family)
-        self._budget.spend("presence_queries", family)
+        self._budget.check_rate("presence_queries", family)
         watches = self._found(request.peer_ids, deadline)
         pairs = zip(request.peer_ids, watches, strict=True)
         return OnlineStatuses({uid: bool(watch.sessions) for uid, watch in pairs})
@@ -176,7 +176,7 @@ class Presence:
     def subscribe(self, request: SubscribePeersOnlineStatus, deadline: Deadline) -> PeerStates:
         family, limit = PeerSubscriptionStatusError, self._limits.subscribed_peers
         _check_peers(request.peer_ids, None, family)
-        self._budget.spend("presence_subscriptions", family)
+        self._budget.check_rate("presence_subscriptions", family)
         with self._lock:
             total = len(self._subscribed.keys() | set(request.peer_ids))
         if total > limit:
@@ -193,14 +193,14 @@ class Presence:
 
     def unsubscribe(self, request: UnsubscribePeersOnlineStatus, deadline: Deadline) -> Done:
         _check_peers(request.peer_ids, None, PeerSubscriptionStatusError)
-        self._budget.spend("presence_unsubscriptions", PeerSubscriptionStatusError)
+        self._budget.check_rate("presence_unsubscriptions", PeerSubscriptionStatusError)
         with self._lock:
             for uid in request.peer_ids:
                 self._subscribed.pop(uid, None)
         return Done()
 
     def subscribed(self, request: QueryPeersBySubscriptionOption, deadline: Deadline) -> UserIds:
-        self._budget.spend("subscription_queries", QueryPeersBySubscriptionOptionError)
+        self._budget.check_rate("subscription_queries", QueryPeersBySubscriptionOptionError)
         with self._lock:
             return UserIds(tuple(sorted(self._subscribed)))
 

@@ -153,7 +153,7 @@ class Session:
     ) -> PeerMessageSendResult:
         if request.enable_historical_messaging:
             raise PeerMessageError.named("FAILURE", _NO_HISTORY)
-        self._budget.spend("sends", PeerMessageError)
+        self._budget.check_rate("sends", PeerMessageError)
         message = MessageFromPeer(
             request.message, self._uid, request.message_id, ReceivedMessageProperties(_now_ms())
         )
@@ -233,7 +233,7 @@ class Session:
             raise ChannelMessageError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id!r} before sending to it."
             )
-        self._budget.spend("sends", ChannelMessageError)
+        self._budget.check_rate("sends", ChannelMessageError)
         message = ChannelMessage(
             request.channel_id,
             request.message,

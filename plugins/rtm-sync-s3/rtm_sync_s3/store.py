@@ -67,7 +67,7 @@ class S3MediaStore(MediaStore):
         """
         return cls(S3Address.parse(url))
 
-    def create(self, media_id: str, note: str) -> MediaWriter:
+    def create(self, media_id: str, metadata: str) -> MediaWriter:
         return _S3Writer(self._object(media_id))
 
     def open(self, media_id: str) -> BinaryIO:

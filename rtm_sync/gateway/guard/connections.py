@@ -13,7 +13,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from ...portable import open_file_limit
 from ...rules.rates import KeyedWindows, Rate
-from .request_context import visit
+from .request_context import request_context
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -63,7 +63,7 @@ class Addresses:
         return address
 
 
-def household(address: str) -> str:
+def client_network(address: str) -> str:
     """What counts as one address: of IPv6 the /64, which one customer has whole."""
     known = ipaddress.ip_address(address)
     if isinstance(known, ipaddress.IPv6Address) and known.ipv4_mapped is None:
@@ -71,7 +71,7 @@ def household(address: str) -> str:
     return address
 
 
-class Doors:
+class ConnectionLimiter:
     """Makes a server's protocols, and cuts connections that are too many, before they cost.
 
     Args:
@@ -91,7 +91,7 @@ class Doors:
         self._said = KeyedWindows(_SAID)
 
     def __call__(self) -> asyncio.Protocol:
-        return _Arrival(self)
+        return _LimitedConnection(self)
 
     def let_in(self, transport: asyncio.BaseTransport) -> RequestHandler | None:
         """The protocol of a new connection, or None when it may not be."""
@@ -101,7 +101,7 @@ class Doors:
             return None
         if not self._per_address or self._addresses.is_proxy(address):
             return self._server()
-        key = household(address)
+        key = client_network(address)
         opened = self._open.setdefault(key, [])
         size = len(opened)
         if size >= self._per_address or size & (size - 1) == 0:  # often enough, and cheap
@@ -131,14 +131,14 @@ class Doors:
             )
 
 
-class _Arrival(asyncio.Protocol):
+class _LimitedConnection(asyncio.Protocol):
     """A connection until it is let in or not."""
 
-    def __init__(self, doors: Doors) -> None:
-        self._doors = doors
+    def __init__(self, limiter: ConnectionLimiter) -> None:
+        self._limiter = limiter
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        handler = self._doors.let_in(transport)
+        handler = self._limiter.let_in(transport)
         if handler is None:
             cast(asyncio.Transport, transport).abort()
         else:
@@ -146,7 +146,7 @@ class _Arrival(asyncio.Protocol):
             handler.connection_made(transport)
 
 
-class Guesses:
+class AuthFailureLimiter:
     """A middleware: an address that showed too many wrong tokens or secrets waits a while.
 
     Args:
@@ -159,11 +159,11 @@ class Guesses:
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        present = visit.get()
+        present = request_context.get()
         address = "" if present is None else present.address
         if present is None or self._addresses.is_proxy(address):
             return await handler(request)
-        key, now = household(address), asyncio.get_running_loop().time
+        key, now = client_network(address), asyncio.get_running_loop().time
         if self._refusals.is_full(key, now()):
             return web.Response(
                 status=429,

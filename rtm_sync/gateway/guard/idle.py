@@ -18,7 +18,7 @@ IDLE_LIMIT = 75.0
 _LOOKS = 4  # in a limit's time
 
 
-class Loiterers:
+class IdleConnectionReaper:
     """Cuts connections that take too long over a request: a middleware, and a task while `watch`
     runs."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Visit:
+class RequestContext:
     """Who makes a request.
 
     Attributes:
@@ -22,19 +22,19 @@ class Visit:
     is_wrong: bool = False
 
 
-visit: ContextVar[Visit | None] = ContextVar("visit", default=None)
-"""The visit of the request that the present task answers."""
+request_context: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
+"""The context of the request that the present task answers."""
 
 
 def note_user(app_id: str, uid: str = "") -> None:
     """The request is of this app, and user, as it has proved."""
-    present = visit.get()
+    present = request_context.get()
     if present is not None:
         present.app_id, present.uid = app_id, uid
 
 
 def note_wrong() -> None:
     """The request showed a token or secret that is none of ours."""
-    present = visit.get()
+    present = request_context.get()
     if present is not None:
         present.is_wrong = True

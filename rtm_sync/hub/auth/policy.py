@@ -11,7 +11,7 @@ from ..engine.directory import Directory
 from .tokens import Grant, TokenVerifier
 
 
-class Access:
+class LoginPolicy:
     """Decides about logins, and about what server processes send with a user's token.
 
     Used on the hub's loop.

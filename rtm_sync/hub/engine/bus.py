@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,17 @@ class Bus(EnginePart):
     A channel's attributes are here and not in the directory because they belong to no session and
     end with the channel's membership, which only the bus knows.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "missed" in vars(cls) and "recover" not in vars(cls):
+            warnings.warn(
+                f"{cls.__qualname__}.missed must be called recover; "
+                "the old name goes in the next release",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            cls.recover = vars(cls)["missed"]  # type: ignore[method-assign]
 
     @abstractmethod
     async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:

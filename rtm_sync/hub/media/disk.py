@@ -49,12 +49,12 @@ class DiskMediaStore(MediaStore):
             )
         return cls(folder)
 
-    def create(self, media_id: str, note: str) -> MediaWriter:
+    def create(self, media_id: str, metadata: str) -> MediaWriter:
         path = self._path(media_id)
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(mode=0o700)
             sync_folder(self._folder)
-        path.with_name(media_id + _NOTE).write_text(note, "utf-8")
+        path.with_name(media_id + _NOTE).write_text(metadata, "utf-8")
         return _DiskWriter(path, "xb")
 
     def open(self, media_id: str) -> BinaryIO:
@@ -74,15 +74,15 @@ class DiskMediaStore(MediaStore):
 
     def fragments(self) -> list[Fragment]:
         found = []
-        for note in self._folder.glob(f"*/*{_NOTE}"):
-            whole = note.with_suffix("")
-            part = note.with_suffix(_PART)
+        for metadata in self._folder.glob(f"*/*{_NOTE}"):
+            whole = metadata.with_suffix("")
+            part = metadata.with_suffix(_PART)
             file = whole if whole.exists() else part
             if file.exists():
-                text = note.read_text("utf-8", "replace")
+                text = metadata.read_text("utf-8", "replace")
                 found.append(Fragment(whole.name, text, file.stat().st_size, file is whole))
             else:
-                note.unlink(missing_ok=True)
+                metadata.unlink(missing_ok=True)
         return found
 
     def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:
@@ -90,7 +90,7 @@ class DiskMediaStore(MediaStore):
         writer = _DiskWriter(path, "r+b")
         return writer, path.with_name(path.name + _PART).open("rb")
 
-    def settle(self, media_id: str) -> None:
+    def finalize(self, media_id: str) -> None:
         self._path(media_id).with_name(media_id + _NOTE).unlink(missing_ok=True)
 
     def _remove(self, path: Path) -> None:

@@ -14,7 +14,7 @@ class MemoryMediaStore(MediaStore):
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}  # single operations on a dict are atomic
 
-    def create(self, media_id: str, note: str) -> MediaWriter:
+    def create(self, media_id: str, metadata: str) -> MediaWriter:
         return _MemoryWriter(self._blobs, media_id)
 
     def open(self, media_id: str) -> BinaryIO:

@@ -17,7 +17,7 @@ from ...rules.limits import Limits
 from ...rules.rates import KeyedWindows
 from ..auth.tokens import NotPrivileged
 from ..engine.media_index import MediaIndex
-from ..metrics_sink import Telemetry
+from ..metrics_sink import MetricsSink
 from ..session import Session
 from .storage import StorageThreads
 from .store import MEDIA_ID, Fragment, MediaStore
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Note:
+class _UploadMetadata:
     """What a store keeps beside a fragment, so that the upload can go on after a restart."""
 
     app_id: str
@@ -37,7 +37,7 @@ class _Note:
     spec: UploadSpec
 
 
-class MediaLibrary:
+class MediaService:
     """The media rules of one hub: who may put what, how much at once, until when.
 
     An upload belongs to a user, not to a session: a client that comes back, or back to a restarted
@@ -48,7 +48,7 @@ class MediaLibrary:
         store: keeps the blobs; the library closes it.
         limits: what is allowed.
         now: the wall clock, seconds since the epoch.
-        telemetry: told of what is stored.
+        metrics_sink: told of what is stored.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class MediaLibrary:
         store: MediaStore,
         limits: Limits,
         now: Callable[[], float],
-        telemetry: Telemetry,
+        metrics_sink: MetricsSink,
     ) -> None:
-        self._telemetry = telemetry
+        self._metrics_sink = metrics_sink
         self.storage = StorageThreads(store.threads)
         self._index = index
         self._store = store
@@ -136,8 +136,10 @@ class MediaLibrary:
                 "as may be.",
             )
         self._check_rates(user)
-        note = _Note(*user, spec)
-        upload = Upload(new_media_id(), user, spec, self._store, self.storage, encode_json(note))
+        metadata = _UploadMetadata(*user, spec)
+        upload = Upload(
+            new_media_id(), user, spec, self._store, self.storage, encode_json(metadata)
+        )
         self._add(upload)
         try:
             await self._check_room(upload)
@@ -171,7 +173,7 @@ class MediaLibrary:
                 raise UploadMediaError.named("FAILURE", "The upload was given up.")
             upload.info = info
             self._count_out(upload)
-            self._telemetry.uploaded(info.size)
+            self._metrics_sink.uploaded(info.size)
             app_id, uid = upload.owner
             logger.info(
                 "%s@%s stored a medium of %s bytes",
@@ -328,24 +330,24 @@ class MediaLibrary:
             self._now() + self._limits.retention,
         )
         await self._index.put_media(*upload.owner, info)
-        await self.storage.run(self._store.settle, upload.media_id)
+        await self.storage.run(self._store.finalize, upload.media_id)
         return info
 
     async def _take_up(self, fragment: Fragment) -> None:
-        note = decode_json(_Note, fragment.note)
+        metadata = decode_json(_UploadMetadata, fragment.metadata)
         if fragment.is_whole:  # killed between the blob and its record, or just after both
-            if await self._index.media(note.app_id, fragment.media_id) is None:
+            if await self._index.media(metadata.app_id, fragment.media_id) is None:
                 await self.storage.run(self._store.delete, fragment.media_id)  # nobody knows its id
             else:
-                await self.storage.run(self._store.settle, fragment.media_id)
+                await self.storage.run(self._store.finalize, fragment.media_id)
             return
         upload = Upload(
             fragment.media_id,
-            (note.app_id, note.uid),
-            note.spec,
+            (metadata.app_id, metadata.uid),
+            metadata.spec,
             self._store,
             self.storage,
-            fragment.note,
+            fragment.metadata,
             stored=fragment.size,
         )
         self._add(upload)

@@ -19,13 +19,13 @@ class Fragment:
     """A blob that a process which was killed left on its way in.
 
     Attributes:
-        note: what `create` was given to keep beside it.
+        metadata: what `create` was given to keep beside it.
         size: how many bytes are there.
         is_whole: it was committed, but not settled.
     """
 
     media_id: str
-    note: str
+    metadata: str
     size: int
     is_whole: bool
 
@@ -66,8 +66,8 @@ class MediaStore(ABC):
     threads: int = 4
 
     @abstractmethod
-    def create(self, media_id: str, note: str) -> MediaWriter:
-        """Begin a blob. A store that keeps fragments keeps the note beside it until `settle`."""
+    def create(self, media_id: str, metadata: str) -> MediaWriter:
+        """Begin a blob. A store that keeps fragments keeps the note beside it until `finalize`."""
 
     @abstractmethod
     def open(self, media_id: str) -> BinaryIO:
@@ -101,7 +101,7 @@ class MediaStore(ABC):
         """
         return None
 
-    def settle(self, media_id: str) -> None:  # noqa: B027  an optional capability
+    def finalize(self, media_id: str) -> None:  # noqa: B027  an optional capability
         """A committed blob is recorded: its note is of no more use."""
 
     def close(self) -> None:  # noqa: B027  an optional capability

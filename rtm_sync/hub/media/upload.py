@@ -71,7 +71,7 @@ class Upload:
 
     Args:
         owner: app id and uid of whose it is.
-        note: what the store keeps beside the fragment.
+        metadata: what the store keeps beside the fragment.
         stored: bytes that the store has already, from before a restart.
     """
 
@@ -82,7 +82,7 @@ class Upload:
         spec: UploadSpec,
         store: MediaStore,
         threads: StorageThreads,
-        note: str = "",
+        metadata: str = "",
         *,
         stored: int = 0,
     ) -> None:
@@ -96,7 +96,7 @@ class Upload:
         self.completing = asyncio.Lock()  # who publishes it; a second asks for the first's outcome
         self._store = store
         self._threads = threads
-        self._note = note
+        self._metadata = metadata
         self._is_fragment = stored > 0  # its bytes are to be read once more, for the digest
         self._sha256 = hashlib.sha256()
         self._writer: MediaWriter | None = None
@@ -218,7 +218,7 @@ class Upload:
 
     def _store_bytes(self, data: bytearray, digest: hashlib._Hash | None) -> None:
         if self._writer is None:
-            self._writer = self._store.create(self.media_id, self._note)
+            self._writer = self._store.create(self.media_id, self._metadata)
         try:
             self._writer.write(data)
         except OSError:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from ...protocol.requests import Login
 from ...rules.limits import Limits
-from ..auth.policy import Access
+from ..auth.policy import LoginPolicy
 from ..engine.directory import Directory
-from ..service_sessions import Senders
+from ..service_sessions import ServiceSessions
 from ..session import Session
 
 logger = logging.getLogger(__name__)
@@ -30,16 +30,16 @@ class AdministrationService:
     def __init__(
         self,
         directory: Directory,
-        access: Access,
+        access: LoginPolicy,
         limits: Limits,
         now: Callable[[], float],
         drop_uploads: Callable[[Session], object],
     ) -> None:
         self._directory = directory
-        self._access = access
+        self._login_policy = access
         self._now = now
         self._drop_uploads = drop_uploads
-        self._sessions = Senders(limits)
+        self._sessions = ServiceSessions(limits)
 
     def service_session(self, app_id: str, uid: str) -> Session:
         """A connectionless session for server-side requests; expires after 15 idle minutes."""
@@ -51,7 +51,7 @@ class AdministrationService:
         Raises:
             LoginError: the token allows no login. OSError: the engine could not tell.
         """
-        grant = await self._access.admit(Login(app_id, uid, token=token))
+        grant = await self._login_policy.admit(Login(app_id, uid, token=token))
         return self._sessions.of(app_id, uid, asyncio.get_running_loop().time(), grant)
 
     def by_bearer(self, session_id: str) -> Session | None:

@@ -39,7 +39,7 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeDesk:
+class AttributeService:
     """Serves the attribute requests of one hub.
 
     Attributes:
@@ -54,7 +54,7 @@ class AttributeDesk:
 
     async def change_user(self, session: Session, request: ChangeUserAttributes) -> Done:
         _check_change(request)
-        session.spend("user_attribute_writes", AttributeOperationError)
+        session.check_rate("user_attribute_writes", AttributeOperationError)
         present = await self.directory.user_attributes(*session.user) or {}
         after = changed(present, request.change, request.attributes or {}, request.keys or ())
         _check_size(after, USER_LIMIT)
@@ -64,7 +64,7 @@ class AttributeDesk:
     async def get_user(self, session: Session, request: GetUserAttributes) -> UserAttributes:
         _check("INVALID_ARGUMENT", id_problem("user_id", request.user_id))
         _check_keys(request.keys)
-        session.spend("user_attribute_reads", AttributeOperationError)
+        session.check_rate("user_attribute_reads", AttributeOperationError)
         found = await self.directory.user_attributes(session.app_id, request.user_id)
         if found is None:
             raise AttributeOperationError.named(
@@ -76,7 +76,7 @@ class AttributeDesk:
         _check("INVALID_ARGUMENT", id_problem("channel_id", request.channel_id))
         _check_change(request)
         _check_privilege(session.privileges.may_publish, "change attributes", request.channel_id)
-        session.spend("channel_attribute_writes", AttributeOperationError)
+        session.check_rate("channel_attribute_writes", AttributeOperationError)
         now = self.now_ms()
         written = {
             key: ChannelAttribute(value, session.uid, now)
@@ -100,7 +100,7 @@ class AttributeDesk:
         _check("INVALID_ARGUMENT", id_problem("channel_id", request.channel_id))
         _check_keys(request.keys)
         _check_privilege(session.privileges.may_join, "read attributes", request.channel_id)
-        session.spend("channel_attribute_reads", AttributeOperationError)
+        session.check_rate("channel_attribute_reads", AttributeOperationError)
         found = await self.bus.channel_attributes(session.app_id, request.channel_id)
         return ChannelAttributes(_chosen(found, request.keys))
 

@@ -31,13 +31,13 @@ from ...protocol.requests import (
     SendChannelMessage,
 )
 from ...protocol.values import Done, JoinResult, MemberCounts, ReceivedMessageProperties, UserIds
-from ...rules.idempotency import OnceOnly
+from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
 from ..auth.tokens import NotPrivileged
-from ..counts import CountNews
+from ..counts import MemberCountThrottle
 from ..engine.bus import Bus
 from ..engine.node import ChannelEvent
-from ..metrics_sink import Telemetry, timed
+from ..metrics_sink import MetricsSink, timed
 from ..session import Session
 from ..tasks import BackgroundTasks
 from .history import HistoryService
@@ -55,7 +55,7 @@ class ChannelService:
         sends: makes a message that is sent twice happen once.
         limits: what is allowed.
         now: the wall clock, seconds since the epoch.
-        telemetry: told of each message.
+        metrics_sink: told of each message.
         observe: told of who joins and leaves: the app's id, "channel", and the event.
         tasks: run what a member catches up on.
     """
@@ -64,10 +64,10 @@ class ChannelService:
         self,
         bus: Bus,
         history: HistoryService,
-        sends: OnceOnly,
+        sends: IdempotencyCache,
         limits: Limits,
         now: Callable[[], float],
-        telemetry: Telemetry,
+        metrics_sink: MetricsSink,
         observe: Callable[[str, str, dict[str, Any]], object],
         tasks: BackgroundTasks,
     ) -> None:
@@ -76,11 +76,11 @@ class ChannelService:
         self._sends = sends
         self._limits = limits
         self._now = now
-        self._telemetry = telemetry
+        self._metrics_sink = metrics_sink
         self._observe = observe
         self._tasks = tasks
         self._members: dict[_Channel, dict[Session, None]] = {}
-        self._counts: dict[_Channel, CountNews] = {}
+        self._counts: dict[_Channel, MemberCountThrottle] = {}
 
     def __len__(self) -> int:
         """Channels with members on this node."""
@@ -147,7 +147,7 @@ class ChannelService:
             raise GetMembersError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id[:64]!r} before listing its members."
             )
-        session.spend("member_lists", GetMembersError)
+        session.check_rate("member_lists", GetMembersError)
         members = await self._bus.members(session.app_id, request.channel_id)
         limit = self._limits.announced_members
         if len(members) > limit:
@@ -172,7 +172,7 @@ class ChannelService:
                     f"The token does not allow to look at {channel_id!r}.",
                     NotPrivileged(),
                 )
-        session.spend("member_counts", GetChannelMemberCountError)
+        session.check_rate("member_counts", GetChannelMemberCountError)
         return MemberCounts(await self._bus.member_counts(session.app_id, ids))
 
     # -- sessions that end --
@@ -207,7 +207,7 @@ class ChannelService:
         """A channel has so many members now, on all nodes."""
         channel = (app_id, channel_id)
         if channel in self._members:
-            news = self._counts.setdefault(channel, CountNews())
+            news = self._counts.setdefault(channel, MemberCountThrottle())
             news.count = count
             self._tell_count(channel, news)
 
@@ -235,7 +235,7 @@ class ChannelService:
                 "JOIN_SAME_CHANNEL_TOO_OFTEN",
                 f"{channel_id!r} is joined more than {self._limits.same_channel_joins}.",
             )
-        session.spend("joins", JoinChannelError)
+        session.check_rate("joins", JoinChannelError)
 
     async def _send(self, session: Session, request: SendChannelMessage) -> Done:
         problem = message_id_problem(request.message_id)
@@ -247,8 +247,8 @@ class ChannelService:
                 f"The token does not allow to send to {request.channel_id!r}.",
                 NotPrivileged(),
             )
-        session.spend("sends", ChannelMessageError)
-        with timed(self._telemetry, "channel") as timing:
+        session.check_rate("sends", ChannelMessageError)
+        with timed(self._metrics_sink, "channel") as timing:
             timing.outcome = "sent"
             return await self._sends.do(
                 (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
@@ -292,7 +292,7 @@ class ChannelService:
         news = self._counts.get(channel)
         return news is not None and news.count > self._limits.announced_members
 
-    def _tell_count(self, channel: _Channel, news: CountNews) -> None:
+    def _tell_count(self, channel: _Channel, news: MemberCountThrottle) -> None:
         """Tell a channel's members how many they are, now or when it may be told."""
         if self._counts.get(channel) is not news:
             return  # nobody here is a member any more
@@ -307,6 +307,6 @@ class ChannelService:
         elif wait is not None and news.timer is None:
             news.timer = loop.call_later(wait, self._count_is_due, channel, news)
 
-    def _count_is_due(self, channel: _Channel, news: CountNews) -> None:
+    def _count_is_due(self, channel: _Channel, news: MemberCountThrottle) -> None:
         news.timer = None
         self._tell_count(channel, news)

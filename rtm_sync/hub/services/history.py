@@ -61,7 +61,7 @@ class HistoryService:
             raise HistoryError.named(
                 "NOT_IN_CHANNEL", f"Join {channel_id!r} before reading its history."
             )
-        session.spend("history_reads", HistoryError)
+        session.check_rate("history_reads", HistoryError)
         query = HistoryQuery(
             source=None if peer_id is None else session.uid,
             destination=value,

@@ -38,7 +38,7 @@ class InvitationService:
             problem = f"content has {size:,} bytes; the limit is {limit:,}."
         if problem is not None:
             raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
-        session.spend("sends", InvitationApiCallError)
+        session.check_rate("sends", InvitationApiCallError)
         step = InvitationFromPeer(
             session.uid, request.invitation_id, request.step, request.content, request.channel_id
         )

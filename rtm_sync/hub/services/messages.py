@@ -13,12 +13,12 @@ from ...protocol.errors import ProtocolError
 from ...protocol.ids import id_problem, message_id_problem
 from ...protocol.requests import MessageFromPeer, SendMessageToPeer
 from ...protocol.values import PeerMessageSendResult, ReceivedMessageProperties
-from ...rules.idempotency import OnceOnly
+from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
 from ..engine.bus import Bus
 from ..engine.mailbox import Mailbox
 from ..engine.node import Delivery
-from ..metrics_sink import Telemetry, timed
+from ..metrics_sink import MetricsSink, timed
 from ..session import Session
 from .history import HistoryService
 
@@ -35,7 +35,7 @@ class MessageService:
         sends: makes a message that is sent twice happen once.
         limits: what is allowed.
         now: the wall clock, seconds since the epoch.
-        telemetry: told of each message.
+        metrics_sink: told of each message.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class MessageService:
         bus: Bus,
         mailbox: Mailbox,
         history: HistoryService,
-        sends: OnceOnly,
+        sends: IdempotencyCache,
         limits: Limits,
         now: Callable[[], float],
-        telemetry: Telemetry,
+        metrics_sink: MetricsSink,
     ) -> None:
         self._bus = bus
         self._mailbox = mailbox
@@ -54,7 +54,7 @@ class MessageService:
         self._sends = sends
         self._limits = limits
         self._now = now
-        self._telemetry = telemetry
+        self._metrics_sink = metrics_sink
 
     async def send(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
         problem = id_problem("peer_id", request.peer_id)
@@ -63,8 +63,8 @@ class MessageService:
         problem = message_id_problem(request.message_id)
         if problem is not None:
             raise PeerMessageError.named("INVALID_MESSAGE", problem)
-        session.spend("sends", PeerMessageError)
-        with timed(self._telemetry, "peer") as timing:
+        session.check_rate("sends", PeerMessageError)
+        with timed(self._metrics_sink, "peer") as timing:
             result = await self._sends.do(
                 (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
                 lambda: self._deliver(session, request),

@@ -52,7 +52,7 @@ class _Followed:
         self.lock = asyncio.Lock()
 
 
-class PresenceDesk:
+class PresenceService:
     """Serves the presence requests of one hub, and knows its sessions' subscriptions.
 
     A subscriber is told of a user's state when it subscribes and at each change. The directory is
@@ -74,7 +74,7 @@ class PresenceDesk:
     async def query(self, session: Session, request: QueryPeersOnlineStatus) -> OnlineStatuses:
         limit = self._limits.queried_peers
         _check_peers(request.peer_ids, limit, QueryPeersOnlineStatusError)
-        session.spend("presence_queries", QueryPeersOnlineStatusError)
+        session.check_rate("presence_queries", QueryPeersOnlineStatusError)
         states = await self._directory.presence(session.app_id, request.peer_ids)
         # Reference 1.3: a query never says UNREACHABLE; such a user is still online.
         return OnlineStatuses(
@@ -84,7 +84,7 @@ class PresenceDesk:
     async def subscribe(self, session: Session, request: SubscribePeersOnlineStatus) -> PeerStates:
         limit = self._limits.subscribed_peers
         _check_peers(request.peer_ids, None, PeerSubscriptionStatusError)
-        session.spend("presence_subscriptions", PeerSubscriptionStatusError)
+        session.check_rate("presence_subscriptions", PeerSubscriptionStatusError)
         new = set(request.peer_ids) - session.subscriptions
         total = len(session.subscriptions) + len(new)
         if total > limit:
@@ -106,14 +106,14 @@ class PresenceDesk:
 
     async def unsubscribe(self, session: Session, request: UnsubscribePeersOnlineStatus) -> Done:
         _check_peers(request.peer_ids, None, PeerSubscriptionStatusError)
-        session.spend("presence_unsubscriptions", PeerSubscriptionStatusError)
+        session.check_rate("presence_unsubscriptions", PeerSubscriptionStatusError)
         self._forget(session, request.peer_ids)
         return Done()
 
     async def subscribed(
         self, session: Session, request: QueryPeersBySubscriptionOption
     ) -> UserIds:
-        session.spend("subscription_queries", QueryPeersBySubscriptionOptionError)
+        session.check_rate("subscription_queries", QueryPeersBySubscriptionOptionError)
         return UserIds(tuple(sorted(session.subscriptions)))
 
     async def states(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:

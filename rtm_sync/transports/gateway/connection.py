@@ -26,10 +26,10 @@ from ...rules.lifecycle import Lifecycle, ProofOfLife
 from ...rules.timing import Backoff, Deadline
 from ...supervision import BackgroundThread, supervised_thread
 from ..base import Credentials, Listener, TransportOptions
-from ..session import Link
+from ..session import ClientSession
 from ..states import StateReports
 from .media_http import MediaHttp
-from .proxy_settings import Route
+from .proxy_settings import ProxySettings
 from .wire import ReadAhead, mask_keys
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)
@@ -56,13 +56,13 @@ class Connection:
     def __init__(
         self,
         url: str,
-        route: Route,
+        proxy_settings: ProxySettings,
         options: TransportOptions,
         credentials: Credentials,
         listener: Listener,
     ) -> None:
         self._url = url
-        self._route = route
+        self._proxy_settings = proxy_settings
         self._options = options
         self._credentials = credentials
         self._listener = listener
@@ -76,7 +76,7 @@ class Connection:
         self._asked: websocket.WebSocket | None = None  # the socket on which a login was sent
         self._socket_lock = threading.Lock()  # guards _socket against closing from outside
         self.media: MediaHttp | None = None
-        self.link = Link(self._Filter(self, listener))
+        self.link = ClientSession(self._Filter(self, listener))
         self._is_leaving = False  # logging out: that the hub closes the connection is all right
         self._hub_was_told = False  # of the logout, as well as it could be
         self.token = ""  # bearer of the session, for media
@@ -320,7 +320,7 @@ class Connection:
         deadline = Deadline(timeout)
         token = self._token_now()
         sock = websocket.WebSocket(
-            sslopt=self._route.tls_for_websocket(),
+            sslopt=self._proxy_settings.tls_for_websocket(),
             enable_multithread=True,
             skip_utf8_validation=True,  # the codec decodes strictly, and much faster
         )
@@ -333,7 +333,7 @@ class Connection:
             self._url,
             timeout=min(timeout, self._options.connect_timeout),
             suppress_origin=True,
-            **self._route.proxy_for_websocket(),
+            **self._proxy_settings.proxy_for_websocket(),
         )
         assert sock.sock is not None
         sock.sock = cast(socket.socket, ReadAhead(sock.sock))

@@ -38,7 +38,7 @@ from ...transfers.control import TransferControl, TransferKind
 from ...transfers.sink import Sink
 from ...version import __version__
 from ..retry import Damaged, RetryPolicy, Transient
-from .proxy_settings import Route
+from .proxy_settings import ProxySettings
 
 _RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, *range(500, 600)}) - {501, 505, 507}
 """401 as well: the session may just be renewing itself after a lost connection. 409 and 423: what
@@ -169,7 +169,7 @@ class MediaHttp:
 
     Args:
         url: of the gateway's media, `http://host:port/v1/media`.
-        route: through which proxy, trusting which certificates.
+        proxy_settings: through which proxy, trusting which certificates.
         token: gives the session's present bearer token.
         connect_timeout, read_timeout: seconds; the transfer's own stall time-out is tighter.
         retries: when a transfer that failed is tried again; it goes on where it stopped.
@@ -178,7 +178,7 @@ class MediaHttp:
     def __init__(
         self,
         url: str,
-        route: Route,
+        proxy_settings: ProxySettings,
         token: Callable[[], str],
         connect_timeout: float,
         read_timeout: float,
@@ -189,7 +189,7 @@ class MediaHttp:
         self._token = token
         self._timeout = (connect_timeout, read_timeout)
         self._http = requests.Session()
-        route.for_requests(self._http)
+        proxy_settings.for_requests(self._http)
         self._http.headers["User-Agent"] = f"rtm_sync/{__version__}"
         adapter = _WiredAdapter(pool_connections=2, pool_maxsize=MAX_TRANSFERS)
         self._http.mount("http://", adapter)

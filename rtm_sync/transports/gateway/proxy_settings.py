@@ -22,7 +22,7 @@ _NOWHERE = "not-a-host.invalid"
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class ProxySettings:
     """A way to a gateway.
 
     Attributes:
@@ -60,12 +60,12 @@ class Route:
         }
 
 
-def find_route(
+def find_proxy_settings(
     url: str,
     proxy: str | None = None,
     ca_file: str | os.PathLike[str] | None = None,
     environment: Mapping[str, str] = os.environ,
-) -> Route:
+) -> ProxySettings:
     """The way to the gateway at `url` (http or https).
 
     Args:
@@ -94,7 +94,7 @@ def find_route(
         chosen = requests.utils.DEFAULT_CA_BUNDLE_PATH
     elif not Path(chosen).is_file():
         raise ValueError(f"There is no file of certificates at {os.fspath(chosen)!r}.")
-    return Route(proxy or None, os.fspath(chosen))
+    return ProxySettings(proxy or None, os.fspath(chosen))
 
 
 def _is_this_machine(host: str) -> bool:

@@ -18,7 +18,7 @@ from ..base import Credentials, Listener, Transport, TransportOptions
 from ..retry import RetryPolicy
 from .connection import Connection
 from .media_http import MediaHttp
-from .proxy_settings import find_route
+from .proxy_settings import find_proxy_settings
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
@@ -43,16 +43,18 @@ class GatewayTransport(Transport):
         self._signalling = f"{'wss' if secure else 'ws'}://{base}{SIGNALLING_PATH}"
         self._media_url = f"{'https' if secure else 'http'}://{base}{MEDIA_PATH}"
         self._options = options
-        self._route = find_route(self._media_url, options.proxy, options.ca_file)
+        self._proxy_settings = find_proxy_settings(self._media_url, options.proxy, options.ca_file)
         self._lock = threading.Lock()  # guards _connection
         self._connection: Connection | None = None
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
-        connection = Connection(self._signalling, self._route, self._options, credentials, listener)
+        connection = Connection(
+            self._signalling, self._proxy_settings, self._options, credentials, listener
+        )
         try:
             connection.media = MediaHttp(
                 self._media_url,
-                self._route,
+                self._proxy_settings,
                 lambda: connection.token,
                 self._options.connect_timeout,
                 STALL_TIMEOUT,

@@ -9,11 +9,11 @@ from rtm_sync.testing import RtmTestCase, TransportContract
 _numbers = itertools.count()
 
 
-class PostboxTransportTest(TransportContract, RtmTestCase):
+class BusTransportTest(TransportContract, RtmTestCase):
     keeps_history = False
 
     def setUp(self) -> None:
-        self._url = f"postbox:test-{next(_numbers)}"
+        self._url = f"bus:test-{next(_numbers)}"
 
     def url(self) -> str:
         return self._url

@@ -1,4 +1,4 @@
-"""A transport in an hour: clients of one process meet at a post office, `postbox:name`."""
+"""A transport in an hour: clients of one process meet at an in-process bus, `bus:name`."""
 
 from __future__ import annotations
 
@@ -53,31 +53,31 @@ R = TypeVar("R")
 @hookimpl
 def transport(url: str, options: TransportOptions) -> Transport | None:
     """Answer the hook: a transport for our scheme, None for all others."""
-    return PostboxTransport(url) if url.startswith("postbox:") else None
+    return BusTransport(url) if url.startswith("bus:") else None
 
 
 # end: hook
 
 
-# begin: office
-class PostOffice:
+# begin: bus
+class ProcessBus:
     """What a hub would be: who is here, and what waits. Its users hold `lock` while they look.
 
     There is one for each URL and app, for as long as somebody is logged in.
     """
 
-    _all: ClassVar = weakref.WeakValueDictionary[tuple[str, str], "PostOffice"]()
+    _all: ClassVar = weakref.WeakValueDictionary[tuple[str, str], "ProcessBus"]()
     _all_lock: ClassVar = threading.Lock()
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.boxes: dict[str, PostboxTransport] = {}
+        self.boxes: dict[str, BusTransport] = {}
         self.waiting: dict[str, dict[tuple[str, str], MessageFromPeer]] = {}
         self.delivered: dict[tuple[str, ...], None] = {}
         self.media: dict[str, tuple[MediaInfo, bytes]] = {}
 
     @classmethod
-    def at(cls, url: str, app_id: str) -> PostOffice:
+    def at(cls, url: str, app_id: str) -> ProcessBus:
         with cls._all_lock:
             return cls._all.setdefault((url, app_id), cls())
 
@@ -90,47 +90,47 @@ class PostOffice:
             del self.delivered[next(iter(self.delivered))]
         return True
 
-    def members(self, channel_id: str, *, but: PostboxTransport) -> list[PostboxTransport]:
+    def members(self, channel_id: str, *, but: BusTransport) -> list[BusTransport]:
         """The others in a channel."""
         others = (box for box in self.boxes.values() if box is not but)
         return [box for box in others if channel_id in box.channels]
 
 
-# end: office
+# end: bus
 
 
 # begin: open
-class PostboxTransport(Transport):
-    """One client's box at a post office. Thread-safe; owns no thread."""
+class BusTransport(Transport):
+    """One client's box at an in-process bus. Thread-safe; owns no thread."""
 
     def __init__(self, url: str) -> None:  # no I/O: nobody is logged in yet
         self._url = url
         self._limits = Limits()
         self._lifecycle = Lifecycle(reconnecting_after=0)
-        self._office: PostOffice | None = None
+        self._bus: ProcessBus | None = None
         self.channels: set[str] = set()
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
-        if self._office is not None:
+        if self._bus is not None:
             raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
         self._uid, self._listener = credentials.uid, listener
         self._joins = KeyedWindows(self._limits.same_channel_joins)
         self._tell(self._lifecycle.login_started())
-        office = self._office = PostOffice.at(self._url, credentials.app_id)
-        with office.lock:
-            former = office.boxes.get(self._uid)
+        bus = self._bus = ProcessBus.at(self._url, credentials.app_id)
+        with bus.lock:
+            former = bus.boxes.get(self._uid)
         if former is not None:
             former.end(ConnectionChangeReason.REMOTE_LOGIN)
-        with office.lock:
-            office.boxes[self._uid] = self
-            waiting = office.waiting.pop(self._uid, {})
+        with bus.lock:
+            bus.boxes[self._uid] = self
+            waiting = bus.waiting.pop(self._uid, {})
         self._tell(self._lifecycle.connected())
         for message in waiting.values():
             listener.on_event(message)
 
     def close(self) -> None:
         self.leave_office()
-        self._office = None
+        self._bus = None
         self._tell(self._lifecycle.logged_out())
 
     def end(self, reason: ConnectionChangeReason) -> None:
@@ -139,14 +139,14 @@ class PostboxTransport(Transport):
         self._tell(self._lifecycle.aborted(reason))
 
     def leave_office(self) -> None:
-        office = self._office
-        if office is None:
+        bus = self._bus
+        if bus is None:
             return
         for channel_id in sorted(self.channels):
-            self._leave(office, LeaveChannel(channel_id))
-        with office.lock:
-            if office.boxes.get(self._uid) is self:
-                del office.boxes[self._uid]
+            self._leave(bus, LeaveChannel(channel_id))
+        with bus.lock:
+            if bus.boxes.get(self._uid) is self:
+                del bus.boxes[self._uid]
 
     def _tell(self, change: StateChange | None) -> None:
         if change is not None:
@@ -156,76 +156,76 @@ class PostboxTransport(Transport):
 
     # begin: call
     def call(self, request: Request[R], timeout: float) -> R:
-        office = self._office
-        if office is None or office.boxes.get(self._uid) is not self:
+        bus = self._bus
+        if bus is None or bus.boxes.get(self._uid) is not self:
             raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
         result: object
         match request:
             case SendMessageToPeer():
-                result = self._send_to_peer(office, request)
+                result = self._send_to_peer(bus, request)
             case SendChannelMessage():
-                result = self._send_to_channel(office, request)
+                result = self._send_to_channel(bus, request)
             case JoinChannel():
-                result = self._join(office, request)
+                result = self._join(bus, request)
             case LeaveChannel():
-                result = self._leave(office, request)
+                result = self._leave(bus, request)
             case Logout():
                 result = Done()
             case _:
                 raise request.ERROR.named(
-                    "FAILURE", f"A post office does not know {request.METHOD}."
+                    "FAILURE", f"An in-process bus does not know {request.METHOD}."
                 )
         return cast(R, result)
 
     # end: call
 
     # begin: peer
-    def _send_to_peer(self, office: PostOffice, request: SendMessageToPeer) -> object:
+    def _send_to_peer(self, bus: ProcessBus, request: SendMessageToPeer) -> object:
         if request.enable_historical_messaging:
-            raise PeerMessageError.named("FAILURE", "A post office keeps no history.")
+            raise PeerMessageError.named("FAILURE", "An in-process bus keeps no history.")
         now = ReceivedMessageProperties(int(time.time() * 1000))
         message = MessageFromPeer(request.message, self._uid, request.message_id, now)
         key = (self._uid, request.peer_id, request.message_id)
-        with office.lock:
-            peer = office.boxes.get(request.peer_id)
+        with bus.lock:
+            peer = bus.boxes.get(request.peer_id)
             if peer is None:
                 if request.enable_offline_messaging:
                     offline = replace(now, is_offline_message=True)
-                    box = office.waiting.setdefault(request.peer_id, {})
+                    box = bus.waiting.setdefault(request.peer_id, {})
                     box[key[0], key[2]] = replace(message, message_props=offline)
                     while len(box) > self._limits.offline_messages:
                         del box[next(iter(box))]
                 return PeerMessageSendResult(False, request.enable_offline_messaging)
-            is_new = office.is_new(*key)
+            is_new = bus.is_new(*key)
         if is_new and not peer._listener.on_event(message):  # with no lock held
-            with office.lock:
-                office.delivered.pop(key, None)
+            with bus.lock:
+                bus.delivered.pop(key, None)
             raise PeerMessageError.named("FAILURE", "The receiver's event queue is full.")
         return PeerMessageSendResult(has_peer_received=True)
 
     # end: peer
 
     # begin: channel
-    def _send_to_channel(self, office: PostOffice, request: SendChannelMessage) -> object:
+    def _send_to_channel(self, bus: ProcessBus, request: SendChannelMessage) -> object:
         if request.channel_id not in self.channels:
             raise ChannelMessageError.named(
                 "NOT_IN_CHANNEL", f"Join {request.channel_id!r} before sending to it."
             )
         if request.enable_historical_messaging:
-            raise ChannelMessageError.named("FAILURE", "A post office keeps no history.")
+            raise ChannelMessageError.named("FAILURE", "An in-process bus keeps no history.")
         now = ReceivedMessageProperties(int(time.time() * 1000))
         message = ChannelMessage(
             request.channel_id, request.message, self._uid, request.message_id, now
         )
-        with office.lock:
-            is_new = office.is_new(self._uid, "#", request.channel_id, request.message_id)
+        with bus.lock:
+            is_new = bus.is_new(self._uid, "#", request.channel_id, request.message_id)
         if is_new:
-            self._tell_members(office, request.channel_id, message)
+            self._tell_members(bus, request.channel_id, message)
         return Done()
 
-    def _join(self, office: PostOffice, request: JoinChannel) -> object:
+    def _join(self, bus: ProcessBus, request: JoinChannel) -> object:
         name = request.channel_id
-        with office.lock:
+        with bus.lock:
             if name in self.channels:
                 raise JoinChannelError.named("ALREADY_JOINED", f"{name!r} is joined already.")
             if len(self.channels) >= self._limits.joined_channels:
@@ -237,21 +237,21 @@ class PostboxTransport(Transport):
                     "JOIN_SAME_CHANNEL_TOO_OFTEN", f"{name!r} is joined too often."
                 )
             self.channels.add(name)
-        self._tell_members(office, name, MemberJoined(name, self._uid))
+        self._tell_members(bus, name, MemberJoined(name, self._uid))
         return JoinResult(ChannelPosition("", 0), recovered=False)
 
-    def _leave(self, office: PostOffice, request: LeaveChannel) -> object:
+    def _leave(self, bus: ProcessBus, request: LeaveChannel) -> object:
         name = request.channel_id
         if name not in self.channels:
             raise request.ERROR.named("NOT_IN_CHANNEL", f"{name!r} is not joined.")
-        with office.lock:
+        with bus.lock:
             self.channels.discard(name)
-        self._tell_members(office, name, MemberLeft(name, self._uid))
+        self._tell_members(bus, name, MemberLeft(name, self._uid))
         return Done()
 
-    def _tell_members(self, office: PostOffice, channel_id: str, event: Event) -> None:
-        with office.lock:
-            others = office.members(channel_id, but=self)
+    def _tell_members(self, bus: ProcessBus, channel_id: str, event: Event) -> None:
+        with bus.lock:
+            others = bus.members(channel_id, but=self)
         for box in others:
             box._listener.on_event(event)
 
@@ -261,8 +261,8 @@ class PostboxTransport(Transport):
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
     ) -> MediaInfo:
-        office = self._office
-        if office is None:
+        bus = self._bus
+        if bus is None:
             raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
         data = bytearray()
         with blob.open() as file:
@@ -278,18 +278,18 @@ class PostboxTransport(Transport):
             time.time() + self._limits.retention,
         )
         control.check()
-        with office.lock:
-            office.media[info.media_id] = info, bytes(data)
+        with bus.lock:
+            bus.media[info.media_id] = info, bytes(data)
         return info
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
-        office = self._office
-        if office is None:
+        bus = self._bus
+        if bus is None:
             raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
         if not MEDIA_ID.fullmatch(media_id):
             raise control.kind.error("INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id.")
-        with office.lock:
-            found = office.media.get(media_id)
+        with bus.lock:
+            found = bus.media.get(media_id)
         if found is None or found[0].expires_at < time.time():
             raise control.kind.error("NOT_EXIST", f"There is no medium {media_id}.")
         info, data = found
