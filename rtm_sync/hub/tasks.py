@@ -126,6 +126,14 @@ class BackgroundTasks:
         self._loops.clear()
 
 
+async def cancel_other_tasks() -> None:
+    """Cancel every other task of the running loop and wait for its end; before the loop closes."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def _log_failure(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("a task of the hub failed", exc_info=error)

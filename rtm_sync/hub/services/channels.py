@@ -34,13 +34,13 @@ from ...protocol.values import Done, JoinResult, MemberCounts, ReceivedMessagePr
 from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
 from ..auth.tokens import NotPrivileged
-from ..counts import MemberCountThrottle
 from ..engine.bus import Bus
 from ..engine.node import ChannelEvent
 from ..metrics_sink import MetricsSink, timed
 from ..session import Session
 from ..tasks import BackgroundTasks, once
 from .history import HistoryService
+from .member_counts import MemberCountThrottle
 
 _Channel = tuple[str, str]
 """The app's id and the channel's."""
