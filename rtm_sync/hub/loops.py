@@ -1,4 +1,4 @@
-"""What every owner of an event loop needs at its end."""
+"""Clean-up of an event loop before it is closed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 async def cancel_rest() -> None:
-    """Cancel every other task of this loop and wait for their ends; call it before closing."""
+    """Cancel every other task of this loop and wait until they end. Call it before `loop.close`."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
