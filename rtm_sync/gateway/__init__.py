@@ -1,1 +1,1 @@
-"""The gateway: an aiohttp process that gives a hub an HTTP and WebSocket face."""
+"""The gateway: an aiohttp process that serves a hub over HTTP and WebSocket."""

@@ -1,4 +1,4 @@
-"""The gateway process: a hub behind aiohttp, from first socket to last."""
+"""The gateway process: builds the aiohttp application of a hub, serves it, and drains it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ from .websocket import Signalling
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
-_CLOSE_PATIENCE = 1.0  # seconds for what is cut off to end
-_HANDSHAKE_LIMIT = 10.0  # seconds for TLS; `IdleConnectionReaper` has the limits from then on
+_CLOSE_TIMEOUT = 1.0  # seconds that interrupted requests get to end
+_HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS; afterwards the `IdleConnectionReaper` takes over
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory
 
 HubFactory = Callable[[GatewayConfig, EventLog, MetricsSink], Hub]
@@ -68,9 +68,10 @@ def make_hub(
     """The hub that a configuration describes.
 
     Args:
-        events: takes note of what users do.
-        metrics_sink: is told of the hub's work.
-        plugins: serve the URLs of engine and media store.
+        config: the configuration.
+        events: records logins, logouts, joins and leaves.
+        metrics_sink: receives the hub's metrics.
+        plugins: serve the URLs of the engine and the media store.
         now: the wall clock, seconds since the epoch.
 
     Raises:
@@ -91,7 +92,7 @@ def make_hub(
 
 
 class RunningTransfers:
-    """Knows when no upload or download runs: a middleware."""
+    """A middleware that counts the running uploads and downloads."""
 
     def __init__(self) -> None:
         self._running = 0
@@ -99,7 +100,7 @@ class RunningTransfers:
         self._idle.set()
 
     async def finished(self, timeout: float) -> None:
-        """Wait for those that run, at most `timeout` seconds."""
+        """Wait until no transfer runs, at most `timeout` seconds."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout)
 
@@ -132,7 +133,7 @@ def make_app(
     silence: float,
     is_ready: Callable[[], bool],
 ) -> web.Application:
-    """The aiohttp application of a hub, which the caller starts and stops."""
+    """The aiohttp application of a hub. The caller starts and stops the hub."""
     app = web.Application(
         middlewares=[
             RequestContextMiddleware(addresses).begin,
@@ -170,7 +171,7 @@ def make_app(
 
 @contextlib.asynccontextmanager
 async def _metrics_site(metrics: Metrics, address: tuple[str, int] | None) -> AsyncIterator[None]:
-    """Serve the metrics on an address of their own: they are the operator's alone."""
+    """Serve the metrics on a separate address, because only the operator may read them."""
     if address is None:
         yield
         return
@@ -192,16 +193,21 @@ async def serve(
     hub_of: HubFactory = make_hub,
     reload: Callable[[], GatewayConfig] | None = None,
 ) -> None:
-    """Serve until `stop` is set, then drain: no new work, running requests get their time.
+    """Serve until `stop` is set, then drain.
+
+    Draining: the gateway accepts no new connections, and running transfers get `config.drain`
+    seconds to finish.
 
     Args:
+        config: the configuration.
+        stop: ends the serving.
         on_ready: called with the gateway's URL (`ws://host:port`) once it accepts connections.
-        hub_of: makes the configuration's hub.
-        reload: reads the configuration again, at SIGHUP; then its apps and their keys are taken.
-            Where there is no such signal (Windows), never.
+        hub_of: creates the configuration's hub.
+        reload: reads the configuration again at SIGHUP, to replace the apps and their keys. Never
+            called on Windows, which has no such signal.
 
     Raises:
-        ConfigError: the data folder is another gateway's, or the certificate cannot be used.
+        ConfigError: another gateway uses the data folder, or the certificate cannot be used.
         OSError: the port or the data folder cannot be used.
     """
     with _data_folder(Path(config.data)):
@@ -229,7 +235,7 @@ async def serve(
             access_log_class=AccessLog,
             logger=server_logger,
             handle_signals=False,
-            shutdown_timeout=_CLOSE_PATIENCE,
+            shutdown_timeout=_CLOSE_TIMEOUT,
             read_bufsize=_READ_BUFFER,
         )
         await runner.setup()
@@ -260,7 +266,8 @@ async def serve(
                     watch.cancel()
                 listener.close()
                 hub.disconnect_all()
-                await transfers.finished(config.drain)  # aiohttp's clean-up reads no more bodies
+                # Before `cleanup`, because aiohttp reads no more request bodies after it.
+                await transfers.finished(config.drain)
             finally:
                 hub.disconnect_all()
                 await runner.cleanup()
@@ -271,14 +278,16 @@ async def serve(
 def _reload_at_hangup(
     reload: Callable[[], GatewayConfig], hub: Hub, app_secrets: AppSecrets
 ) -> None:
-    """Take the apps of a changed configuration when SIGHUP comes; a bad one changes nothing."""
+    """Replace the apps at SIGHUP. A configuration with an error changes nothing."""
 
-    def take() -> None:
+    def replace_apps() -> None:
         try:
             config = reload()
             verifiers = verifiers_of(config)
             if verifiers is None or app_secrets.is_open:
-                raise ConfigError("serving without apps begins and ends with a start.")
+                raise ConfigError(
+                    "a reload cannot begin or end serving without apps; restart the gateway."
+                )
         except (ConfigError, PluginError) as error:
             logger.error("the apps stay as they were: %s", error)  # noqa: TRY400
             return
@@ -287,7 +296,7 @@ def _reload_at_hangup(
         count = len(verifiers)
         logger.info("%d apps were read again", count, extra={"event": "apps", "apps": count})
 
-    on_hangup(take)
+    on_hangup(replace_apps)
 
 
 def run(
@@ -295,10 +304,10 @@ def run(
     on_ready: Callable[[str], object],
     reload: Callable[[], GatewayConfig] | None = None,
 ) -> None:
-    """Serve in this process until a signal of `STOP_SIGNALS`; uvloop is used where it is installed.
+    """Serve in this process until a signal of `STOP_SIGNALS`. Uses uvloop where it is installed.
 
     Args:
-        on_ready, reload: as for `serve`.
+        config, on_ready, reload: as for `serve`.
     """
 
     async def main() -> None:
@@ -325,7 +334,9 @@ def run_loop(main: Coroutine[object, object, None]) -> None:
         loop.run_until_complete(main)
     finally:
         with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(cancel_other_tasks())  # what aiohttp leaves of cut connections
+            loop.run_until_complete(
+                cancel_other_tasks()
+            )  # aiohttp leaves tasks of aborted connections
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         asyncio.set_event_loop(None)
@@ -338,11 +349,11 @@ class BackgroundGateway:
     Owns one thread, from `start` to `stop`.
 
     Args:
-        config: what it serves.
-        hub_of: makes the configuration's hub.
+        config: the configuration.
+        hub_of: creates the configuration's hub.
 
     Attributes:
-        url: what `RtmClient(url=…)` takes, once started.
+        url: the URL for `RtmClient(url=…)`; empty before `start`.
     """
 
     def __init__(self, config: GatewayConfig, hub_of: HubFactory = make_hub) -> None:
@@ -356,7 +367,7 @@ class BackgroundGateway:
         self.url = ""
 
     def start(self) -> BackgroundGateway:
-        """Start and wait until it accepts connections. Raises what kept it from starting."""
+        """Start, and wait until the gateway accepts connections. Raises the error of the start."""
         self._thread = start_thread("rtm-sync-gateway", self._run)
         self._ready.wait()
         if self._error is not None:
@@ -368,7 +379,7 @@ class BackgroundGateway:
         """Drain and stop. Idempotent."""
         if self._thread is None or self._loop is None or self._stop is None:
             return
-        with contextlib.suppress(RuntimeError):  # its loop has ended already
+        with contextlib.suppress(RuntimeError):  # its loop is closed already
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
@@ -394,7 +405,7 @@ class BackgroundGateway:
         except BaseException as error:
             self._error = error
             if self._ready.is_set():
-                logger.exception("the background gateway died")
+                logger.exception("the background gateway failed")
         finally:
             self._ready.set()
 
@@ -405,11 +416,13 @@ class BackgroundGateway:
 
 @contextlib.contextmanager
 def _data_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: two gateways on one folder would remove each other's files."""
+    """Hold the folder's lock. Two gateways on one folder would remove each other's files."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "lock").open("w") as file:
         if not lock_file(file.fileno()):
-            raise ConfigError(f"The data folder {folder} is used by another gateway.")
+            raise ConfigError(
+                f"The data folder {folder} is used by another gateway; choose another one."
+            )
         try:
             yield
         finally:
@@ -435,7 +448,7 @@ class _TlsOptions(TypedDict, total=False):
 def _tls_options(certificate: Certificate | None) -> _TlsOptions:
     if certificate is None:
         return {}
-    return {"ssl": certificate.context, "ssl_handshake_timeout": _HANDSHAKE_LIMIT}
+    return {"ssl": certificate.context, "ssl_handshake_timeout": _HANDSHAKE_TIMEOUT}
 
 
 def _url(host: str, listener: asyncio.AbstractServer, *, secure: bool) -> str:

@@ -1,4 +1,4 @@
-"""The apps a gateway serves: whose tokens it takes, and what server processes may act for users."""
+"""The apps of a gateway: token verifiers, and the shared secrets of server processes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .config import ConfigError, GatewayConfig
 def verifiers_of(
     config: GatewayConfig, plugins: PluginManager = plugin_manager
 ) -> dict[str, TokenVerifier] | None:
-    """Who checks each app's tokens; None where anybody may log in.
+    """The token verifier of each app; None where no app is configured and tokens are not needed.
 
     Raises:
-        ConfigError: a secret is no key, or a key file cannot be used. PluginError: nobody checks
-        such tokens.
+        ConfigError: a secret is not a valid key, or a key file cannot be used.
+        PluginError: no plugin verifies such tokens.
     """
     if config.is_open:
         return None
@@ -35,10 +35,10 @@ def verifiers_of(
 
 
 class AppSecrets:
-    """Server processes that may act as any user of an app: those that know a shared secret of it.
+    """Authenticates server processes: one that knows a shared secret of an app may act as any user.
 
     Args:
-        config: the apps; where anybody may log in, anybody may act for anybody.
+        config: the apps. Without apps every secret is accepted.
     """
 
     def __init__(self, config: GatewayConfig) -> None:
@@ -46,16 +46,19 @@ class AppSecrets:
         self.replace(config)
 
     def replace(self, config: GatewayConfig) -> None:
-        """Other apps, or other secrets of theirs, from now on."""
+        """Replace the apps and their secrets."""
         self._secrets = None if config.is_open else config.secrets
 
     @property
     def is_open(self) -> bool:
-        """Whether no secret is asked for."""
+        """Whether every secret is accepted."""
         return self._secrets is None
 
     def accept(self, app_id: str, secret: str) -> bool:
-        """Whether it is a shared secret of the app. Time does not tell which apps there are."""
+        """Whether this is a shared secret of the app.
+
+        Takes constant time for each secret, and for an unknown app as long as for one secret.
+        """
         if self._secrets is None:
             return True
         known = [one for one in self._secrets.get(app_id, ()) if is_shared(one)]

@@ -1,4 +1,4 @@
-"""The gateway's settings: one set of names for options, RTM_SYNC_* variables and the TOML file."""
+"""The gateway's settings: the same names as options, RTM_SYNC_* variables and in the TOML file."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ _KIND_NAMES = {str: "text", int: "a whole number", float: "a number"}
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be; the message names it, its value and what is allowed."""
+    """An invalid setting. The message has its name, its value and the allowed values."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """What one gateway process serves.
+    """The configuration of one gateway process.
 
     Attributes:
-        host, port: where it listens; port 0 takes a free one.
-        data: folder of the SQLite file and the media.
-        engine, media: URLs of the engine and media store; empty means local ones under `data`.
-        app_id, app_secret: the app it serves, with token checks; without any app it is for trial:
-            any app and uid, loopback only. A secret, or where public keys are: `file:PATH`,
-            `jwks:PATH`.
-        apps: more apps, and their secrets; each may have several, as while they are changed. In the
+        host, port: the address of the listener; port 0 chooses a free port.
+        data: the folder of the SQLite file and the media.
+        engine, media: URLs of the engine and the media store; empty means local ones under `data`.
+        app_id, app_secret: the app, whose users need tokens. The secret is a shared secret, or the
+            path of public keys: `file:PATH`, `jwks:PATH`. Without any app the gateway is for
+            trials: it accepts any app id and uid, and listens on loopback only.
+        apps: more apps and their secrets. An app may have several, for the change of keys. In the
             TOML file only.
-        clock_skew: seconds that clocks of token servers may differ.
-        limits: the reference's tier, "linux" or "web", and what is to differ from it:
+        clock_skew: seconds by which the clocks of token servers may differ.
+        limits: the reference's tier, "linux" or "web", and changes to it:
             `web sends=500/3 user_bytes=1_000_000_000`; see `rtm_sync.rules.limits.Limits`.
-        tls_cert, tls_key: PEM files of the certificate chain and its key; with them it serves `wss`
-            and `https` only. Renewed files are taken up while it runs.
-        origins: web pages that may use it from a browser, besides its own: `https://app.example`,
-            several with spaces between, or `*`.
-        proxies: addresses and networks, with spaces between; what their `X-Forwarded-For` says is
-            believed.
-        connections_per_address: at once from one address (of IPv6: one /64), proxies excepted; 0 is
-            any number.
-        metrics: `host:port` where Prometheus may read `/metrics`; empty is nowhere.
-        silence: seconds without a frame or ping after which a client's connection counts as lost;
-            clients ping every two.
-        drain: seconds that running requests get at SIGTERM.
+        tls_cert, tls_key: PEM files of the certificate chain and its key. With them the gateway
+            serves `wss` and `https` only. Renewed files are loaded while it runs.
+        origins: origins of web pages that may use the gateway from a browser, in addition to its
+            own: `https://app.example`, several separated by spaces, or `*`.
+        proxies: addresses and networks of trusted proxies, separated by spaces. The gateway
+            believes their `X-Forwarded-For` headers.
+        connections_per_address: the most concurrent connections of one address (for IPv6 of one
+            /64 network). Proxies are exempt; 0 means no limit.
+        metrics: the `host:port` at which `/metrics` is served to Prometheus; empty means nowhere.
+        silence: seconds without a frame or ping after which a connection is closed; clients ping
+            every two seconds.
+        drain: seconds that running transfers get to finish at SIGTERM.
         log_level: "debug", "info", "warning" or "error".
         log_format: "text" or "json", on standard error.
     """
@@ -120,7 +120,9 @@ class GatewayConfig:
 
     def _check_app(self) -> None:
         if self.app_id in self.apps:
-            raise ConfigError(f"app_id is {self.app_id!r}, which is one of the apps as well.")
+            raise ConfigError(
+                f"app_id is {self.app_id!r}, which is also in apps; configure it in one place."
+            )
         for app_id, secrets in self.secrets.items():
             problem = app_id_problem(app_id)
             if problem is not None:
@@ -140,13 +142,13 @@ class GatewayConfig:
 
     @property
     def secrets(self) -> dict[str, tuple[str, ...]]:
-        """The apps that are served, and their secrets."""
+        """All apps and their secrets."""
         own = {self.app_id: (self.app_secret,)} if self.app_secret else {}
         return own | dict(self.apps)
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
-        """Where metrics are served."""
+        """The (host, port) at which metrics are served, or None."""
         if not self.metrics:
             return None
         host, _, port = self.metrics.rpartition(":")
@@ -161,10 +163,15 @@ class GatewayConfig:
 def load_config(
     file: Path | None, environment: Mapping[str, str], options: Mapping[str, object]
 ) -> GatewayConfig:
-    """Merge the sources; options win over the environment, that over the file.
+    """Merge the sources. Options override the environment, which overrides the file.
+
+    Args:
+        file: the TOML file, or None.
+        environment: the environment variables.
+        options: the command line's options; None means not given.
 
     Raises:
-        ConfigError: an unknown name, a value of the wrong kind, or settings that cannot be.
+        ConfigError: an unknown name, a value of the wrong type, or an invalid setting.
     """
     kinds: dict[str, type] = {
         item.name: type(item.default) for item in fields(GatewayConfig) if item.name != "apps"
@@ -180,7 +187,7 @@ def load_config(
 
 
 def _apps(given: object, file: Path) -> dict[str, tuple[str, ...]]:
-    """The `[apps.NAME]` tables: app id → its secrets, public keys by their paths."""
+    """The secrets of each app in the `[apps.NAME]` tables; public keys are prefixed paths."""
     if not isinstance(given, dict):
         raise ConfigError(f"apps in {file} must be tables: [apps.NAME].")
     apps = {}
@@ -191,7 +198,8 @@ def _apps(given: object, file: Path) -> dict[str, tuple[str, ...]]:
         unknown = table.keys() - {"secrets", "public_keys", "jwks"}
         if unknown:
             raise ConfigError(
-                f"{min(unknown)!r} in {where} is no setting; there are secrets, public_keys, jwks."
+                f"{min(unknown)!r} in {where} is not a setting; the settings are secrets, "
+                "public_keys, jwks."
             )
         jwks = table.get("jwks", [])
         apps[app_id] = (
@@ -204,17 +212,17 @@ def _apps(given: object, file: Path) -> dict[str, tuple[str, ...]]:
 
 def _texts(given: object, name: str, where: str) -> list[str]:
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise ConfigError(f"{name} in {where} must be a list of texts; jwks is one text.")
+        raise ConfigError(f"{name} in {where} must be a list of strings (jwks: one string).")
     return given
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks with spaces between. Raises ValueError."""
+    """Parse addresses and networks that are separated by spaces. Raises ValueError."""
     return tuple(ipaddress.ip_network(item, strict=False) for item in text.split())
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that host."""
+    """Whether only this machine can reach the host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -222,7 +230,7 @@ def is_loopback(host: str) -> bool:
 
 
 def read_toml(file: Path) -> dict[str, object]:
-    """What a TOML file says. Raises ConfigError when it cannot be read or is none."""
+    """The content of a TOML file. Raises ConfigError when it cannot be read or is not TOML."""
     try:
         return dict(tomllib.loads(file.read_text("utf-8")))
     except OSError as error:
@@ -234,7 +242,11 @@ def read_toml(file: Path) -> dict[str, object]:
 def settings_in_environment(
     environment: Mapping[str, str], kinds: Mapping[str, type]
 ) -> dict[str, Any]:
-    """The settings that RTM_SYNC_* variables give; `kinds` has the names. Raises ConfigError."""
+    """The settings in RTM_SYNC_* variables; `kinds` has their names and types.
+
+    Raises:
+        ConfigError: a value of the wrong type.
+    """
     given = {
         name: environment[ENVIRONMENT_PREFIX + name.upper()]
         for name in kinds
@@ -246,16 +258,18 @@ def settings_in_environment(
 def checked_settings(
     given: Mapping[str, object], kinds: Mapping[str, type], where: str
 ) -> dict[str, Any]:
-    """The values in the kinds that the settings have; numbers may also come as text.
+    """Convert values to the types of their settings; numbers may also be given as text.
 
     Raises:
-        ConfigError: an unknown name, or a value of another kind; secrets are not repeated.
+        ConfigError: an unknown name, or a value of the wrong type. The message omits secrets.
     """
     checked: dict[str, Any] = {}
     for name, value in given.items():
         kind = kinds.get(name)
         if kind is None:
-            raise ConfigError(f"{name!r} in {where} is no setting; there are {', '.join(kinds)}.")
+            raise ConfigError(
+                f"{name!r} in {where} is not a setting; the settings are {', '.join(kinds)}."
+            )
         try:
             checked[name] = _converted(value, kind)
         except ValueError:
@@ -266,5 +280,5 @@ def checked_settings(
 
 def _converted(value: object, kind: type) -> object:
     if isinstance(value, bool) or (kind is str and not isinstance(value, str)):
-        raise ValueError  # bool is an int to Python, and everything has a text form
+        raise ValueError  # bool is a subclass of int, and `str` converts everything
     return value if isinstance(value, kind) else kind(str(value))

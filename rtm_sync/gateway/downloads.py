@@ -17,7 +17,7 @@ from ..protocol.values import MediaInfo
 from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
 
 LOCATION_LIMIT = 300.0
-"""Seconds within which a client must follow the address it was given of a medium's bytes."""
+"""Seconds for which a redirect to the media store is valid."""
 
 _CHUNK = 256 * 1024
 
@@ -47,9 +47,11 @@ class Downloads:
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers=headers)
         start, stop, status = 0, info.size, 200
-        wanted = _wanted_range(request) if request.headers.get("If-Range", etag) == etag else None
-        if wanted is not None:
-            start, stop, _ = wanted.indices(info.size)
+        requested = (
+            _requested_range(request) if request.headers.get("If-Range", etag) == etag else None
+        )
+        if requested is not None:
+            start, stop, _ = requested.indices(info.size)
             if start >= stop:
                 headers["Content-Range"] = f"bytes */{info.size}"
                 return web.Response(status=416, headers=headers)
@@ -64,7 +66,7 @@ class Downloads:
         with _store_errors(info):
             location = await self._hub.media.storage.run(store.location, info, LOCATION_LIMIT)
         if location is not None:
-            return _elsewhere(info, location)
+            return _redirect(info, location)
         async with self._opened(store, info) as file:
             await self._send_bytes(request, response, file, start, stop)
         return response
@@ -99,23 +101,23 @@ class Downloads:
 
     @contextlib.asynccontextmanager
     async def _opened(self, store: MediaStore, info: MediaInfo) -> AsyncIterator[BinaryIO]:
-        """A medium's bytes, open while the block runs. Nothing can leave the file open.
+        """Open a medium for the block. The file is closed even if the request is cancelled.
 
         Raises:
-            RtmError: DownloadMediaError, when the store cannot open it.
+            DownloadMediaError: the store cannot open it.
         """
         storage = self._hub.media.storage
         opening = asyncio.ensure_future(storage.run(store.open, info.media_id))
         try:
             with _store_errors(info):
                 file = await asyncio.shield(opening)
-        except asyncio.CancelledError:  # the thread opens it all the same
+        except asyncio.CancelledError:  # the storage thread opens the file nevertheless
             opening.add_done_callback(_close_late)
             raise
         try:
             yield file
         finally:
-            await storage.run(file.close)  # a read that hangs would make it wait
+            await storage.run(file.close)  # on a thread, because it waits for a read that hangs
 
 
 def _close_late(opening: asyncio.Future[BinaryIO]) -> None:
@@ -125,12 +127,12 @@ def _close_late(opening: asyncio.Future[BinaryIO]) -> None:
 
 @contextlib.contextmanager
 def _store_errors(info: MediaInfo) -> Iterator[None]:
-    """Turn what a store raises into the family's errors."""
+    """Convert a store's exceptions to `DownloadMediaError`."""
     try:
         yield
     except FileNotFoundError:
         raise DownloadMediaError.named(
-            "NOT_EXIST", f"The medium {info.media_id} is gone from the store."
+            "NOT_EXIST", f"The medium {info.media_id} is not in the store any more."
         ) from None
     except OSError as error:
         logger.warning("reading a medium failed: %s", error)
@@ -139,8 +141,8 @@ def _store_errors(info: MediaInfo) -> Iterator[None]:
         ) from error
 
 
-def _wanted_range(request: web.Request) -> slice | None:
-    """The one range that is asked for; what else a Range header may say is passed over."""
+def _requested_range(request: web.Request) -> slice | None:
+    """The range of a Range header with one valid range; other headers are ignored (RFC 9110)."""
     if "Range" not in request.headers:
         return None
     try:
@@ -149,8 +151,8 @@ def _wanted_range(request: web.Request) -> slice | None:
         return None
 
 
-def _elsewhere(info: MediaInfo, location: str) -> web.Response:
-    """The answer that sends a client to the store; it has all that is said of the medium."""
+def _redirect(info: MediaInfo, location: str) -> web.Response:
+    """A redirect to the store, with all headers that describe the medium."""
     headers = _headers(info) | {"Location": location, "Cache-Control": "no-store"}
     return web.Response(status=307, headers=headers, content_type=info.content_type)
 

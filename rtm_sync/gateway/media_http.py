@@ -1,4 +1,4 @@
-"""What uploads and downloads over HTTP share: sessions, answers, and stalled connections."""
+"""Shared code of uploads and downloads over HTTP: sessions, answers, and stalled connections."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..protocol.values import MediaInfo
 from .guard.request_context import note_user
 
 STALL_LIMIT = 120.0
-"""Seconds without a byte of a body, either way, after which its connection is closed."""
+"""Seconds without a byte of a body, in either direction, after which a connection is closed."""
 
-_LOOK_INTERVAL = 0.25  # for clients that hung up; the promise is a free slot within a second
+_CHECK_INTERVAL = 0.25  # a client that closed its connection must free its slot within a second
 _STATUS = {
     "NOT_LOGGED_IN": 401,
     "INVALID_ARGUMENT": 400,
@@ -40,17 +40,17 @@ def session_of(hub: Hub, request: web.Request, family: type[RtmError]) -> Sessio
     session = hub.session(token.strip()) if scheme.lower() == "bearer" else None
     if session is None:
         raise family.named(
-            "NOT_LOGGED_IN", "Authorization must be Bearer with a live session's token."
+            "NOT_LOGGED_IN", "Authorization must be Bearer with the token of a living session."
         )
     note_user(*session.user)
     return session
 
 
 class ConnectionGuard:
-    """Cuts a request's connection when no byte of a body moves for too long, or nobody listens.
+    """Aborts a request's connection when its body stalls, or when the client has closed it.
 
-    A client that hangs up while an answer waits to be sent is noticed by nothing else: the
-    connection counts as closing, and closes when all is sent, which is never.
+    Nothing else detects a client that closes the connection while an answer waits to be sent: the
+    transport is in the closing state until all is sent, which never happens.
     """
 
     def __init__(self, request: web.Request) -> None:
@@ -60,39 +60,40 @@ class ConnectionGuard:
         self._timer: asyncio.TimerHandle | None = None
 
     def touch(self) -> None:
-        """Bytes have moved."""
+        """Record that bytes were sent or received."""
         self._touched_at = self._loop.time()
 
     def __enter__(self) -> ConnectionGuard:
         self.touch()
-        self._look()
+        self._check()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         transport = self._request.transport
         stalled = self._loop.time() - self._touched_at >= STALL_LIMIT
         if stalled or transport is None or transport.is_closing():
             hang_up(self._request)
         else:
-            self._timer = self._loop.call_later(_LOOK_INTERVAL, self._look)
+            self._timer = self._loop.call_later(_CHECK_INTERVAL, self._check)
 
 
 def hang_up(request: web.Request) -> None:
+    """Abort the request's connection."""
     if request.transport is not None:
         request.transport.abort()
 
 
 def is_forbidden(error: RtmError) -> bool:
-    """Whether the user's token does not allow it: HTTP's 403."""
+    """Whether the error means that the user's token does not allow the action (HTTP 403)."""
     return isinstance(error.cause, NotPrivileged)
 
 
 def failure(error: RtmError) -> web.Response:
-    """An error answer; it carries the same error object as the WebSocket's."""
+    """An error answer. Its body is the same error object as on the WebSocket."""
     response = web.Response(
         status=403 if is_forbidden(error) else _STATUS.get(error.reason, 500),
         text=encode_failure(None, error),
@@ -106,5 +107,6 @@ def failure(error: RtmError) -> web.Response:
 
 
 def info_headers(info: MediaInfo) -> dict[str, str]:
+    """The headers that carry a medium's SHA-256 and expiry (seconds since the epoch)."""
     digest = base64.b64encode(bytes.fromhex(info.sha256)).decode()
     return {"Repr-Digest": f"sha-256=:{digest}:", "Rtm-Expires-At": repr(info.expires_at)}

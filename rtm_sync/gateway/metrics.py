@@ -18,7 +18,7 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
 
 
 class Metrics(MetricsSink):
-    """Counts a hub's work. Names are in `docs/operations.md`; none carries a user's name."""
+    """The Prometheus metrics sink. `docs/operations.md` lists the metrics; none has a user id."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -30,7 +30,7 @@ class Metrics(MetricsSink):
         )
         self._seconds = Histogram(
             "rtm_message_seconds",
-            "From the hub having a message to its answer, receipts included",
+            "Seconds from a message's arrival at the hub to its answer, including the receipt",
             ["kind"],
             buckets=_SECONDS,
             registry=self.registry,
@@ -40,7 +40,7 @@ class Metrics(MetricsSink):
         )
         self._ended = Counter(
             "rtm_sessions_ended",
-            "Sessions that are over, by reason",
+            "Ended sessions by reason",
             ["reason"],
             registry=self.registry,
         )
@@ -50,8 +50,8 @@ class Metrics(MetricsSink):
         )
 
     def watch(self, hub: Hub) -> None:
-        """Ask this hub for its present numbers at every reading."""
-        self.registry.register(_Present(hub))
+        """Read this hub's gauges at every scrape."""
+        self.registry.register(_Gauges(hub))
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer a scrape."""
@@ -59,7 +59,7 @@ class Metrics(MetricsSink):
             body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
-    # -- Telemetry --
+    # -- MetricsSink --
 
     def message(self, kind: str, outcome: str, seconds: float) -> None:
         self._messages.labels(kind, outcome).inc()
@@ -79,8 +79,8 @@ class Metrics(MetricsSink):
         self._bytes.labels("down").inc(size)
 
 
-class _Present(Collector):
-    """What is counted when it is asked for."""
+class _Gauges(Collector):
+    """The values that are read at each scrape."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -90,18 +90,18 @@ class _Present(Collector):
         for name, text, value in (
             (
                 "rtm_sessions",
-                "Sessions, those whose connection is away included",
+                "Sessions, with or without a connection",
                 hub.session_count,
             ),
             ("rtm_connections", "Sessions with a connection", hub.connection_count),
             ("rtm_queued_frames", "Frames that clients have not acknowledged", hub.queued_frames),
             ("rtm_channels", "Channels with members on this node", hub.channel_count),
-            ("rtm_unfinished_uploads", "Uploads that are not done", hub.media.unfinished_count),
+            ("rtm_unfinished_uploads", "Unfinished uploads", hub.media.unfinished_count),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         failures = CounterMetricFamily(
             "rtm_loop_failures",
-            "Background loops that failed and were run again, by loop",
+            "Failures of background loops, which were restarted, by loop",
             labels=["loop"],
         )
         for loop, count in loop_failures().items():

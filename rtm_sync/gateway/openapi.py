@@ -39,7 +39,7 @@ _ID: _Schema = {"type": "string", "minLength": 1, "maxLength": 64}
 _MESSAGE_ID: _Schema = {
     "type": "string",
     "pattern": r"^[A-Za-z0-9_.:\-]{1,64}$",
-    "description": "Names the message: sent again under it, it is delivered once.",
+    "description": "Names the message: a message that is sent again with it is delivered once.",
 }
 
 _SCHEMAS: dict[str, _Schema] = {
@@ -196,13 +196,13 @@ def _paths() -> _Schema:
         "/media": upload,
         "/media_session": _operation(
             "open_media_session",
-            "A bearer for /v1/media (tus, downloads); it ends 15 minutes after its last use.",
+            "A bearer token for /v1/media (tus, downloads); it expires after 15 idle minutes.",
             answer=_object(["token"], token=_TEXT),
         ),
         "/kick": _operation(
             "kick_user",
             "End a user's session (BANNED_BY_SERVER), refuse logins for ban_seconds, and with "
-            "revoke_tokens every token made until now.",
+            "revoke_tokens revoke all tokens issued until now.",
             body=_json("Kick"),
             answer=_object(was_online={"type": "boolean"}),
         ),
@@ -220,7 +220,7 @@ def _paths() -> _Schema:
         ),
         "/rtm/bans": _operation(
             "list_bans",
-            "Who is banned now, and until when, seconds since the epoch.",
+            "The banned users, each with the end of the ban, seconds since the epoch.",
             answer=_object(bans={"type": "object", "additionalProperties": {"type": "number"}}),
         ),
         "/rtm/vendor/user_events": _operation(
@@ -231,7 +231,7 @@ def _paths() -> _Schema:
         ),
         "/rtm/message/history/count": _operation(
             "count_history",
-            "How many messages of the history match.",
+            "Count the matching messages of the history.",
             answer=_object(count=_NUMBER),
             query=count_query,
         ),
@@ -242,7 +242,7 @@ def _paths() -> _Schema:
         "parameters": [_APP],
         "post": _operation(
             "ask_history",
-            "Ask for a part of the history; `location` is where it can be read.",
+            "Query the history; the messages can be read at `location`.",
             body=_json("HistoryQuery"),
             answer=_object(location=_TEXT, offset=_NUMBER, limit=_NUMBER, order=_TEXT),
         ),
@@ -251,7 +251,7 @@ def _paths() -> _Schema:
         "parameters": [_APP, _parameter("handle", "path", _TEXT)],
         "get": _operation(
             "read_history",
-            "Messages of the history.",
+            "Read the messages of a history query.",
             answer=_object(messages=_list(_ref("HistoricalMessage"))),
         ),
     }
@@ -260,13 +260,13 @@ def _paths() -> _Schema:
 
 @cache
 def document() -> _Schema:
-    """The whole description."""
+    """The OpenAPI document."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "rtm_sync gateway",
             "version": __version__,
-            "description": "For processes that only send: messages, media, presence, history.",
+            "description": "For server processes: messages, media, presence, history.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"customer": []}, {"token": [], "uid": []}],

@@ -1,8 +1,8 @@
-"""The HTTP API for processes that only send: the reference's REST paths, widened to media.
+"""The HTTP API for server processes: the reference's REST API, extended by media.
 
-Paths, bodies and result codes are the reference's (RTM 1.x, `/dev/v2/project/<app_id>`), so that
-back-end code works by changing the base URL. What is ours is said in `openapi.py`, which describes
-every operation.
+Paths, bodies and result codes are those of the reference (RTM 1.x, `/dev/v2/project/<app_id>`), so
+that back-end code works after a change of the base URL. `openapi.py` describes every operation,
+including our own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from .tus import Uploads
 
 BASE = "/dev/v2/project/{app_id}"
 BODY_LIMIT = 256 * 1024
-"""Bytes of a JSON body: the largest message, and room for what is around it."""
+"""The most bytes of a JSON body: the largest message, and room for the fields around it."""
 
 _LIMITS = (20, 50, 100)
 _MAX_PRESENCE = 256
@@ -98,7 +98,7 @@ class KickBody:
 
 
 class _Refused(Exception):
-    """A request that is answered with this status and sentence."""
+    """An error answer with this HTTP status, code and message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -107,8 +107,11 @@ class _Refused(Exception):
 
 
 class EventLog:
-    """What happened in each app, for `user_events` and `channel_events`: the newest 2,000 of each
-    kind, and reading removes them (both reference, REST)."""
+    """The events of each app, for `user_events` and `channel_events`.
+
+    The newest 2,000 events of each kind are kept. Reading removes events, 1,000 at a time. Both
+    rules are the reference's (REST).
+    """
 
     KEPT = 2000
     GIVEN = 1000
@@ -117,11 +120,11 @@ class EventLog:
         self._events: dict[tuple[str, str], deque[dict[str, Any]]] = {}
 
     def add(self, app_id: str, kind: str, event: dict[str, Any]) -> None:
-        """Note an event; `kind` is "user" or "channel"."""
+        """Record an event. `kind` is "user" or "channel"."""
         self._events.setdefault((app_id, kind), deque(maxlen=self.KEPT)).append(event)
 
     def take(self, app_id: str, kind: str) -> list[dict[str, Any]]:
-        """The oldest events, which are forgotten."""
+        """Remove the oldest events, at most 1,000, and return them."""
         waiting = self._events.get((app_id, kind), deque())
         return [waiting.popleft() for _ in range(min(self.GIVEN, len(waiting)))]
 
@@ -130,10 +133,10 @@ class Rest:
     """The handlers under `/dev/v2/project/<app_id>`.
 
     Args:
-        hub: what it serves.
-        uploads: takes a body as a medium.
-        events: what happened.
-        app_secrets: who may act as any of an app's users.
+        hub: performs the requests.
+        uploads: stores a request's body as a medium.
+        events: the recorded events.
+        app_secrets: authenticates server processes.
     """
 
     def __init__(
@@ -157,14 +160,14 @@ class Rest:
             web.get(BASE + "/rtm/bans", self._answered(self._bans)),
             web.get(vendor + "/user_events", self._answered(self._user_events)),
             web.get(vendor + "/channel_events", self._answered(self._channel_events)),
-            web.post(history + "/query", self._answered(self._ask_history)),
+            web.post(history + "/query", self._answered(self._start_history_query)),
             web.get(history + "/query/{handle}", self._answered(self._history)),
             web.get(history + "/count", self._answered(self._count_history)),
             web.get("/openapi.json", self._openapi),
         ]
 
     def _answered(self, handler: Callable[[web.Request], Awaitable[dict[str, Any]]]) -> Handler:
-        """Answer in the reference's form, errors included."""
+        """A handler that answers in the reference's format, including errors."""
 
         async def handle(request: web.Request) -> web.Response:
             request_id = uuid.uuid4().hex
@@ -181,10 +184,13 @@ class Rest:
 
         return handle
 
-    # -- who may --
+    # -- authentication --
 
     async def _sender(self, request: web.Request) -> Session:
-        """The user a request acts as, once it has shown that it may."""
+        """The service session of the user in the path, after authentication.
+
+        The request has a secret of the app, or a token of the user.
+        """
         app_id, uid = request.match_info["app_id"], request.match_info["uid"]
         problem = id_problem("uid", uid)
         if problem is not None:
@@ -205,7 +211,7 @@ class Rest:
         return sender
 
     def _check_app_secret(self, request: web.Request) -> str:
-        """The app whose secret a request has shown."""
+        """Authenticate by a secret of the app. Returns the app id."""
         app_id = request.match_info["app_id"]
         user, password = _basic(request.headers.get("Authorization", ""))
         known = self._app_secrets.accept(app_id, password)
@@ -214,7 +220,7 @@ class Rest:
             raise _Refused(
                 401,
                 "UNAUTHORIZED",
-                "Authorization must be Basic with the app's id and a secret of it.",
+                "Authorization must be Basic with the app id and a secret of the app.",
             )
         note_user(app_id)
         return app_id
@@ -308,11 +314,11 @@ class Rest:
 
     # -- history --
 
-    async def _ask_history(self, request: web.Request) -> dict[str, Any]:
+    async def _start_history_query(self, request: web.Request) -> dict[str, Any]:
         self._check_app_secret(request)
         body = await _body(request, HistoryBody)
         _history_query(body)
-        # The handle is the question itself: any gateway can answer it, and nothing is kept.
+        # The handle contains the query: any gateway can answer it, and none has to store it.
         handle = base64.urlsafe_b64encode(encode_json(body).encode()).decode().rstrip("=")
         return {
             "offset": body.offset,
@@ -328,9 +334,9 @@ class Rest:
             text = base64.urlsafe_b64decode(handle + "=" * (-len(handle) % 4))
             body = decode_json(HistoryBody, text)
         except (ValueError, ProtocolError) as error:
-            raise _Refused(400, "INVALID_ARGUMENT", "This handle is none of ours.") from error
+            raise _Refused(400, "INVALID_ARGUMENT", "The handle is not valid.") from error
         found = await self._hub.history.find(app_id, _history_query(body))
-        return {"code": "ok", "messages": [_shown(message) for message in found]}
+        return {"code": "ok", "messages": [_message_json(message) for message in found]}
 
     async def _count_history(self, request: web.Request) -> dict[str, Any]:
         app_id = self._check_app_secret(request)
@@ -357,7 +363,7 @@ def _failed(request_id: str, status: int, code: str, message: str) -> web.Respon
 
 
 def _basic(header: str) -> tuple[str, str]:
-    """User and password of a Basic authorization; empty ones when it is none."""
+    """The user and password of a Basic authorization; empty for another header."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
         return "", ""
@@ -369,7 +375,7 @@ def _basic(header: str) -> tuple[str, str]:
 
 async def _body(request: web.Request, kind: type[K]) -> K:
     if request.content_type != "application/json":
-        # A browser sends other types to other sites without asking them first.
+        # A browser sends other content types to another site without a CORS preflight.
         raise _Refused(400, "INVALID_ARGUMENT", "Content-Type must be application/json.")
     if (request.content_length or 0) > BODY_LIMIT:
         raise _Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
@@ -410,7 +416,7 @@ def _message(body: PeerMessageBody | ChannelMessageBody) -> RtmMessage:
 
 
 def _history_query(body: HistoryBody) -> HistoryQuery:
-    asked = body.filter
+    conditions = body.filter
     problem = None
     if body.limit not in _LIMITS:
         problem = f"limit is {body.limit}; it must be 20, 50 or 100."
@@ -418,15 +424,15 @@ def _history_query(body: HistoryBody) -> HistoryQuery:
         problem = f"offset is {body.offset}; it must be 0 or more."
     elif body.order not in ("asc", "desc"):
         problem = f"order is {body.order[:20]!r}; it must be asc or desc."
-    elif asked.source is None and asked.destination is None:
+    elif conditions.source is None and conditions.destination is None:
         problem = "filter needs a source or a destination."
     if problem is not None:
         raise _Refused(400, "INVALID_ARGUMENT", problem)
     return HistoryQuery(
-        source=asked.source,
-        destination=asked.destination,
-        start=_moment("start_time", asked.start_time),
-        end=_moment("end_time", asked.end_time),
+        source=conditions.source,
+        destination=conditions.destination,
+        start=_moment("start_time", conditions.start_time),
+        end=_moment("end_time", conditions.end_time),
         newest_first=body.order == "desc",
         offset=body.offset,
         limit=body.limit,
@@ -434,7 +440,7 @@ def _history_query(body: HistoryBody) -> HistoryQuery:
 
 
 def _moment(name: str, text: str) -> int:
-    """Milliseconds of a `yyyy-mm-ddThh:mm:ssZ`, the only form the reference has."""
+    """Milliseconds since the epoch of `yyyy-mm-ddThh:mm:ssZ`, the reference's only format."""
     with contextlib.suppress(ValueError):
         if _UTC.fullmatch(text):
             moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
@@ -442,7 +448,7 @@ def _moment(name: str, text: str) -> int:
     raise _Refused(400, "INVALID_ARGUMENT", f"{name} must be like 2026-01-31T12:00:00Z (UTC).")
 
 
-def _shown(message: HistoricalMessage) -> dict[str, Any]:
+def _message_json(message: HistoricalMessage) -> dict[str, Any]:
     sent = message.message
     return {
         "src": message.source,

@@ -1,4 +1,4 @@
-"""The gateway's own TLS: certificate files that may be renewed while it serves."""
+"""TLS of the gateway: certificate files that may be renewed while it serves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..hub.tasks import supervised
 
-_LOOK_INTERVAL = 10.0
+_CHECK_INTERVAL = 10.0  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ class Certificate:
     """A certificate chain and its key, as PEM files.
 
     Args:
-        chain: the certificate, and those up to the authority.
+        chain: the certificate, followed by its intermediate certificates.
         key: the private key.
 
     Raises:
@@ -30,39 +30,39 @@ class Certificate:
         self._key = key
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._seen = self._stamps()
+        self._loaded = self._stamps()
         self.context.load_cert_chain(chain, key)
 
-    async def watch(self, interval: float = _LOOK_INTERVAL) -> None:
-        """Load the files again whenever they change, for connections to come. Never returns."""
+    async def watch(self, interval: float = _CHECK_INTERVAL) -> None:
+        """Reload the files whenever they change, for new connections. Never returns."""
 
-        async def look_for_ever() -> None:
+        async def check_repeatedly() -> None:
             while True:
                 await asyncio.sleep(interval)
-                self.look()
+                self.reload_if_changed()
 
-        await supervised("certificate", look_for_ever)
+        await supervised("certificate", check_repeatedly)
 
-    def look(self) -> bool:
-        """Load the files again if they have changed; True when that was done.
+    def reload_if_changed(self) -> bool:
+        """Reload the files if they have changed. Returns whether that was done.
 
-        Files that cannot be used leave everything as it was, until they change again.
+        Files that cannot be used are logged and ignored until they change again.
         """
         try:
             stamps = self._stamps()
-            if stamps == self._seen:
+            if stamps == self._loaded:
                 return False
-            self._seen = stamps
-            # In a context of its own first: half a pair must not spoil the one in use.
+            self._loaded = stamps
+            # Try a separate context first: a half-written pair must not break the one in use.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._chain, self._key)
             self.context.load_cert_chain(self._chain, self._key)
         except (OSError, ssl.SSLError) as error:
             logger.error("the renewed certificate cannot be used: %s", error)  # noqa: TRY400
             return False
-        logger.info("the certificate was loaded again")
+        logger.info("the certificate was reloaded")
         return True
 
     def _stamps(self) -> tuple[tuple[int, int, int], ...]:
-        """What tells a changed file: a renewed one is often another file under the old name."""
+        """Change when a file changes. The inode counts, because renewal often replaces the file."""
         found = (path.stat() for path in (self._chain, self._key))
         return tuple((item.st_ino, item.st_mtime_ns, item.st_size) for item in found)

@@ -1,8 +1,9 @@
 """Uploads over HTTP: tus 1.0.0.
 
 Uploads follow https://tus.io/protocols/resumable-upload (core, creation, creation-with-upload,
-checksum, expiration, termination). Ours: an `Idempotency-Key` on the creation names the upload to
-its session, so a client that lost the answer asks again with an empty body and goes on from there.
+checksum, expiration, termination). Our extension: an `Idempotency-Key` header on the creation names
+the upload. A client that lost the answer repeats the request with an empty body, and resumes at the
+offset in the answer.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
 _FILE_NAME_LIMIT = 255
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
-_CHECKSUM_MISMATCH = 460  # tus's own status
+_CHECKSUM_MISMATCH = 460  # the status that tus defines
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _TusError(Exception):
-    """A request that tus answers with this status and sentence."""
+    """An error answer with this HTTP status and message."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -58,29 +59,29 @@ class Uploads:
         self._path = path
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        one = self._path + "/{media_id}"
+        upload = self._path + "/{media_id}"
         return [
             web.options(self._path, self._tus(self._options)),
-            web.options(one, self._tus(self._options)),
+            web.options(upload, self._tus(self._options)),
             web.post(self._path, self._tus(self._create)),
-            web.post(one, self._tus(self._override)),
-            web.patch(one, self._tus(self._patch)),
-            web.delete(one, self._tus(self._terminate)),
+            web.post(upload, self._tus(self._override)),
+            web.patch(upload, self._tus(self._patch)),
+            web.delete(upload, self._tus(self._terminate)),
         ]
 
     async def head(self, request: web.Request) -> web.StreamResponse:
-        """Answer a tus client's HEAD: how far its upload is."""
+        """Answer a tus client's HEAD with the offset of its upload."""
         return await self._tus(self._upload_state)(request)
 
     async def take_whole(self, request: web.Request, session: Session) -> MediaInfo:
-        """Take a request's body as one medium, named by `file_name` in the query.
+        """Store a request's body as one medium. The query's `file_name` is its file name.
 
         Raises:
-            RtmError: UploadMediaError.
+            UploadMediaError: the medium is refused, the body is incomplete, or the store failed.
         """
         size = request.content_length
         if size is None:
-            raise UploadMediaError.named("INVALID_ARGUMENT", "Content-Length is needed.")
+            raise UploadMediaError.named("INVALID_ARGUMENT", "Content-Length is required.")
         name = _CONTROL.sub("_", request.query.get("file_name", ""))[:_FILE_NAME_LIMIT]
         kind = request.content_type
         if not _CONTENT_TYPE.fullmatch(kind):
@@ -89,7 +90,7 @@ class Uploads:
         try:
             await self._append(request, session, upload)
             if not upload.complete:
-                raise UploadMediaError.named("INVALID_ARGUMENT", "The body broke off.")
+                raise UploadMediaError.named("INVALID_ARGUMENT", "The body is incomplete.")
             return await self._hub.media.complete_upload(upload)
         except _TusError as error:
             raise UploadMediaError.named("FAILURE", str(error), error) from error
@@ -100,7 +101,7 @@ class Uploads:
     # -- tus --
 
     def _tus(self, handler: Handler) -> Handler:
-        """Check the protocol version and turn our errors into tus answers."""
+        """A handler that checks the protocol version and converts errors to tus answers."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
@@ -111,7 +112,7 @@ class Uploads:
             except (RtmError, _TusError) as error:
                 response = _failure(error)
                 if not request.content.is_eof():
-                    response.force_close()  # the rest of the body is not worth reading
+                    response.force_close()  # do not read the rest of a refused body
             response.headers["Tus-Resumable"] = TUS_VERSION
             response.headers.setdefault("Tus-Version", TUS_VERSION)
             return response
@@ -129,7 +130,7 @@ class Uploads:
         )
 
     async def _override(self, request: web.Request) -> web.StreamResponse:
-        """`X-HTTP-Method-Override`, for clients whose network knows only GET and POST."""
+        """`X-HTTP-Method-Override`, for networks that allow only GET and POST."""
         method = request.headers.get("X-HTTP-Method-Override", "").upper()
         if method == "PATCH":
             return await self._patch(request)
@@ -147,11 +148,11 @@ class Uploads:
             try:
                 await self._append(request, session, upload)
             except (RtmError, _TusError):
-                if spec.key is None:  # nobody else will ever know its address
+                if spec.key is None:  # the client gets no Location and has no key to resume by
                     await self._hub.media.drop_upload(upload)
                 raise
         else:
-            await upload.current_offset()  # take over from a dead connection
+            await upload.current_offset()  # supersedes an append on a dead connection
         response = await self._progress(session, upload, status=201)
         if carries_body and repeated and upload.info is not None:
             await self._refuse_other_bytes(request, session, upload.info)
@@ -163,7 +164,10 @@ class Uploads:
     async def _refuse_other_bytes(
         self, request: web.Request, session: Session, info: MediaInfo
     ) -> None:
-        """A whole medium sent again under its key must be the same; a piece of one says nothing."""
+        """Refuse a repeated upload whose key is that of a medium with other bytes.
+
+        Only a body of the medium's size is compared; a partial body proves nothing.
+        """
         if request.content_length != info.size:
             return
         sha256 = hashlib.sha256()
@@ -174,10 +178,11 @@ class Uploads:
                         guard.touch()
                         sha256.update(data)
         except (ConnectionError, ClientError, web.RequestPayloadError) as error:
-            raise _TusError(400, f"The body broke off: {error}.") from error
+            raise _TusError(400, f"The body is incomplete: {error}.") from error
         if sha256.hexdigest() != info.sha256:
             raise UploadMediaError.named(
-                "INVALID_ARGUMENT", "The key names an upload of other bytes. Choose a new key."
+                "INVALID_ARGUMENT",
+                "The key names an upload with different bytes. Choose a new key.",
             )
 
     async def _patch(self, request: web.Request) -> web.Response:
@@ -195,7 +200,9 @@ class Uploads:
         session = session_of(self._hub, request, UploadMediaError)
         upload = self._upload(session, request)
         if upload.info is not None:
-            raise _TusError(403, "The upload is complete; its medium ends with its seven days.")
+            raise _TusError(
+                403, "The upload is complete; its medium is deleted when it expires, after 7 days."
+            )
         await self._hub.media.drop_upload(upload)
         return web.Response(status=204)
 
@@ -209,7 +216,7 @@ class Uploads:
         left = upload.spec.size - upload.offset
         length = request.content_length
         if length is not None and length > left:
-            raise _TusError(413, f"The body has {length:,} bytes; the upload lacks {left:,}.")
+            raise _TusError(413, f"The body has {length:,} bytes; the upload needs {left:,} more.")
         loop = asyncio.get_running_loop()
         guard = ConnectionGuard(request)
 
@@ -226,8 +233,8 @@ class Uploads:
         except ChecksumMismatch:
             raise _TusError(_CHECKSUM_MISMATCH, "The chunk's checksum does not match.") from None
         except (ConnectionError, ClientError, web.RequestPayloadError) as error:
-            # What arrived is kept for a PATCH; this answer has no reader.
-            raise _TusError(400, f"The body broke off: {error}.") from error
+            # The received bytes are kept for a PATCH. The client will not read this answer.
+            raise _TusError(400, f"The body is incomplete: {error}.") from error
         finally:
             upload.on_abort = lambda: None
 
@@ -240,7 +247,7 @@ class Uploads:
         return web.Response(status=status, headers=headers)
 
     def _expires(self, upload: Upload) -> str:
-        return formatdate(self._hub.media.ends_at(upload), usegmt=True)
+        return formatdate(self._hub.media.expires_at(upload), usegmt=True)
 
     async def _upload_state(self, request: web.Request) -> web.Response:
         session = session_of(self._hub, request, UploadMediaError)
@@ -264,7 +271,9 @@ class Uploads:
     def _upload(self, session: Session, request: web.Request) -> Upload:
         upload = self._hub.media.upload(session, request.match_info["media_id"])
         if upload is None:
-            raise _TusError(404, "This session has no such upload; it was given up or expired.")
+            raise _TusError(
+                404, "The user has no such upload; it was cancelled, has expired, or never existed."
+            )
         return upload
 
 

@@ -1,4 +1,4 @@
-"""The WebSocket face: one JSON-RPC 2.0 frame a text message, a login first."""
+"""The WebSocket endpoint: one JSON-RPC 2.0 frame in each text message; the first is a login."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..protocol.ids import FRAME_LIMIT
 from ..protocol.requests import Login
 from .guard.request_context import note_auth_failure, note_user
 
-_LOGIN_DEADLINE = 10.0
-_WRONG = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)
-_CLOSE_DEADLINE = 2.0
-_SLOW_CLIENT_PAUSE = 0.02
-_WRITE_MARK = 64 * 1024  # bytes the socket has not taken; beyond it frames wait in the outbox
+_LOGIN_TIMEOUT = 10.0
+_GUESSES = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)
+_CLOSE_TIMEOUT = 2.0
+_SLOW_CLIENT_INTERVAL = 0.02
+_WRITE_MARK = 64 * 1024  # unsent bytes in the transport; above it, frames wait in the outbox
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,10 @@ logger = logging.getLogger(__name__)
 class _WebSocketConnection:
     """Carries one session's frames over one WebSocket: a `hub.registry.Connection`.
 
-    A frame is written the moment it is pushed, straight to the transport: handing it to a task
-    costs a turn of the loop, a tenth of a message's whole way. Only when the client does not read
-    (the transport's buffer is over its mark) does the owned task, which lives from `start` to
-    `stop`, wait for it; the frames meanwhile stay in the session's bounded outbox.
+    A pushed frame is written at once and directly to the transport: a task would cost one turn of
+    the loop, a tenth of a message's latency. When the client does not read (the transport's buffer
+    is above `_WRITE_MARK`), the frames stay in the session's bounded outbox, and the owned task
+    tries again. The task runs from `start` to `stop`; it also closes the connection.
     """
 
     def __init__(self, socket: web.WebSocketResponse, transport: asyncio.WriteTransport) -> None:
@@ -43,26 +43,26 @@ class _WebSocketConnection:
         self._work = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._heard_at = asyncio.get_running_loop().time()
+        self._last_seen = asyncio.get_running_loop().time()
 
     @property
     def silence(self) -> float:
-        return asyncio.get_running_loop().time() - self._heard_at
+        return asyncio.get_running_loop().time() - self._last_seen
 
-    def heard(self) -> None:
-        """Something has arrived."""
-        self._heard_at = asyncio.get_running_loop().time()
+    def saw_frame(self) -> None:
+        """Record that a frame or ping has arrived."""
+        self._last_seen = asyncio.get_running_loop().time()
 
     def start(self, session: Session) -> None:
         self._session = session
-        self._task = asyncio.get_running_loop().create_task(self._when_asked())
+        self._task = asyncio.get_running_loop().create_task(self._run())
         self.wake()
 
     async def stop(self) -> None:
         if self._task is not None:
             if self._closing is None:
                 self._task.cancel()
-            await asyncio.wait([self._task], timeout=_CLOSE_DEADLINE)
+            await asyncio.wait([self._task], timeout=_CLOSE_TIMEOUT)
             self._task.cancel()
 
     def wake(self) -> None:
@@ -88,17 +88,17 @@ class _WebSocketConnection:
         self._work.set()
 
     def cut(self, code: int, reason: str) -> None:
-        """Close, and do not wait for a client that may be gone to agree."""
+        """Close, and abort after 2 s if the client does not answer the close frame."""
         self.close(code, reason)
-        asyncio.get_running_loop().call_later(_CLOSE_DEADLINE, self._transport.abort)
+        asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, self._transport.abort)
 
     def _write(self, frame: str) -> None:
         if not self._transport.is_closing():
             self._transport.write(_text_frame(frame.encode()))
 
-    async def _when_asked(self) -> None:
-        """Wait for a slow client, and close."""
-        with contextlib.suppress(ConnectionError, RuntimeError):  # the reader sees the end as well
+    async def _run(self) -> None:
+        """Send the waiting frames of a slow client, and close the connection on request."""
+        with contextlib.suppress(ConnectionError, RuntimeError):  # the reader handles the end
             while True:
                 await self._work.wait()
                 self._work.clear()
@@ -106,12 +106,12 @@ class _WebSocketConnection:
                     code, reason = self._closing
                     await self._socket.close(code=code, message=reason.encode()[:120])
                     return
-                await asyncio.sleep(_SLOW_CLIENT_PAUSE)
+                await asyncio.sleep(_SLOW_CLIENT_INTERVAL)
                 self.wake()
 
 
 def _text_frame(payload: bytes) -> bytes:
-    """A whole, unmasked WebSocket text message (RFC 6455, section 5.2)."""
+    """An unfragmented, unmasked WebSocket text message (RFC 6455, section 5.2)."""
     size = len(payload)
     if size < 126:
         return b"\x81" + bytes((size,)) + payload
@@ -124,7 +124,8 @@ class Signalling:
     """The handler of `GET /v1/signalling`.
 
     Args:
-        silence: seconds without a frame or ping after which a client counts as gone.
+        hub: serves the sessions.
+        silence: seconds without a frame or ping after which a connection is closed.
     """
 
     def __init__(self, hub: Hub, silence: float) -> None:
@@ -134,20 +135,20 @@ class Signalling:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(
             max_msg_size=FRAME_LIMIT,
-            timeout=_CLOSE_DEADLINE,
+            timeout=_CLOSE_TIMEOUT,
             compress=False,
-            autoping=False,  # pings are signs of life, so they must be seen
+            autoping=False,  # pings reset the silence timer, so they must reach `_read`
         )
         try:
             await socket.prepare(request)
-        except ConnectionError:  # the client is gone already
+        except ConnectionError:  # the client has closed the connection already
             return web.Response(status=400)
         transport = request.transport
         if transport is None:
-            return socket  # the client is gone already
+            return socket  # the client has closed the connection already
         connection = _WebSocketConnection(socket, cast(asyncio.WriteTransport, transport))
         try:
-            session = await asyncio.wait_for(self._login(socket, connection), _LOGIN_DEADLINE)
+            session = await asyncio.wait_for(self._login(socket, connection), _LOGIN_TIMEOUT)
         except (asyncio.TimeoutError, ConnectionError):
             await socket.close(code=4003, message=b"no login in time")
             return socket
@@ -181,7 +182,7 @@ class Signalling:
                 answer: RtmError = LoginError.named("INVALID_ARGUMENT", error.message)
             else:
                 answer = error
-            if answer.code in _WRONG:
+            if answer.code in _GUESSES:
                 note_auth_failure()
             await socket.send_str(encode_failure(call_id, answer))
             await socket.close(code=4003, message=b"login refused")
@@ -205,10 +206,10 @@ class Signalling:
     async def _read(
         self, socket: web.WebSocketResponse, session: Session, connection: _WebSocketConnection
     ) -> None:
-        silence = _Silence(connection, self._silence)
+        silence = _SilenceTimer(connection, self._silence)
         try:
             async for message in socket:
-                connection.heard()
+                connection.saw_frame()
                 if message.type is WSMsgType.PING:
                     await socket.pong(message.data)
                 elif message.type is WSMsgType.TEXT:
@@ -217,32 +218,33 @@ class Signalling:
                     connection.close(1003, "frames are text")
                     return
         except ProtocolError as error:
-            logger.info("%r sent no frame of ours: %s", session, error)
+            logger.info("%r sent an invalid frame: %s", session, error)
             connection.close(1002, error.message)
         except ConnectionError:
-            logger.debug("%r went away while it was answered", session)
+            logger.debug("the connection of %r was lost during an answer", session)
         finally:
             silence.end()
 
 
-class _Silence:
-    """Closes a connection on which nothing, no ping either, was heard for too long.
+class _SilenceTimer:
+    """Closes a connection that receives no frame and no ping for `limit` seconds.
 
-    One timer for many frames: it looks when the limit might have passed, not at every frame.
+    The timer is not restarted at every frame: it fires when the limit might have passed, and then
+    checks the connection's silence.
     """
 
     def __init__(self, connection: _WebSocketConnection, limit: float) -> None:
         self._connection = connection
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(limit, self._look)
+        self._timer = self._loop.call_later(limit, self._check)
 
     def end(self) -> None:
         self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         left = self._limit - self._connection.silence
         if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
+            self._timer = self._loop.call_later(left, self._check)
         else:
-            self._connection.cut(4002, f"nothing was heard for {self._limit:g} seconds")
+            self._connection.cut(4002, f"no frame or ping for {self._limit:g} seconds")

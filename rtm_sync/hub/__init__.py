@@ -1,1 +1,1 @@
-"""The domain rules on one node: sessions, channels, limits, routing, media."""
+"""The hub: the domain rules of one node (sessions, channels, limits, routing, media)."""

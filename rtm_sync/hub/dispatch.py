@@ -1,4 +1,4 @@
-"""Frames of a session's client: decoded, acknowledged, and each request given to its service."""
+"""The dispatcher: decodes and acknowledges a client's frames, and runs the service's handler."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from .tasks import BackgroundTasks
 R = TypeVar("R")
 Handler = Callable[[Session, Any], Coroutine[Any, Any, Any]]
 
-_ACKNOWLEDGE_EVERY = 32
+_ACKNOWLEDGE_EVERY = 32  # frames
 
 logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Gives requests to their handlers, for sessions that live. Used on the hub's loop.
+    """Runs the handler of each request of a living session. Used on the hub's loop.
 
-    It asks whether the session lives before a handler runs and again after it, and has undone what
-    the handler registered for a session that ended meanwhile.
+    The dispatcher checks that the session lives before a handler runs, and checks again after it.
+    When the session has ended meanwhile, `undo` removes the state that the handler registered.
 
     Args:
-        handlers: what serves each type of request.
-        cancel_upload: serves the one notice that asks for something.
-        log_out: ends a session whose client logs out.
-        undo: removes what is registered for a session that has ended; may be called again.
-        tasks: run the handlers.
+        handlers: the handler of each request type.
+        cancel_upload: handles the `CancelUpload` notice, the only notice that is a command.
+        log_out: ends the session when its client logs out.
+        undo: removes the state registered for an ended session; idempotent.
+        tasks: runs the handlers.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Dispatcher:
         self._tasks = tasks
 
     def receive(self, session: Session, connection: Connection, text: str | bytes) -> None:
-        """Take one frame from the session's client. Never blocks; answers go to the outbox.
+        """Process one frame from the session's client. Never blocks; answers go to the outbox.
 
         Raises:
-            ProtocolError: not a frame at all; the connection should be closed.
+            ProtocolError: the text is not a valid frame; the caller closes the connection.
         """
         if session.connection is not connection:
             return  # a frame from a superseded connection, or of a session that has ended
@@ -94,12 +94,12 @@ class Dispatcher:
             connection.send_now(encode_notice(Acknowledge(session.received)))
 
     async def perform(self, session: Session, request: Request[R]) -> R:
-        """Do what a request asks of a session that lives.
+        """Run the handler of a request for a living session, and return its result.
 
         Raises:
             RtmError: of the request's family; NOT_LOGGED_IN when the session has ended.
-            ProtocolError: a hub does not serve such requests.
-            OSError: the engine or the store could not do it.
+            ProtocolError: the hub has no handler for this request type.
+            OSError: the engine or the media store failed.
         """
         handler = self._handlers.get(type(request))
         if handler is None:
@@ -109,13 +109,13 @@ class Dispatcher:
             result: R = await handler(session, request)
         finally:
             if not session.lives:
-                self._undo(session)  # what the handler has registered since the session ended
+                self._undo(session)  # the handler may have registered state after the end
         return result
 
     async def _answer(self, session: Session, call: Call) -> None:
         request = call.request
         if not session.lives:
-            return  # the call was sent behind a logout; the connection is closing
+            return  # the client sent the call after its logout; the connection is closing
         if isinstance(request, Logout):
             connection = session.connection
             self._log_out(session)
@@ -137,7 +137,7 @@ class Dispatcher:
 
 
 def _as_family_error(error: ProtocolError) -> RtmError | ProtocolError:
-    """Parameters that do not fit a known request are that request's own kind of error."""
+    """The error of the request's own family, when the parameters of a known request are invalid."""
     if error.request is None:
         return error
     return error.request.ERROR.named(error.request.INVALID, error.message)

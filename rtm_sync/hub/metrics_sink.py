@@ -1,4 +1,4 @@
-"""What a hub tells of its work, for whoever counts it."""
+"""The metrics sink: the interface through which a hub reports its work."""
 
 from __future__ import annotations
 
@@ -11,43 +11,47 @@ from ..errors import RtmError
 
 
 class MetricsSink:
-    """Is told, and forgets; a gateway puts one here that counts. Called on the hub's loop."""
+    """A metrics sink that does nothing; the gateway installs the Prometheus one.
+
+    Methods are called on the hub's loop and must not block.
+    """
 
     def message(self, kind: str, outcome: str, seconds: float) -> None:
-        """A message was sent.
+        """Record one sent message.
 
         Args:
             kind: "peer", "channel" or "invitation".
-            outcome: "received", "cached", "offline", "sent", or the error's reason.
-            seconds: from the hub having it to the answer; for peers, the receipt included.
+            outcome: "received", "cached", "offline", "sent", "failed", or the error's reason.
+            seconds: from the request's arrival to its answer. For a peer message this includes the
+                wait for the receipt.
         """
 
     def login(self, outcome: str) -> None:
-        """Somebody logged in: "new", "resumed", or the error's reason."""
+        """Record one login. The outcome is "new", "resumed", or the error's reason."""
 
     def session_ended(self, reason: str) -> None:
-        """A session is over: "logout", "lost", "stopping", "slow_consumer", or what its client was
-        told."""
+        """Record the end of a session. The reason is the value of its `SessionEnd`."""
 
     def uploaded(self, size: int) -> None:
-        """A medium of so many bytes was stored."""
+        """Record a stored medium of `size` bytes."""
 
     def downloaded(self, size: int) -> None:
-        """So many bytes of a medium were sent."""
+        """Record `size` bytes of a medium that were sent to a client."""
 
 
 @dataclass(slots=True)
 class Timing:
-    """How a message went; its sender sets the outcome."""
+    """The outcome of one message; the code inside `timed` sets it."""
 
     outcome: str = "received"
 
 
 @contextlib.contextmanager
 def timed(metrics_sink: MetricsSink, kind: str) -> Iterator[Timing]:
-    """Tell of a message when the block ends: its outcome, and how long it took.
+    """Record a message when the block ends: its outcome, and the seconds that it took.
 
-    An `RtmError` is its own outcome, and any other exception is "failed". Used on an event loop.
+    When the block raises an `RtmError`, the outcome is the error's reason. For any other exception
+    it is "failed". Used on an event loop.
     """
     timing = Timing()
     clock = asyncio.get_running_loop().time

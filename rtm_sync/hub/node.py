@@ -1,8 +1,8 @@
-"""The hub: the domain rules on one node, the same for the gateway and for an embedded one.
+"""The hub: the domain rules on one node. The gateway and the embedded transport share it.
 
-Everything here runs on one asyncio loop, so nothing needs a lock; what blocks (media, SQLite) runs
-on threads that the media store and the engine are given. A hub knows no sockets: a connection is an
-object that takes frames (`registry.Connection`).
+All code here runs on one asyncio loop and needs no locks. Blocking work (media, SQLite) runs on the
+threads of the media service and the engine. A hub uses no sockets: a connection is an object that
+takes frames (`registry.Connection`).
 """
 
 from __future__ import annotations
@@ -63,30 +63,31 @@ from .session import Session
 from .tasks import BackgroundTasks
 
 _SWEEP_INTERVAL = 60.0
-_MEDIA_SWEEP_ROUNDS = 60
-_LOOK_INTERVAL = 1.0
-_STOP_PATIENCE = 5.0
-_ATTACH_TIME = 10.0  # a login is answered within the time that a connection has for it
+_MEDIA_SWEEP_ROUNDS = 60  # media last for days: they are swept once an hour
+_WATCH_INTERVAL = 1.0
+_STOP_TIMEOUT = 5.0
+_ATTACH_TIME = 10.0  # as long as a connection may take for its login
 
 logger = logging.getLogger(__name__)
 
 
 class Hub:
-    """One node. Make it, `start` it on a running loop, `stop` it there.
+    """One node. Create it, `start` it on a running loop, and `stop` it on the same loop.
 
     Args:
-        engine: what lies beyond the node; the hub starts and stops it.
-        media_store: where blobs live; the hub closes it.
-        limits: what is allowed.
-        verifiers: app id → who checks its tokens; only these apps exist. None is for trial: every
-            app id and uid is welcome, and tokens are not looked at.
+        engine: connects the node with users, channels and storage; the hub starts and stops it.
+        media_store: keeps the blobs; the hub closes it.
+        limits: rates, sizes and times.
+        verifiers: maps an app id to the verifier of its tokens; other apps are refused. None is
+            for trials: every app id and uid is accepted, and tokens are not verified.
         now: the wall clock, seconds since the epoch.
-        observe: told of what users do: the app's id, "user" or "channel", and the event.
-        metrics_sink: told of the hub's work.
+        observe: called with the app id, "user" or "channel", and the event, when a user logs in or
+            out, or joins or leaves a channel.
+        metrics_sink: receives the hub's metrics.
 
     Attributes:
-        limits: what is allowed.
-        media, channels, presence, history, administration: the services that a gateway asks
+        limits: rates, sizes and times.
+        media, channels, presence, history, administration: the services that a gateway calls
             directly.
     """
 
@@ -109,7 +110,7 @@ class Hub:
         self._login_policy = LoginPolicy(engine, verifiers, now)
         self._login_rate = KeyedWindows(limits.logins)
         self._registry: Registry[Session] = Registry(_ATTACH_TIME, limits.session_grace)
-        self._expiry: asyncio.TimerHandle | None = None  # at the registry's next deadline
+        self._expiry: asyncio.TimerHandle | None = None  # fires at the registry's next deadline
         self._tasks = BackgroundTasks()
         self._is_stopping = False
         sends: IdempotencyCache[asyncio.Future[Any]] = IdempotencyCache(
@@ -154,75 +155,76 @@ class Hub:
         self.receive = self._dispatcher.receive
         self.perform = self._dispatcher.perform
 
-    # -- life --
+    # -- start and stop --
 
     async def start(self) -> None:
-        """Start the engine and the sweeping of what has expired."""
+        """Start the engine, the media service and the background loops."""
         await self._engine.start(self)
         await self.media.start()
-        self._tasks.run_loop("sweep", self._sweep_for_ever)
-        self._tasks.run_loop("session watch", self._look_after_sessions)
+        self._tasks.run_loop("sweep", self._sweep_repeatedly)
+        self._tasks.run_loop("session watch", self._watch_sessions)
 
     def disconnect_all(self) -> None:
-        """Close every connection (1001); the sessions, and their transfers, go on for a while."""
+        """Close every connection (1001). Sessions and their transfers stay for the grace period."""
         for session in self._registry:
             if session.connection is not None:
                 session.connection.close(1001, "the hub is stopping")
 
     async def stop(self) -> None:
-        """End every session and upload, then the engine."""
+        """End every session, suspend the uploads, and stop the engine."""
         self._is_stopping = True
         self.disconnect_all()
         for session in self._registry:
             self._end(session, SessionEnd.STOPPING)
         if self._expiry is not None:
             self._expiry.cancel()
-        await self._tasks.close(_STOP_PATIENCE)
+        await self._tasks.close(_STOP_TIMEOUT)
         await self.media.stop()
         await self._engine.stop()
 
     @property
     def session_count(self) -> int:
-        """Sessions on this node, those whose connection is away included."""
+        """The number of sessions on this node, with or without a connection."""
         return len(self._registry)
 
     @property
     def connection_count(self) -> int:
-        """Sessions with a connection."""
+        """The number of sessions that have a connection."""
         return sum(session.connection is not None for session in self._registry)
 
     @property
     def channel_count(self) -> int:
-        """Channels with members on this node."""
+        """The number of channels that have members on this node."""
         return len(self.channels)
 
     @property
     def queued_frames(self) -> int:
-        """Frames that clients have not acknowledged yet."""
+        """The number of frames that clients have not acknowledged yet."""
         return sum(len(session.outbox) for session in self._registry)
 
     # -- sessions --
 
     async def login(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
-        """Open a session, or resume the one it names.
+        """Open a session, or resume the session that the login names.
 
-        The caller sends the result on the connection and then calls `attach`; when it cannot, it
-        calls `detach`. A session that is not attached in time ends.
+        The caller sends the result on the connection and then calls `attach`. When it cannot send
+        the result, it calls `detach`. A session that is not attached within 10 seconds ends.
 
         Raises:
-            LoginError: the user may not log in, and why. OSError: the engine could not tell.
+            LoginError: the login is refused.
+            OSError: the engine failed, or the hub is stopping.
         """
-        # A task of the hub's: when the caller is cancelled, the claim is awaited all the same.
-        working = self._tasks.start(self._log_in(login, connection))
+        # The hub owns the task: the claim has to be awaited even when the caller is cancelled.
+        task = self._tasks.start(self._log_in(login, connection))
         try:
-            session, result = await asyncio.shield(working)
+            session, result = await asyncio.shield(task)
         except LoginError as error:
-            self._note_login(login, error.reason.lower())
+            self._log_login(login, error.reason.lower())
             raise
         except asyncio.CancelledError:
-            working.add_done_callback(lambda task: self._abandon(task, connection))
+            task.add_done_callback(lambda done: self._abandon(done, connection))
             raise
-        self._note_login(login, "resumed" if result.resumed else "new")
+        self._log_login(login, "resumed" if result.resumed else "new")
         return session, result
 
     async def _log_in(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
@@ -237,21 +239,22 @@ class Hub:
             except ValueError as error:
                 logger.info("%r cannot resume: %s", session, error)
             else:
-                session.take_grant(grant)
+                session.set_grant(grant)
                 self._perform(self._registry.resumed(session, connection, now))
                 return session, self._login_result(session, resumed=True)
         if not self._login_rate.allow((login.app_id, login.uid), now):
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_TOO_OFTEN,
-                f"{login.uid!r} logs in more than {self.limits.logins}.",
+                f"{login.uid!r} logs in more often than {self.limits.logins}; try again later.",
             )
         if len(self._registry) >= self.limits.sessions:
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_REJECTED,
-                f"The gateway has {len(self._registry):,} sessions, as many as it may.",
+                f"The gateway has {len(self._registry):,} sessions; the limit is "
+                f"{self.limits.sessions:,}. Try again later.",
             )
         session = Session(login.app_id, login.uid, self.limits, self._overflowed)
-        session.take_grant(grant)
+        session.set_grant(grant)
         self._registry.opened(session, connection, now)
         self._await_deadline()
         try:
@@ -261,30 +264,31 @@ class Hub:
             raise
         self._perform(self._registry.claimed(session, claim.revision))
         if not session.lives:
-            self._tasks.spawn(self._leave_engine(session))  # its claim came after its end
+            self._tasks.spawn(self._leave_engine(session))  # the claim succeeded after its end
             raise LoginError(
-                LoginErrorCode.LOGIN_ERR_REJECTED, "The session ended before its login was done."
+                LoginErrorCode.LOGIN_ERR_REJECTED,
+                "The session ended before its login was complete.",
             )
-        self._note_user(session, "Login")
-        self._tasks.spawn(self._messages.release_with_offline(session))
+        self._report_user_event(session, "Login")
+        self._tasks.spawn(self._messages.deliver_offline_messages(session))
         return session, self._login_result(session, resumed=False)
 
     def attach(self, session: Session, connection: Connection) -> bool:
-        """Give the session the connection of its login. False when it no longer waits for it."""
+        """Attach the login's connection. Returns False when the session no longer waits for it."""
         if not self._registry.attached(session, connection):
             return False
         connection.wake()
         return True
 
     def detach(self, session: Session, connection: Connection) -> None:
-        """A connection is gone; a session that its client can resume stays for a while."""
+        """A connection is closed. A session that can be resumed stays for the grace period."""
         now = asyncio.get_running_loop().time()
         self._perform(self._registry.detached(session, connection, now))
 
     def _abandon(
         self, login: asyncio.Task[tuple[Session, LoginResult]], connection: Connection
     ) -> None:
-        """Nobody waits for this login any more."""
+        """Detach the session of a finished login whose caller was cancelled."""
         if not login.cancelled() and login.exception() is None:
             self.detach(login.result()[0], connection)
 
@@ -303,16 +307,16 @@ class Hub:
         self._perform(self._registry.tick(asyncio.get_running_loop().time()))
 
     def _perform(self, actions: list[Action[Session]]) -> None:
-        """Do what the registry decided."""
+        """Perform the actions that the registry returned."""
         for action in actions:
             if isinstance(action, Supersede):
-                action.connection.close(4000, "the session goes on over another connection")
+                action.connection.close(4000, "another connection has taken over the session")
             else:
                 self._finish(action)
         self._await_deadline()
 
     def _await_deadline(self) -> None:
-        """Have the registry asked again at its next deadline."""
+        """Set the timer to the registry's next deadline."""
         deadline = self._registry.deadline
         if deadline is None or self._is_stopping:
             return
@@ -323,11 +327,11 @@ class Hub:
         self._expiry = asyncio.get_running_loop().call_at(deadline, self._tick)
 
     def session(self, session_id: str) -> Session | None:
-        """The session, or service session, with this secret id, or None."""
+        """The session or service session with this secret id, or None."""
         return self._registry.get(session_id) or self.administration.by_bearer(session_id)
 
     def replace_verifiers(self, verifiers: Mapping[str, TokenVerifier]) -> None:
-        """Take other apps, or other keys of theirs; sessions go on until their tokens end."""
+        """Replace the apps and their keys. Sessions stay until their tokens expire."""
         self._login_policy.replace(verifiers)
 
     def _login_result(self, session: Session, *, resumed: bool) -> LoginResult:
@@ -335,7 +339,7 @@ class Hub:
         return LoginResult(session.id, resumed, session.received, self.limits.outbox_frames)
 
     def _finish(self, finish: Finish[Session]) -> None:
-        """A session has ended: tell its client, and undo what it registered."""
+        """Close the connection of an ended session, and remove its registered state."""
         session, connection, end = finish.session, finish.connection, finish.end
         self.metrics_sink.session_ended(end.value)
         logger.info(
@@ -353,20 +357,20 @@ class Hub:
         if connection is not None:
             _close(connection, end)
         if end is SessionEnd.LOGOUT or end.reason is not None:
-            self._drop_uploads(session)  # its client ended them; one that was killed may resume
+            self._drop_uploads(session)  # after a lost connection the client may resume them
         session.end()
-        self._note_user(session, "Logout")
+        self._report_user_event(session, "Logout")
         self.channels.ended(session)
         self._undo(session)
 
     def _undo(self, session: Session) -> None:
-        """Remove what was registered for a session that has ended. May be done again."""
+        """Remove the registered state of an ended session. Idempotent."""
         self.presence.forget(session)
         self.channels.forget(session)
         self._tasks.spawn(self._leave_engine(session))
 
     def _drop_uploads(self, session: Session) -> None:
-        for upload in self.media.passing_uploads(session):
+        for upload in self.media.discardable_uploads(session):
             self._tasks.spawn(self.media.drop_upload(upload))
 
     async def _leave_engine(self, session: Session) -> None:
@@ -377,7 +381,7 @@ class Hub:
         except OSError:
             logger.exception("the engine could not release %r", session)
 
-    # -- Node: what the engine calls --
+    # -- Node: called by the engine --
 
     async def deliver_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         session = self._registry.of_user(app_id, uid)
@@ -408,12 +412,12 @@ class Hub:
         except LoginError as error:
             reason = error.reason if error.reason == "TOKEN_EXPIRED" else "INVALID_TOKEN"
             raise RenewTokenError.named(reason, error.message, error) from error
-        session.take_grant(grant)
+        session.set_grant(grant)
         return Done()
 
-    def _note_login(self, login: Login, outcome: str) -> None:
+    def _log_login(self, login: Login, outcome: str) -> None:
         self.metrics_sink.login(outcome)
-        # Malformed ids are never logged: anybody may send any text.
+        # Never log malformed ids: a client may send any text.
         app_id = login.app_id if app_id_problem(login.app_id) is None else "?"
         uid = login.uid if id_problem("uid", login.uid) is None else "?"
         logger.info(
@@ -424,43 +428,43 @@ class Hub:
             extra={"event": "login", "app_id": app_id, "uid": uid, "outcome": outcome},
         )
 
-    def _note_user(self, session: Session, kind: str) -> None:
+    def _report_user_event(self, session: Session, kind: str) -> None:
         event = {"user_id": session.uid, "type": kind, "ms": int(self._now() * 1000)}
         self._observe(session.app_id, "user", event)
 
-    async def _look_after_sessions(self) -> None:
-        """Notice who was not heard of for a while, and whose token ends."""
+    async def _watch_sessions(self) -> None:
+        """Report users that become unreachable or reachable, and check the tokens' expiry."""
         while True:
             now = asyncio.get_running_loop().time()
             for session in self._registry:
                 reachable = session.silence(now) <= self.limits.unreachable_after
                 if reachable is not session.reachable:
                     session.reachable = reachable
-                    self._tasks.spawn(self._tell_reachable(session, reachable=reachable))
-                self._look_at_token(session)
-            await asyncio.sleep(_LOOK_INTERVAL)
+                    self._tasks.spawn(self._report_reachability(session, reachable=reachable))
+                self._check_token(session)
+            await asyncio.sleep(_WATCH_INTERVAL)
 
-    async def _tell_reachable(self, session: Session, *, reachable: bool) -> None:
+    async def _report_reachability(self, session: Session, *, reachable: bool) -> None:
         try:
             await self._engine.set_reachable(*session.user, session.id, reachable=reachable)
         except OSError as error:
-            logger.warning("the engine was not told of %r: %s", session, error)
+            logger.warning("the reachability of %r was not reported: %s", session, error)
 
-    def _look_at_token(self, session: Session) -> None:
+    def _check_token(self, session: Session) -> None:
         left = session.token_time_left(self._now())
         if left <= 0:
             self._end(session, SessionEnd.TOKEN_EXPIRED)
-        elif left <= self.limits.token_warning and not session.warned:
-            session.warned = True
+        elif left <= self.limits.token_warning and not session.token_warning_sent:
+            session.token_warning_sent = True
             session.push(encode_notice(TokenPrivilegeWillExpire()))
 
     async def sweep(self) -> int:
-        """Remove what has expired; returns how many media that were."""
+        """Remove expired service sessions, uploads and media; return the number of media."""
         self.administration.sweep()
         await self.media.sweep_uploads()
         return await self.media.sweep_media()
 
-    async def _sweep_for_ever(self) -> None:
+    async def _sweep_repeatedly(self) -> None:
         rounds = 0
         while True:
             self.administration.sweep()
@@ -474,14 +478,14 @@ class Hub:
 
 
 def _close(connection: Connection, end: SessionEnd) -> None:
-    """Tell a connection why its session has ended, and close it."""
+    """Send the reason for the session's end on a connection, and close it."""
     if end is SessionEnd.TOKEN_EXPIRED:
         connection.send_now(encode_notice(TokenExpired()))
     if end.reason is not None:
         connection.send_now(encode_notice(SessionEnded(end.reason)))
         connection.close(4001, end.reason.name)
     elif end is SessionEnd.SLOW_CONSUMER:
-        connection.close(4008, "slow consumer: too much is not acknowledged")
+        connection.close(4008, "slow consumer: too many frames are not acknowledged")
     elif end is SessionEnd.STOPPING:
         connection.close(1001, "the hub is stopping")
     elif end is SessionEnd.LOST:

@@ -1,4 +1,4 @@
-"""The sessions of one node: which exist, in which state each is, and when it ends.
+"""The session registry of one node: the sessions, the state of each, and its deadline.
 
 Pure: the registry does no I/O, takes time as an argument, and returns the actions that its caller
 has to perform. It is the only place that ends a session.
@@ -17,20 +17,20 @@ from ..protocol.values import ConnectionChangeReason
 
 
 class Connection(Protocol):
-    """What carries a session's frames at the moment. Called on the hub's loop; never blocks."""
+    """The connection that carries a session's frames. Called on the hub's loop; never blocks."""
 
     @property
     def silence(self) -> float:
-        """Seconds since the client was last heard of, if only a ping."""
+        """Seconds since the last frame or ping from the client."""
 
     def wake(self) -> None:
-        """The session's outbox has frames to take."""
+        """Start sending: the session's outbox has frames."""
 
     def send_now(self, frame: str) -> None:
-        """Send a frame that is not numbered, before what waits."""
+        """Send an unnumbered frame, before the frames that wait in the outbox."""
 
     def close(self, code: int, reason: str) -> None:
-        """Close after what was sent; the session may go on without it."""
+        """Close after the frames sent so far. The session may go on without this connection."""
 
 
 class SessionState(Enum):
@@ -38,17 +38,17 @@ class SessionState(Enum):
 
     ATTACHING = "a login is not answered yet; the session waits for its connection until a deadline"
     ATTACHED = "a connection carries its frames"
-    DETACHED = "its client is away; the session ends at a deadline"
-    ENDED = "it is over, and nothing stays registered for it"
+    DETACHED = "its client is disconnected; the session ends at a deadline"
+    ENDED = "the session has ended, and nothing stays registered for it"
 
 
 class SessionEnd(Enum):
-    """Why a session ended; the value names it in logs and metrics."""
+    """Why a session ended. The value is used in logs and metrics."""
 
     LOGOUT = "logout"
-    LOST = "lost"  # its client did not come back, or was never answered
+    LOST = "lost"  # its client did not reconnect, or its login was never answered
     REFUSED = "refused"  # its login failed
-    STOPPING = "stopping"  # the hub stops
+    STOPPING = "stopping"  # the hub is stopping
     SLOW_CONSUMER = "slow_consumer"
     REMOTE_LOGIN = "remote_login"
     BANNED_BY_SERVER = "banned_by_server"
@@ -56,16 +56,16 @@ class SessionEnd(Enum):
 
     @property
     def reason(self) -> ConnectionChangeReason | None:
-        """The reason that the client is told, so that it does not come back by itself; or None."""
-        return _TOLD.get(self)
+        """The reason sent to the client, so that it does not reconnect by itself; or None."""
+        return _CLIENT_REASONS.get(self)
 
     @classmethod
     def of(cls, reason: ConnectionChangeReason) -> SessionEnd:
-        """The end whose client is told this reason."""
-        return next(end for end, told in _TOLD.items() if told is reason)
+        """The end whose client is sent this reason."""
+        return next(end for end, sent in _CLIENT_REASONS.items() if sent is reason)
 
 
-_TOLD = {
+_CLIENT_REASONS = {
     SessionEnd.REMOTE_LOGIN: ConnectionChangeReason.REMOTE_LOGIN,
     SessionEnd.BANNED_BY_SERVER: ConnectionChangeReason.BANNED_BY_SERVER,
     SessionEnd.TOKEN_EXPIRED: ConnectionChangeReason.TOKEN_EXPIRED,
@@ -77,12 +77,12 @@ class Life:
     """The state of one session. Only a registry changes it.
 
     Attributes:
-        state: where the session is in its life.
-        connection: carries the session's frames, or will when it is ATTACHING.
-        deadline: when the session ends unless something happens; None while it is ATTACHED.
-        established: a connection has carried it, so that its client can resume it.
-        revision: of its claim; None before the engine has answered.
-        queued: when the registry looks at the deadline next.
+        state: the session's state.
+        connection: carries the session's frames, or will do so when the state is ATTACHING.
+        deadline: when the session ends if no event comes; None while it is ATTACHED.
+        established: the session has been ATTACHED, so that its client can resume it.
+        revision: the revision of its claim; None before the engine has answered.
+        queued: the time of the session's entry in the registry's queue; None without an entry.
     """
 
     state: SessionState = SessionState.ATTACHING
@@ -94,7 +94,7 @@ class Life:
 
 
 class _HasLife(Protocol):
-    """What a registry asks of a session."""
+    """The part of a session that a registry uses."""
 
     app_id: str
     uid: str
@@ -107,14 +107,14 @@ S = TypeVar("S", bound=_HasLife)
 
 @dataclass(frozen=True, slots=True)
 class Supersede:
-    """Close this connection: its session goes on over another one."""
+    """Close this connection: another connection has taken over its session."""
 
     connection: Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Finish(Generic[S]):
-    """The session has ended. Tell its connection, if it has one, and undo what it registered."""
+    """The session has ended. Close its connection, if any, and remove its registered state."""
 
     session: S
     connection: Connection | None
@@ -129,7 +129,7 @@ class Registry(Generic[S]):
 
     Args:
         attach_time: seconds from a login until its connection must be attached.
-        grace: seconds for which a session lasts without a connection.
+        grace: seconds that a session survives without a connection.
     """
 
     def __init__(self, attach_time: float, grace: float) -> None:
@@ -137,7 +137,7 @@ class Registry(Generic[S]):
         self._grace = grace
         self._by_id: dict[str, S] = {}
         self._by_user: dict[tuple[str, str], S] = {}  # claimed sessions, one a user
-        self._queue: list[tuple[float, int, S]] = []  # a heap: when to look at which deadline
+        self._queue: list[tuple[float, int, S]] = []  # a heap of deadlines, possibly outdated
         self._order = itertools.count()
 
     def __len__(self) -> int:
@@ -156,7 +156,7 @@ class Registry(Generic[S]):
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` has something to do next, or None."""
+        """The earliest deadline of a session, or None. Call `tick` then."""
         while self._queue:
             at, _, session = self._queue[0]
             life = session.life
@@ -165,20 +165,20 @@ class Registry(Generic[S]):
             heapq.heappop(self._queue)
             if life.queued == at:
                 life.queued = None
-                self._look_later(session)
+                self._queue_deadline(session)
         return None
 
     # -- events --
 
     def opened(self, session: S, connection: Connection | None, now: float) -> None:
-        """A login was admitted: its session waits for its claim and its connection."""
+        """A login was admitted. Its session waits for its claim and its connection."""
         self._by_id[session.id] = session
-        self._wait(session, SessionState.ATTACHING, connection, now + self._attach_time)
+        self._enter(session, SessionState.ATTACHING, connection, now + self._attach_time)
 
     def claimed(self, session: S, revision: int) -> list[Action[S]]:
-        """The engine has given the session its user. The newest claim of a user wins.
+        """The engine has claimed the user for the session. The newest claim of a user wins.
 
-        A session that ended meanwhile stays ended: look at its state.
+        A session that ended meanwhile stays ended; the caller checks its state.
         """
         if session.life.state is SessionState.ENDED:
             return []
@@ -195,13 +195,16 @@ class Registry(Generic[S]):
         return actions
 
     def resumed(self, session: S, connection: Connection, now: float) -> list[Action[S]]:
-        """A login names this living session: it waits for the new connection."""
+        """A login resumes this living session, which waits for the new connection."""
         previous = session.life.connection
-        self._wait(session, SessionState.ATTACHING, connection, now + self._attach_time)
+        self._enter(session, SessionState.ATTACHING, connection, now + self._attach_time)
         return [] if previous is None or previous is connection else [Supersede(previous)]
 
     def attached(self, session: S, connection: Connection) -> bool:
-        """The login is answered. False when the session no longer waits for this connection."""
+        """The login is answered. Returns False when the session does not wait for this connection.
+
+        The session has ended then, or another connection has taken over.
+        """
         life = session.life
         if life.state is not SessionState.ATTACHING or life.connection is not connection:
             return False
@@ -209,18 +212,18 @@ class Registry(Generic[S]):
         return True
 
     def detached(self, session: S, connection: Connection, now: float) -> list[Action[S]]:
-        """A connection is gone. Its session stays for a while if its client can resume it."""
+        """A connection is closed. Its session stays for the grace period if it can be resumed."""
         life = session.life
         if life.state is SessionState.ENDED or life.connection is not connection:
             return []
         if not life.established:
             life.connection = None
             return self.ended(session, SessionEnd.LOST)
-        self._wait(session, SessionState.DETACHED, None, now + self._grace)
+        self._enter(session, SessionState.DETACHED, None, now + self._grace)
         return []
 
     def ended(self, session: S, end: SessionEnd) -> list[Action[S]]:
-        """The session is over, from whatever state. Nothing happens when it was over already."""
+        """End the session, from any state. Idempotent."""
         life = session.life
         if life.state is SessionState.ENDED:
             return []
@@ -240,21 +243,24 @@ class Registry(Generic[S]):
         return actions
 
     def used(self, session: S, now: float) -> None:
-        """Somebody acts for a session that has no connection: it stays for another while."""
+        """A session without a connection is in use: its grace period starts again."""
         if session.life.state is not SessionState.ENDED:
-            self._wait(session, SessionState.DETACHED, None, now + self._grace)
+            self._enter(session, SessionState.DETACHED, None, now + self._grace)
 
     # -- inside --
 
-    def _wait(
+    def _enter(
         self, session: S, state: SessionState, connection: Connection | None, deadline: float
     ) -> None:
         life = session.life
         life.state, life.connection, life.deadline = state, connection, deadline
-        self._look_later(session)
+        self._queue_deadline(session)
 
-    def _look_later(self, session: S) -> None:
-        """Queue the session's deadline, unless it is looked at before that anyway."""
+    def _queue_deadline(self, session: S) -> None:
+        """Queue the session's deadline, unless an earlier entry is queued already.
+
+        The earlier entry queues the deadline again when it is reached.
+        """
         life = session.life
         if life.deadline is not None and (life.queued is None or life.queued > life.deadline):
             life.queued = life.deadline

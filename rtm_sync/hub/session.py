@@ -1,4 +1,4 @@
-"""One user's session on a hub: what outlives the connection. No I/O; lives on the hub's loop."""
+"""One user's session on a hub: the state that outlives a connection. Does no I/O."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from .auth.tokens import Grant, Privileges
 from .engine.node import Delivery
 from .registry import Connection, Life, SessionState
 
-_CROWDED = 7 / 8
+_NEARLY_FULL = 7 / 8
 _EVERYTHING = Privileges()
 
 
 class Session:
-    """A logged-in user: outbox, receipts, channels, budgets.
+    """A logged-in user: outbox, receipts, channels, rate limits. Used on the hub's loop only.
 
     Attributes:
         id: names the session and is its bearer token; secret.
         life: its state, which only the registry changes.
-        received: numbered frames the hub has from the client.
-        acknowledged: how many of those the client was told.
+        received: the number of numbered frames that the hub has received from the client.
+        acknowledged: how many of those frames the hub has acknowledged to the client.
         channels: joined channels.
-        memberships: channels in which the engine may have the session, joined or not; what its end
-            has to leave. A join or leave that failed may have been done.
-        subscriptions: users whose presence the client is told of.
-        reachable: what was last told of the user: ONLINE, or (False) UNREACHABLE.
-        grant: what its token allows; None where no token is asked for.
-        warned: the client was told that its token is about to end.
-        transfers: one permit for each upload or download at once.
+        memberships: channels in which the engine may hold a membership of the session; its end
+            leaves them all. A join or leave that failed may have taken effect.
+        subscriptions: users whose presence is sent to the client.
+        reachable: the last reported state of the user: True is ONLINE, False is UNREACHABLE.
+        grant: the privileges and the expiry of its token; None where no token is required.
+        token_warning_sent: the client has been warned that its token expires soon.
+        transfers: one permit for each concurrent upload or download.
+        cancelled_uploads: keys of uploads that were cancelled before their request arrived.
 
     Args:
-        on_overflow: called when the client does not acknowledge for too long; ends the session.
+        on_overflow: called when the client does not acknowledge its frames; ends the session.
     """
 
     def __init__(
@@ -63,17 +64,17 @@ class Session:
         self.subscriptions: set[str] = set()
         self.reachable = True
         self.grant: Grant | None = None
-        self.warned = False
-        self._budgets: dict[str, SlidingWindow] = {}
-        self._lost_at = asyncio.get_running_loop().time()
+        self.token_warning_sent = False
+        self._rate_windows: dict[str, SlidingWindow] = {}
+        self._last_seen = asyncio.get_running_loop().time()
         self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
         self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
-        self._held: list[Callable[[], object]] | None = []
-        self._catching_up: dict[str, list[str]] = {}
+        self._deferred: list[Callable[[], object]] | None = []
+        self._held_channels: dict[str, list[str]] = {}
         self._calls: dict[int, asyncio.Future[Delivery]] = {}
         self._next_call = 1
         self._on_overflow = on_overflow
-        self._progress = asyncio.Event()  # set when outbox space frees up or the session ends
+        self._changed = asyncio.Event()  # set when outbox space frees up or the session ends
         self._limits = limits
 
     def __repr__(self) -> str:
@@ -81,16 +82,16 @@ class Session:
 
     @property
     def user(self) -> tuple[str, str]:
-        """The app's id and the user's."""
+        """(app_id, uid) of the user."""
         return self.app_id, self.uid
 
     @property
     def lives(self) -> bool:
-        """Whether it has not ended; ask again after every `await`."""
+        """Whether the session has not ended; check again after every `await`."""
         return self.life.state is not SessionState.ENDED
 
     def require_life(self, family: type[RtmError]) -> None:
-        """Go on only while it lives: called after an `await`, before anything is registered.
+        """Raise when the session has ended. Call it after an `await`, before registering anything.
 
         Raises:
             RtmError: NOT_LOGGED_IN, of that family.
@@ -100,57 +101,61 @@ class Session:
 
     @property
     def connection(self) -> Connection | None:
-        """What carries its frames now, or None while the client is away."""
+        """The connection that carries its frames, or None while the client is disconnected."""
         return self.life.connection if self.life.state is SessionState.ATTACHED else None
 
     def check_rate(self, name: str, family: type[RtmError]) -> None:
-        """Count one more call of a kind that `Limits` has a rate for.
+        """Count one more call against a rate limit.
+
+        Args:
+            name: the attribute of `Limits` that has the rate.
+            family: the class of the error.
 
         Raises:
             RtmError: TOO_OFTEN, of that family.
         """
         rate = getattr(self._limits, name)
-        window = self._budgets.get(name)
+        window = self._rate_windows.get(name)
         if window is None:
-            window = self._budgets[name] = SlidingWindow(rate)
+            window = self._rate_windows[name] = SlidingWindow(rate)
         if not window.allow(asyncio.get_running_loop().time()):
-            what = name.replace("_", " ")
-            raise family.named("TOO_OFTEN", f"More {what} than {rate}; slow down.")
+            calls = name.replace("_", " ")
+            raise family.named("TOO_OFTEN", f"More {calls} than {rate}; slow down.")
 
-    def take_grant(self, grant: Grant | None) -> None:
-        """What the session's newest token allows."""
+    def set_grant(self, grant: Grant | None) -> None:
+        """Set the grant of the session's newest token."""
         self.grant = grant
-        self.warned = False
+        self.token_warning_sent = False
 
     @property
     def privileges(self) -> Privileges:
-        """What its user may do."""
+        """The privileges of its token; all privileges without a token."""
         return _EVERYTHING if self.grant is None else self.grant.privileges
 
     def token_time_left(self, now: float) -> float:
-        """Seconds until the session's token ends; `now` is seconds since the epoch."""
+        """Seconds until the session's token expires; `now` is seconds since the epoch."""
         return float("inf") if self.grant is None else self.grant.expires_at - now
 
     def silence(self, now: float) -> float:
-        """Seconds since the client was last heard of. `now` is the loop's time."""
+        """Seconds since the last frame or ping from the client. `now` is the loop's time."""
         if self.connection is None:
-            return now - self._lost_at
-        self._lost_at = now - self.connection.silence
+            return now - self._last_seen
+        self._last_seen = now - self.connection.silence
         return self.connection.silence
 
     def push(self, frame: str) -> None:
-        """Queue a frame for the client; a client that is too far behind loses its session."""
-        self._in_turn(lambda: self._push(frame))
+        """Queue a frame for the client. The session of a client that is too far behind ends."""
+        self._push_in_order(lambda: self._push(frame))
 
     def call(self, request: Request[Any]) -> asyncio.Future[Delivery]:
-        """Call the client; the future says whether it took the message, within the time-out."""
-        answered = self._receipt()
-        self._in_turn(lambda: self._call(request, answered))
+        """Call the client. The future has the receipt, UNCONFIRMED after `receipt_timeout`."""
+        answered = self._new_receipt()
+        self._push_in_order(lambda: self._call(request, answered))
         return answered
 
     def push_to_member(self, channel_id: str, frame: str) -> None:
-        """As `push`, after what the member of that channel is catching up on."""
-        waiting = self._catching_up.get(channel_id)
+        """As `push`, but after the frames that `catch_up` still has to send for that channel."""
+        waiting = self._held_channels.get(channel_id)
         if waiting is None:
             self.push(frame)
         elif len(waiting) < self._limits.outbox_frames:
@@ -159,48 +164,48 @@ class Session:
             self._on_overflow(self)
 
     def hold_channel(self, channel_id: str) -> None:
-        """Keep what comes from the channel until `catch_up` has sent what went before."""
-        self._catching_up[channel_id] = []
+        """Hold back the channel's new frames until `catch_up` has sent the missed ones."""
+        self._held_channels[channel_id] = []
 
     def release_channel(self, channel_id: str) -> None:
-        """Let go what was held, if anything was."""
-        for frame in self._catching_up.pop(channel_id, ()):
+        """Push the frames that `hold_channel` held back, if any."""
+        for frame in self._held_channels.pop(channel_id, ()):
             self.push(frame)
 
     async def catch_up(self, channel_id: str, missed: Iterable[str]) -> None:
-        """Send frames that a held channel's member missed, no faster than the client keeps up."""
-        held = self._catching_up.get(channel_id)
-        await self._until(lambda: self._held is None)  # offline messages go before everything
+        """Send the frames that a member missed, no faster than the client acknowledges them."""
+        held = self._held_channels.get(channel_id)
+        await self._wait_until(lambda: self._deferred is None)  # offline messages go first
         for frame in missed:
-            await self._until(self._has_room)
-            if not self.lives or held is None or self._catching_up.get(channel_id) is not held:
-                return  # left meanwhile, and perhaps joined again
+            await self._wait_until(self._has_room)
+            if not self.lives or held is None or self._held_channels.get(channel_id) is not held:
+                return  # the user has left meanwhile, and perhaps joined again
             self.push(frame)
         self.release_channel(channel_id)
 
     async def call_first(self, request: Request[Any]) -> asyncio.Future[Delivery]:
-        """As `call`, before everything that is held, and no faster than the client keeps up."""
-        await self._until(self._has_room)
-        answered = self._receipt()
+        """As `call`, before all deferred frames, and no faster than the client acknowledges."""
+        await self._wait_until(self._has_room)
+        answered = self._new_receipt()
         self._call(request, answered)
         return answered
 
     def release(self) -> None:
-        """Let go what was held since the session began (the offline messages go first)."""
-        held, self._held = self._held or [], None
-        for push in held:
+        """Push the frames deferred since the login; called after the offline messages."""
+        deferred, self._deferred = self._deferred or [], None
+        for push in deferred:
             push()
-        self._progress.set()
+        self._changed.set()
 
     def acknowledge(self, received: int) -> None:
-        """The client has dealt with so many frames. Raises ValueError when it cannot have."""
+        """The client has received this many frames. Raises ValueError for an impossible count."""
         self.outbox.acknowledge(received)
-        self._progress.set()
+        self._changed.set()
 
     def rewind(self, received: int) -> None:
-        """The client is back and has so many frames. Raises ValueError when it cannot have."""
+        """The client resumes with this many frames. Raises ValueError for an impossible count."""
         self.outbox.rewind(received)
-        self._progress.set()
+        self._changed.set()
 
     def answer(self, call_id: int, *, accepted: bool) -> None:
         """The client has answered a call."""
@@ -209,40 +214,41 @@ class Session:
             future.set_result(Delivery.RECEIVED if accepted else Delivery.OFFLINE)
 
     def end(self) -> None:
-        """Answer what waits for the client; the session has ended, so that it hears of nothing."""
+        """Resolve all pending receipts as OFFLINE. Called once the session has ended."""
         self.release()
         for future in self._calls.values():
             if not future.done():
                 future.set_result(Delivery.OFFLINE)
         self._calls.clear()
 
-    def _in_turn(self, push: Callable[[], object]) -> None:
-        """Do it now, or when what goes first has gone."""
-        if self._held is None:
+    def _push_in_order(self, push: Callable[[], object]) -> None:
+        """Push now, or defer the push until the offline messages are sent."""
+        if self._deferred is None:
             push()
-        elif len(self._held) < self._limits.outbox_frames:
-            self._held.append(push)
+        elif len(self._deferred) < self._limits.outbox_frames:
+            self._deferred.append(push)
         else:
             self._on_overflow(self)
 
     def _has_room(self) -> bool:
-        """Whether more than an eighth of the outbox is left, for what else is sent meanwhile.
+        """Whether more than an eighth of the outbox is free.
 
-        A client acknowledges at the latest after 32 frames, and 32 of the largest messages are less
-        than the rest.
+        The eighth is reserved for the frames that are pushed meanwhile. Catching up cannot get
+        stuck: a client acknowledges at least every 32 frames, and 32 of the largest messages take
+        less than the other seven eighths.
         """
-        return self.outbox.fullness < _CROWDED
+        return self.outbox.fullness < _NEARLY_FULL
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait for it, or for the session's end."""
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for the condition, or for the session's end."""
         while self.lives and not condition():
-            self._progress.clear()
-            await self._progress.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
-    def _receipt(self) -> asyncio.Future[Delivery]:
+    def _new_receipt(self) -> asyncio.Future[Delivery]:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Delivery] = loop.create_future()
-        timer = loop.call_later(self._limits.receipt_timeout, self._give_up, answered)
+        timer = loop.call_later(self._limits.receipt_timeout, self._time_out, answered)
         answered.add_done_callback(lambda _: timer.cancel())
         return answered
 
@@ -256,7 +262,7 @@ class Session:
             self.answer(call_id, accepted=False)
 
     @staticmethod
-    def _give_up(answered: asyncio.Future[Delivery]) -> None:
+    def _time_out(answered: asyncio.Future[Delivery]) -> None:
         if not answered.done():
             answered.set_result(Delivery.UNCONFIRMED)
 

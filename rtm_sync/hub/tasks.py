@@ -1,4 +1,4 @@
-"""Tasks and loops on an event loop: who ends them, and what happens when they fail."""
+"""Background tasks and loops on an event loop: their supervision, and their end."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ async def supervised(
     clock: Clock = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
-    """Run a loop until it returns. When it raises, log that, count it, wait, and run it again.
+    """Run a loop until it returns. After an exception: log it, count it, back off, run it again.
 
     Args:
-        name: of the loop, for the log and for `loop_failures`.
+        name: the loop's name, for the log and for `loop_failures`.
         work: runs the loop; called again after each failure.
         backoff: the waits between a failure and the next run.
-        clock, sleep: the time.
+        clock, sleep: measure and spend time, in seconds; tests pass their own.
     """
     supervisor = Supervisor(name, backoff, clock)
     while True:
@@ -76,7 +76,7 @@ async def once(
 
 
 class BackgroundTasks:
-    """Owns tasks on one event loop, from `spawn` or `run_loop` to `close`."""
+    """Owns tasks on one event loop, from `start`, `spawn` or `run_loop` to `close`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()  # each ends by itself
@@ -87,34 +87,37 @@ class BackgroundTasks:
         return len(self._tasks)
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run a coroutine as a task, which the caller awaits."""
+        """Run a coroutine as a task and return the task; the caller awaits it."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine as a task that nobody awaits; log its exception. Not after `close`."""
+        """Run a coroutine as a task that nobody awaits, and log its exception.
+
+        After `close` the coroutine is closed and does not run.
+        """
         if self._is_closed:
             work.close()
         else:
             self.start(work).add_done_callback(_log_failure)
 
     def run_loop(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
-        """Run a loop, supervised, until `close`."""
+        """Run a supervised loop until `close`."""
         self._loops.append(asyncio.get_running_loop().create_task(supervised(name, work)))
 
-    async def close(self, patience: float) -> None:
-        """End the loops, give the tasks `patience` seconds to finish, and cancel the rest.
+    async def close(self, timeout: float) -> None:
+        """Cancel the loops, give the tasks `timeout` seconds to finish, and cancel the rest.
 
-        Tasks that are spawned meanwhile count as well.
+        Tasks that are spawned during the wait are awaited too.
         """
         for loop in self._loops:
             loop.cancel()
-        deadline = Deadline(patience, asyncio.get_running_loop().time)
+        deadline = Deadline(timeout, asyncio.get_running_loop().time)
         while self._tasks and not deadline.has_passed:
-            # Done tasks are taken out here and not by their callbacks alone: a wait for tasks that
-            # are all done need not yield to the loop, and then the callbacks never run.
+            # Remove finished tasks here: a wait for tasks that are all done need not yield to the
+            # loop, and then the callbacks that discard the tasks never run.
             done, _ = await asyncio.wait(self._tasks, timeout=deadline.left)
             self._tasks -= done
         self._is_closed = True

@@ -54,7 +54,7 @@ class ProfileTest(RtmTestCase):
             (
                 "[default]\nhue = 1",
                 None,
-                "'hue' in profile 'default' of .* is no setting",
+                "'hue' in profile 'default' of .* is not a setting",
             ),
             ("[default]\ntoken = 12345", None, "token in profile 'default' of .* is not text"),
             ('url = "ws://x"', None, r"'url' in .* is no profile; write it below a \[url\] line"),

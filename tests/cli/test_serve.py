@@ -136,7 +136,7 @@ class RefusalTest(ServeTest):
         first = self.serve("--data", "shared")
         self.assertEqual(
             self.refused("serve", "--port", 0, "--data", "shared", status=2),
-            "The data folder shared is used by another gateway.",
+            "The data folder shared is used by another gateway; choose another one.",
         )
         self.assert_serves(first.url)
         first.process.kill()
@@ -221,7 +221,7 @@ class KeyTest(ServeTest):
             ("nonsense", "gateway.toml"),
             ("[apps.my-app]\nsecrets = ['short']\n", "has 5 bytes"),
             ("[apps.my-app]\npublic_keys = ['absent.pem']\n", "absent.pem cannot be used"),
-            ("", "begins and ends with a start"),
+            ("", "cannot begin or end serving without apps"),
         ):
             (self.home / "gateway.toml").write_text(mistake)
             told = gateway.complaints.count("stay as they were")

@@ -188,7 +188,9 @@ class RefusalTest(ConfigCase):
 
     def test_an_unknown_name_in_the_file_is_refused_with_those_there_are(self) -> None:
         refusal = self.refusal("prot = 8765")
-        self.assertRegex(refusal, r"^'prot' in .*gateway\.toml is no setting; there are host, port")
+        self.assertRegex(
+            refusal, r"^'prot' in .*gateway\.toml is not a setting; the settings are host, port"
+        )
         for name in SETTINGS:
             self.assertIn(name, refusal)
 
@@ -269,7 +271,7 @@ class AppsTest(ConfigCase):
         config = self.loaded(toml, app_id="game", app_secret=SECRET)
         self.assertEqual(set(config.secrets), {"shop", "game"})
         refusal = self.refusal(toml, app_id="shop", app_secret=SECRET)
-        self.assertIn("app_id is 'shop', which is one of the apps as well", refusal)
+        self.assertIn("app_id is 'shop', which is also in apps", refusal)
 
     def test_what_is_no_app_is_refused_with_its_place(self) -> None:
         for toml, why in (
@@ -279,7 +281,7 @@ class AppsTest(ConfigCase):
             ("[apps.shop]\nsecrets = 'x'", "secrets in apps.shop in"),
             ("[apps.shop]\nsecrets = ['short']", "has 5 bytes; HS256 needs at least 32"),
             ("[apps.shop]\nsecret = 'x'", "'secret' in apps.shop in"),
-            ("[apps.shop]\njwks = 1", "jwks is one text"),
+            ("[apps.shop]\njwks = 1", "jwks: one string"),
             (f"[apps.'{'x' * 65}']\nsecrets = ['{SECRET}']", "app_id has 65 characters"),
         ):
             with self.subTest(toml):

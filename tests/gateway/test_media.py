@@ -160,7 +160,7 @@ class TusTest(MediaCase):
         again = self.create(len(DATA), DATA, Idempotency_Key="k")
         self.assertEqual(again.status_code, 201)
         self.assertEqual(again.headers["Location"], first.headers["Location"])
-        for other, reason in ((DATA[1:], "600,000 bytes"), (DATA[::-1], "other bytes")):
+        for other, reason in ((DATA[1:], "600,000 bytes"), (DATA[::-1], "different bytes")):
             answer = self.create(len(other), other, Idempotency_Key="k")
             self.assertEqual(answer.status_code, 400)
             self.assertIn(reason, answer.text)

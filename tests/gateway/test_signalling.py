@@ -189,7 +189,7 @@ class BeforeLoginTest(SignallingCase):
         self.check_the_others()
 
     def test_who_does_not_log_in_is_closed_after_a_while(self) -> None:
-        with mock.patch.object(signalling, "_LOGIN_DEADLINE", 0.2):
+        with mock.patch.object(signalling, "_LOGIN_TIMEOUT", 0.2):
             silent, dripping = self.raw(login=None), self.raw(login=None)
             dripping.send_bytes(b"\x81\xfe\x04\x00mask")  # the beginning of a long frame
             self.assertEqual(silent.closing(), 4003)

@@ -85,9 +85,9 @@ class RenewalTest(TlsCase):
     def test_a_renewed_certificate_is_shown_to_new_connections(self) -> None:
         certificate = Certificate(self.chain, self.key)
         before = self.shown(certificate)
-        self.assertFalse(certificate.look())
+        self.assertFalse(certificate.reload_if_changed())
         self.issue()
-        self.assertTrue(certificate.look())
+        self.assertTrue(certificate.reload_if_changed())
         self.assertNotEqual(self.shown(certificate), before)
 
     def test_half_a_renewal_changes_nothing(self) -> None:
@@ -97,10 +97,10 @@ class RenewalTest(TlsCase):
         for spoil in (b"garbage", b""):
             self.key.write_bytes(spoil)
             with self.assertLogs("rtm_sync", "ERROR"):
-                self.assertFalse(certificate.look())
+                self.assertFalse(certificate.reload_if_changed())
             self.assertEqual(self.shown(certificate), before)
         Path(self.key).unlink()
         with self.assertLogs("rtm_sync", "ERROR"):
-            self.assertFalse(certificate.look())
+            self.assertFalse(certificate.reload_if_changed())
         self.key.write_bytes(whole)
-        self.assertTrue(certificate.look())
+        self.assertTrue(certificate.reload_if_changed())

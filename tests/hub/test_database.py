@@ -106,7 +106,7 @@ class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         go = await self.held_up()
         waiting = [asyncio.ensure_future(self.database.run(lambda c: None)) for _ in range(10_000)]
         await asyncio.sleep(0)
-        with self.assertRaisesRegex(OSError, "10,000 database operations wait"):
+        with self.assertRaisesRegex(OSError, "10,000 database operations are waiting"):
             await self.database.run(lambda c: None)
         go.set()
         await asyncio.gather(*waiting)

@@ -139,5 +139,5 @@ class LimitTest(HubCase):
         hub = await self.hub(limits=Limits(sessions=3))
         for uid in ("a", "b", "c"):
             await self.user(hub, uid)
-        with self.assertRaisesRegex(LoginError, "has 3 sessions, as many as it may"):
+        with self.assertRaisesRegex(LoginError, "has 3 sessions; the limit is 3"):
             await self.user(hub, "d")

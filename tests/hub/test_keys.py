@@ -174,13 +174,13 @@ class JwksTest(KeyCase):
 
 class ChangeTest(KeyCase):
     def test_a_file_that_changes_is_read_again(self) -> None:
-        source = key_source(self.jwks(one=ED25519), look_interval=0.0)
+        source = key_source(self.jwks(one=ED25519), check_interval=0.0)
         self.assertEqual([key.name for key in source.current()], ["one"])
         self.jwks(one=ED25519, two=RSA)
         self.assertEqual([key.name for key in source.current()], ["one", "two"])
 
     def test_a_damaged_or_absent_file_changes_nothing_and_is_told(self) -> None:
-        source = key_source(self.jwks(one=ED25519), look_interval=0.0)
+        source = key_source(self.jwks(one=ED25519), check_interval=0.0)
         for damage in (
             lambda: self.written("keys.json", b"nonsense"),
             (self.home / "keys.json").unlink,
@@ -191,7 +191,7 @@ class ChangeTest(KeyCase):
             self.assertIn("keys.json cannot be used", logged.output[0])
 
     def test_it_is_looked_at_now_and_then_only(self) -> None:
-        source = key_source(self.jwks(one=ED25519), look_interval=3600.0)
+        source = key_source(self.jwks(one=ED25519), check_interval=3600.0)
         self.jwks(two=RSA)
         self.assertEqual([key.name for key in source.current()], ["one"])
 

@@ -63,7 +63,7 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
         await self.engine.claim(APP, "alice", "session")
         await self.engine.join(APP, "hall", "alice", "session")
         await self.engine.change_channel_attributes(APP, "room", lambda _: topic)
-        (timer,) = self.engine._forgetting.values()
+        (timer,) = self.engine._attribute_timers.values()
         await self.engine.stop()
         self.assertTrue(timer.cancelled())
         await self.engine.start(self.node)
@@ -109,7 +109,7 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
 
         tables = ("offline", "history", "bans")
         return {
-            name: await self.engine._disk.run(lambda c, name=name: count(c, name))
+            name: await self.engine._running_database.run(lambda c, name=name: count(c, name))
             for name in tables
         }
 

@@ -516,7 +516,7 @@ class TroubledEngineTest(HubCase):
         self.engine.reads.clear()
         bob = await self.user(self.made, "bob")
         send = asyncio.ensure_future(self.alice.call(peer("hi", enable_offline_messaging=True)))
-        await eventually(lambda: bob.session._held)
+        await eventually(lambda: bob.session._deferred)
         self.made.end(bob.session)
         self.assertEqual(await send, PeerMessageSendResult(False, cached_by_server=True))
         self.engine.reads.set()

@@ -12,9 +12,9 @@ class BackgroundTasksTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
         self.tasks = BackgroundTasks()
 
-    async def close(self, patience: float = 5.0) -> None:
+    async def close(self, timeout: float = 5.0) -> None:
         """Close within a bound: from Python 3.12 on a wait for done tasks may never yield."""
-        await asyncio.wait_for(self.tasks.close(patience), 10.0)
+        await asyncio.wait_for(self.tasks.close(timeout), 10.0)
 
     async def test_it_waits_for_what_runs_and_for_what_that_spawns(self) -> None:
         done: list[str] = []
@@ -57,7 +57,7 @@ class BackgroundTasksTest(unittest.IsolatedAsyncioTestCase):
 
         self.tasks.spawn(stuck())
         await asyncio.sleep(0)
-        await self.close(patience=0.01)
+        await self.close(timeout=0.01)
         self.assertTrue(cancelled.is_set())
 
     async def test_it_ends_its_loops(self) -> None:

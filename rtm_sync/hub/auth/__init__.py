@@ -1,1 +1,1 @@
-"""Who may log in: tokens, the keys that verify them, and the policy of an app."""
+"""Authentication: tokens, the keys that verify them, and the login policy."""

@@ -1,4 +1,4 @@
-"""What tokens are signed with: secrets, and public keys in files that may change meanwhile."""
+"""Keys that verify tokens: shared secrets, and public keys in files that may change."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MIN_SECRET_BYTES = 32
 
 MIN_RSA_BITS = 2048
 PEM, JWKS = "file:", "jwks:"
-"""In front of a path in place of a secret: a public key (PEM), or a set of them (RFC 7517)."""
+"""Prefixes of a path in place of a secret: a public key (PEM), or a set of them (RFC 7517)."""
 
-_LOOK_INTERVAL = 5.0  # seconds between looks whether a file has changed
+_CHECK_INTERVAL = 5.0  # seconds between checks for a changed file
 _MAX_FILE_BYTES = 1024 * 1024
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key, and the one algorithm it is for: a token does not choose.
+    """One key and its only algorithm: a token must not choose the algorithm.
 
     Attributes:
-        material: what PyJWT takes.
-        name: the `kid` of a token that it signed; None when nobody said.
+        material: the key as PyJWT takes it.
+        algorithm: the JWT name of the algorithm.
+        name: the `kid` of the tokens that it signs; None when the key has no name.
     """
 
     material: Any
@@ -40,15 +41,19 @@ class Key:
 
 
 class KeySource(ABC):
-    """Where an app's keys are."""
+    """The source of an app's keys."""
 
     @abstractmethod
     def current(self) -> tuple[Key, ...]:
-        """The keys of the moment. Thread-safe."""
+        """The current keys. Thread-safe."""
 
 
 class Secret(KeySource):
-    """A shared secret, for HS256. Raises ValueError when it is too short."""
+    """A shared secret for HS256.
+
+    Raises:
+        ValueError: the secret is shorter than 32 bytes.
+    """
 
     def __init__(self, secret: str) -> None:
         check_secret(secret)
@@ -59,26 +64,29 @@ class Secret(KeySource):
 
 
 class KeyFile(KeySource):
-    """Public keys in a file, which is read again when it changes; a bad one changes nothing.
+    """Public keys in a file. The file is read again when it changes.
+
+    When the changed file cannot be used, the previous keys stay and an error is logged.
 
     Args:
-        parse: what makes keys of its content.
-        look_interval: seconds between looks whether it has changed.
+        path: the file.
+        parse: returns the keys in the file's content.
+        check_interval: seconds between checks for a change.
 
     Raises:
-        ValueError: it cannot be read, or has no usable key.
+        ValueError: the file cannot be read, or has no usable key.
     """
 
     def __init__(
-        self, path: Path, parse: Callable[[bytes], tuple[Key, ...]], look_interval: float
+        self, path: Path, parse: Callable[[bytes], tuple[Key, ...]], check_interval: float
     ) -> None:
         self._path = path
         self._parse = parse
-        self._look_interval = look_interval
-        self._lock = threading.Lock()  # guards what follows
-        self._looked_at = time.monotonic()
+        self._check_interval = check_interval
+        self._lock = threading.Lock()  # guards the attributes below
+        self._checked_at = time.monotonic()
         try:
-            self._stamp = self._present_stamp()
+            self._stamp = self._file_stamp()
             self._keys = parse(self._content())
         except (OSError, ValueError) as error:
             raise ValueError(f"The key file {path} cannot be used: {error}.") from error
@@ -86,14 +94,14 @@ class KeyFile(KeySource):
     def current(self) -> tuple[Key, ...]:
         with self._lock:
             now = time.monotonic()
-            if now - self._looked_at >= self._look_interval:
-                self._looked_at = now
-                self._look()
+            if now - self._checked_at >= self._check_interval:
+                self._checked_at = now
+                self._reload_if_changed()
             return self._keys
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         try:
-            stamp = self._present_stamp()
+            stamp = self._file_stamp()
             if stamp != self._stamp:
                 self._stamp = stamp
                 self._keys = self._parse(self._content())
@@ -101,7 +109,7 @@ class KeyFile(KeySource):
         except (OSError, ValueError) as error:
             logger.error("the key file %s cannot be used: %s", self._path, error)  # noqa: TRY400
 
-    def _present_stamp(self) -> tuple[int, int, int]:
+    def _file_stamp(self) -> tuple[int, int, int]:
         found = self._path.stat()
         return found.st_ino, found.st_mtime_ns, found.st_size
 
@@ -110,30 +118,30 @@ class KeyFile(KeySource):
             return file.read(_MAX_FILE_BYTES)
 
 
-def key_source(secret: str, look_interval: float = _LOOK_INTERVAL) -> KeySource:
-    """The keys that a secret stands for: itself, `file:PATH` or `jwks:PATH`.
+def key_source(secret: str, check_interval: float = _CHECK_INTERVAL) -> KeySource:
+    """The key source of a configured secret.
 
     Args:
-        secret: 32 bytes or more, or where public keys are.
-        look_interval: seconds between looks whether a file has changed.
+        secret: a shared secret of 32 bytes or more, `file:PATH` or `jwks:PATH`.
+        check_interval: seconds between checks for a changed file.
 
     Raises:
-        ValueError: too short, or the file cannot be used.
+        ValueError: the secret is too short, or the file cannot be used.
     """
     if secret.startswith(PEM):
-        return KeyFile(Path(secret.removeprefix(PEM)), _pem_keys, look_interval)
+        return KeyFile(Path(secret.removeprefix(PEM)), _pem_keys, check_interval)
     if secret.startswith(JWKS):
-        return KeyFile(Path(secret.removeprefix(JWKS)), _jwks_keys, look_interval)
+        return KeyFile(Path(secret.removeprefix(JWKS)), _jwks_keys, check_interval)
     return Secret(secret)
 
 
 def is_shared(secret: str) -> bool:
-    """Whether it is a secret that both sides know, and not where public keys are."""
+    """Whether the secret is a shared secret, and not the path of public keys."""
     return not secret.startswith((PEM, JWKS))
 
 
 def check_secret(secret: str) -> None:
-    """Refuse a secret that is too short for HS256."""
+    """Raise ValueError for a shared secret that is too short for HS256."""
     size = len(secret.encode())
     if is_shared(secret) and size < MIN_SECRET_BYTES:
         raise ValueError(
@@ -143,10 +151,13 @@ def check_secret(secret: str) -> None:
 
 
 def signing_key(secret: str) -> Key:
-    """What a token is signed with: a shared secret, or a private key in PEM.
+    """The key that signs tokens.
+
+    Args:
+        secret: a shared secret, or a private key in PEM.
 
     Raises:
-        ValueError: too short, no key, or of a kind that is not supported.
+        ValueError: the secret is too short, or the key is invalid or of an unsupported kind.
     """
     if not secret.lstrip().startswith("-----BEGIN"):
         check_secret(secret)
@@ -176,11 +187,11 @@ def _jwks_keys(content: bytes) -> tuple[Key, ...]:
         found = jwt.PyJWKSet.from_dict(json.loads(content)).keys
     except (jwt.PyJWTError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{error}") from error
-    return tuple(Key(one.key, _algorithm(one.key), one.key_id) for one in found)
+    return tuple(Key(jwk.key, _algorithm(jwk.key), jwk.key_id) for jwk in found)
 
 
 def _algorithm(public: object) -> str:
-    """The one algorithm of a public key: with several, a token could choose a weaker one."""
+    """The only algorithm of a public key: with several, a token could choose a weaker one."""
     try:
         from cryptography.hazmat.primitives.asymmetric.ec import (
             SECP256R1,

@@ -1,4 +1,4 @@
-"""Who may come in: apps, tokens, bans and revocations."""
+"""The login policy: apps, tokens, bans and revocations."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .tokens import Grant, TokenVerifier
 
 
 class LoginPolicy:
-    """Decides about logins, and about what server processes send with a user's token.
+    """Decides about logins, and about server-side requests with a user's token.
 
     Used on the hub's loop.
 
     Args:
-        directory: knows bans and revocations.
-        verifiers: app id → who checks its tokens; only these apps exist. None is for trial: every
-            app id and uid is welcome, and tokens are not looked at.
+        directory: keeps bans and revocations.
+        verifiers: maps an app id to the verifier of its tokens; other apps are refused. None is
+            for trials: every app id and uid is accepted, and tokens are not verified.
         now: the wall clock, seconds since the epoch.
     """
 
@@ -34,14 +34,15 @@ class LoginPolicy:
         self._now = now
 
     def replace(self, verifiers: Mapping[str, TokenVerifier]) -> None:
-        """Other apps, or other keys of theirs, from now on; who is in stays in."""
+        """Replace the apps and their keys. Existing sessions are not affected."""
         self._verifiers = verifiers
 
     async def admit(self, login: Login) -> Grant | None:
-        """What a user may who logs in so; None where no tokens are asked for.
+        """The grant of a login that is allowed; None where no token is required.
 
         Raises:
-            LoginError: who may not, and why. OSError: the directory could not tell.
+            LoginError: the login is refused.
+            OSError: the directory failed.
         """
         problem = app_id_problem(login.app_id)
         if problem is not None:
@@ -52,7 +53,8 @@ class LoginPolicy:
         if login.version != PROTOCOL_VERSION:
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_REJECTED,
-                f"The client speaks protocol {login.version}, the hub {PROTOCOL_VERSION}; update.",
+                f"The client uses protocol version {login.version}, the hub {PROTOCOL_VERSION}; "
+                "update the older one.",
             )
         grant = await self.grant(login.app_id, login.uid, login.token)
         left = await self._directory.banned_until(login.app_id, login.uid) - self._now()
@@ -64,10 +66,11 @@ class LoginPolicy:
         return grant
 
     async def grant(self, app_id: str, uid: str, token: str | None) -> Grant | None:
-        """What a token allows its user; None where no tokens are asked for.
+        """The grant of a user's token; None where no token is required.
 
         Raises:
-            LoginError: it is not valid, or was revoked. OSError: the directory could not tell.
+            LoginError: the token is invalid, expired or revoked, or the app is unknown.
+            OSError: the directory failed.
         """
         if self._verifiers is None:
             return None

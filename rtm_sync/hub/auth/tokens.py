@@ -1,4 +1,4 @@
-"""Who may log in and what for: the TokenVerifier contract, and the built-in one, for JWT."""
+"""Tokens and privileges: the TokenVerifier contract, and the built-in verifier for JWT."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...errors import LoginError, LoginErrorCode
 from .keys import Key, key_source, signing_key
 
 CLOCK_SKEW = 30.0
-"""Seconds that the clocks of whoever signs tokens and of a hub may differ."""
+"""Seconds by which the clocks of a token's signer and of a hub may differ."""
 
 PRIVILEGES_CLAIM = "rtm"
 _MAX_TOKEN_CHARACTERS = 8 * 1024
@@ -22,12 +22,13 @@ _MAX_PATTERNS = 100
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """What a token's user may do. What is not limited is allowed.
+    """The privileges of a token's user. By default everything is allowed.
 
     Attributes:
-        join: patterns of the channels that may be joined; `*` stands for any text. None is all.
-        publish: patterns of the channels that may be sent to, and whose attributes may be changed.
-        upload, download: media.
+        join: patterns of the channels that the user may join; `*` matches any text. None is all.
+        publish: patterns of the channels to which the user may send, and whose attributes the user
+            may change. None is all.
+        upload, download: whether the user may upload and download media.
     """
 
     join: tuple[str, ...] | None = None
@@ -36,15 +37,15 @@ class Privileges:
     download: bool = True
 
     def may_join(self, channel_id: str) -> bool:
-        """Whether the channel may be joined."""
+        """Whether the user may join the channel."""
         return self.join is None or any(matches(one, channel_id) for one in self.join)
 
     def may_publish(self, channel_id: str) -> bool:
-        """Whether the channel may be sent to."""
+        """Whether the user may send to the channel."""
         return self.publish is None or any(matches(one, channel_id) for one in self.publish)
 
     def to_claim(self) -> dict[str, object]:
-        """The claim of a token that says so."""
+        """The token claim for these privileges."""
         claim: dict[str, object] = {}
         if self.join is not None:
             claim["join"] = list(self.join)
@@ -58,14 +59,18 @@ class Privileges:
 
     @classmethod
     def from_claim(cls, claim: object) -> Privileges:
-        """Read a claim. Raises ValueError: one that is not understood must not allow everything."""
+        """The privileges of a token claim; None allows everything.
+
+        Raises:
+            ValueError: the claim is malformed. Ignoring it would allow too much.
+        """
         if claim is None:
             return cls()
         if not isinstance(claim, Mapping):
-            raise _misunderstood("", "is no object")
+            raise _invalid_claim("", "is not an object")
         unknown = claim.keys() - {"join", "publish", "upload", "download"}
         if unknown:
-            raise _misunderstood("", f"has the unknown {min(unknown)[:40]!r}")
+            raise _invalid_claim("", f"has the unknown member {min(unknown)[:40]!r}")
         return cls(
             _patterns(claim, "join"),
             _patterns(claim, "publish"),
@@ -75,11 +80,11 @@ class Privileges:
 
 
 class NotPrivileged(Exception):
-    """The cause of an error: the user's token does not allow it."""
+    """The cause of an error that means: the user's token does not allow the action."""
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether a text is of a pattern, in which `*` stands for any text. Linear in both."""
+    """Whether a text matches a pattern, in which `*` matches any text. Takes linear time."""
     first, *rest = pattern.split("*")
     if not rest:
         return text == pattern
@@ -100,33 +105,33 @@ def _patterns(claim: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
     if given is None:
         return None
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise _misunderstood(name, "is no list of patterns")
+        raise _invalid_claim(name, "is not a list of patterns")
     if len(given) > _MAX_PATTERNS:
-        raise _misunderstood(name, f"has more than {_MAX_PATTERNS} patterns")
+        raise _invalid_claim(name, f"has more than {_MAX_PATTERNS} patterns")
     return tuple(given)
 
 
 def _flag(claim: Mapping[str, Any], name: str) -> bool:
     given = claim.get(name, True)
     if not isinstance(given, bool):
-        raise _misunderstood(name, "is neither true nor false")
+        raise _invalid_claim(name, "is neither true nor false")
     return given
 
 
-def _misunderstood(name: str, why: str) -> ValueError:
+def _invalid_claim(name: str, why: str) -> ValueError:
     where = f"{name} in its" if name else "its"
     return ValueError(f"{where} {PRIVILEGES_CLAIM} claim {why}")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a valid token allows.
+    """The content of a valid token.
 
     Attributes:
-        expires_at: when it ends, seconds since the epoch.
-        privileges: what its user may do meanwhile.
-        issued_at: when it was made, seconds since the epoch; None when it does not say. One that
-            does not say cannot be told from those that a revocation means, and ends with them.
+        expires_at: when the token expires, seconds since the epoch.
+        privileges: the privileges of its user.
+        issued_at: when the token was issued, seconds since the epoch; None when unknown. Any
+            revocation of the user's tokens revokes a token of unknown age too.
     """
 
     expires_at: float
@@ -135,44 +140,47 @@ class Grant:
 
 
 class TokenVerifier(ABC):
-    """Checks the tokens of one app. Called on the hub's thread; must not block. Thread-safe."""
+    """Verifies the tokens of one app. Called on the hub's thread; must not block. Thread-safe."""
 
     @abstractmethod
     def verify(self, token: str, uid: str) -> Grant:
-        """Accept a token for this user.
+        """Verify a token for this user, and return its grant.
 
         Raises:
-            LoginError: INVALID_TOKEN, TOKEN_EXPIRED, INVALID_APP_ID or NOT_AUTHORIZED. The message
-                reaches the client: it says what is wrong with the token, never what would be right.
+            LoginError: INVALID_TOKEN, TOKEN_EXPIRED, INVALID_APP_ID or NOT_AUTHORIZED. The client
+                sees the message: it may say what is wrong, but never contain the expected value.
         """
 
 
 class AnyOf(TokenVerifier):
-    """Accepts what one of several verifiers does: keys that are being changed for others."""
+    """Accepts a token that at least one of several verifiers accepts; for the change of keys."""
 
     def __init__(self, verifiers: Iterable[TokenVerifier]) -> None:
         self._verifiers = tuple(verifiers)
 
     def verify(self, token: str, uid: str) -> Grant:
-        telling: LoginError | None = None
+        best: LoginError | None = None
         for verifier in self._verifiers:
             try:
                 return verifier.verify(token, uid)
             except LoginError as error:
-                # "Expired" from the key that signed it says more than "invalid" from another.
-                if telling is None or telling.reason == "INVALID_TOKEN":
-                    telling = error
-        raise telling or _invalid("the app has no key")
+                # "Expired" by the right key is more helpful than "invalid" by another key.
+                if best is None or best.reason == "INVALID_TOKEN":
+                    best = error
+        raise best or _invalid("the app has no key")
 
 
 class JwtVerifier(TokenVerifier):
-    """JSON Web Tokens: `sub` is the uid, `app` the app id, `exp` is required, `rtm` may limit them.
+    """Verifies JSON Web Tokens.
+
+    `sub` is the uid, `app` is the app id, `exp` is required, `rtm` may limit the privileges.
 
     Args:
+        app_id: the app that the tokens must name.
         secret: a shared secret for HS256; `file:PATH` of a public key in PEM (Ed25519 for EdDSA,
             RSA for RS256, P-256 for ES256); or `jwks:PATH` of a set of such keys. Files are read
             again when they change.
-        clock_skew: seconds that clocks may differ.
+        clock_skew: seconds by which the clocks may differ.
 
     Raises:
         ValueError: the secret is too short, or the file cannot be used.
@@ -215,12 +223,12 @@ class JwtVerifier(TokenVerifier):
         named = [key for key in keys if key.name == name]
         for key in named or keys:
             try:
-                return self._decoded(token, key)
+                return self._decode(token, key)
             except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
-                continue  # another key's
+                continue  # another key has signed it
         raise jwt.InvalidSignatureError("Signature verification failed")
 
-    def _decoded(self, token: str, key: Key) -> dict[str, Any]:
+    def _decode(self, token: str, key: Key) -> dict[str, Any]:
         import jwt
 
         decoded: dict[str, Any] = jwt.decode(
@@ -245,13 +253,15 @@ def make_token(
     """Sign a token that `JwtVerifier` accepts. For an app's own server, and for tests.
 
     Args:
+        app_id: the app.
+        uid: the user.
         secret: the app's secret (HS256), or a private key in PEM (Ed25519, RSA or P-256).
-        ttl: seconds it is valid from now.
-        privileges: what its user may do; everything when not given.
+        ttl: seconds from now until the token expires.
+        privileges: the privileges of the user; None allows everything.
         key_id: the `kid` of the key in the gateway's JWKS.
 
     Raises:
-        ValueError: the secret is too short, or no key that is supported.
+        ValueError: the secret is too short, or the key is of an unsupported kind.
     """
     import jwt
 
@@ -260,7 +270,7 @@ def make_token(
     claims: dict[str, object] = {
         "app": app_id,
         "sub": uid,
-        "iat": math.floor(now * 1000) / 1000,  # a revocation must not mean tokens made after it
+        "iat": math.floor(now * 1000) / 1000,  # fractions: a revocation spares later tokens
         "exp": int(now + ttl),
     }
     if privileges is not None and privileges != Privileges():

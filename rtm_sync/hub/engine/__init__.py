@@ -1,4 +1,4 @@
-"""The Engine contracts: what a hub asks of the world beyond its node."""
+"""The engine contracts: the cluster and storage operations that a hub uses."""
 
 from __future__ import annotations
 

@@ -11,16 +11,16 @@ from .part import EnginePart
 
 @dataclass(frozen=True, slots=True)
 class HistoryQuery:
-    """Which messages of the history; None sets no condition.
+    """Selects messages of the history. None sets no condition.
 
     Attributes:
         source, destination: the sender, and the receiving user or channel.
         is_channel: whether the destination is a channel.
-        both_ways: source and destination may also be the other way round.
-        start, end: milliseconds since the epoch; the end is not included.
+        both_ways: also match messages with source and destination exchanged.
+        start, end: milliseconds since the epoch; the end is excluded.
         newest_first: the order.
-        after: leave out everything up to this key, in that order.
-        offset, limit: which part of the rest.
+        after: skip the messages up to and including this key, in that order.
+        offset, limit: skip `offset` of the remaining messages, and return at most `limit`.
     """
 
     source: str | None = None
@@ -36,13 +36,13 @@ class HistoryQuery:
 
 
 class Archive(EnginePart):
-    """The history: messages that users may read again."""
+    """Stores the history: messages that users may read again."""
 
     @abstractmethod
     async def store_history(
         self, app_id: str, message: HistoricalMessage, retention: float
     ) -> None:
-        """Store durably for `retention` seconds.
+        """Store a message durably for `retention` seconds.
 
         Storing a message id again for the same source and destination changes nothing.
         """
@@ -58,4 +58,4 @@ class Archive(EnginePart):
 
     @abstractmethod
     async def history_count(self, app_id: str, query: HistoryQuery, now: float) -> int:
-        """How many messages a query matches, whatever its offset and limit."""
+        """The number of messages that a query matches, without regard to its offset and limit."""

@@ -1,4 +1,4 @@
-"""The Bus contract: delivery to users and channels, membership, and what a member missed."""
+"""The Bus contract: delivery to users and channels, membership, and recovery of missed messages."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .part import EnginePart
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a channel's member missed.
+    """The messages that a channel's member missed.
 
     Attributes:
         position: the channel's newest position.
-        messages: those that came after the member's position and are still kept, in order.
+        messages: the messages after the member's position that are still kept, in order.
         complete: `messages` has no gap.
     """
 
@@ -30,12 +30,12 @@ class Recovered:
 
 
 class Bus(EnginePart):
-    """What passes between users: peer messages, channels, their members and attributes.
+    """Carries peer messages, and channels with their members and attributes.
 
-    A bus whose users are claimed elsewhere is made with that directory: it finds a user by the
-    claim, or asks the nodes.
+    A bus that is used with a separate directory is created with that directory: it finds a user's
+    node by the claim, or asks the nodes.
 
-    A channel's attributes are here and not in the directory because they belong to no session and
+    The bus and not the directory keeps a channel's attributes: they belong to no session, and they
     end with the channel's membership, which only the bus knows.
     """
 
@@ -52,32 +52,32 @@ class Bus(EnginePart):
 
     @abstractmethod
     async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
-        """Deliver to the node that has the user's session, and return its receipt.
+        """Deliver a message to the node that has the user's session, and return the receipt.
 
-        OFFLINE at once when the user is logged in nowhere. Takes as long as the receiving node
-        waits for the client, and at most 10 seconds more; UNCONFIRMED then, or when the node was
-        lost after it may have had the message. `OSError` means that the message was not handed on.
-        The caller may give up earlier.
+        Returns OFFLINE at once when the user is not logged in. Otherwise the call takes as long as
+        the receiving node waits for the client, and at most 10 seconds more; it returns UNCONFIRMED
+        then. It also returns UNCONFIRMED when the node was lost after it may have received the
+        message. `OSError` means that the message was not sent. The caller may stop waiting earlier.
 
-        Calls made one after another for the same receiver are delivered in that order. A message
-        may be delivered twice; the receiving client drops a message id that it has had.
+        Consecutive calls for the same receiver are delivered in order. A message may be delivered
+        twice; the receiving client drops duplicate message ids.
         """
 
     @abstractmethod
     async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
         """Make the session a member.
 
-        A user is a member of a channel while at least one of its sessions is; the other members
-        are told MemberJoined only at the first. What is published after this has returned reaches
-        the node.
+        A user is a member of a channel while at least one of its sessions is. Only the first
+        session's join sends MemberJoined to the other members. Events published after this has
+        returned reach the node.
         """
 
     @abstractmethod
     async def leave(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
-        """End the session's membership; MemberLeft is told when it was the user's last.
+        """End the session's membership. The leave of the user's last session sends MemberLeft.
 
-        Ignored when the session is not a member, so a late leave of a former session does not
-        remove its successor. A session that ends leaves all its channels, a successor or not.
+        Ignored when the session is not a member: a late leave of a former session does not remove
+        its successor. A session that ends leaves all its channels, with or without a successor.
         """
 
     @abstractmethod
@@ -86,26 +86,27 @@ class Bus(EnginePart):
 
     @abstractmethod
     async def member_counts(self, app_id: str, channel_ids: Sequence[str]) -> dict[str, int]:
-        """How many members each of these channels has, in that order."""
+        """The number of members of each of these channels, in that order."""
 
     @abstractmethod
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
-        """Bring an event to every node that has members of its channel.
+        """Deliver an event to every node that has members of its channel.
 
-        A message is given its position in the channel on the way, and kept for a while. Messages
-        of one channel reach every node in the order of their positions. Returning means: the event
-        is accepted; no node is waited for. A message may be told twice, at the same position.
+        The bus gives a message its position in the channel, and keeps the message for a while.
+        Messages of one channel reach every node in the order of their positions. When this returns,
+        the event is accepted; the nodes may receive it later. A message may be delivered to a node
+        twice, with the same position.
         """
 
     @abstractmethod
     async def recover(
         self, app_id: str, channel_id: str, since: ChannelPosition | None
     ) -> Recovered:
-        """What came after a position, as far as it is kept; nothing without a position.
+        """The kept messages after a position; no messages without a position.
 
-        Every message after the returned position is told to the node of a member, if the session
-        joined before. A position is opaque to everybody else: sequences grow within an epoch, with
-        gaps. A position that the bus does not know makes the answer incomplete.
+        If the session has joined before, every message after the returned position is delivered to
+        its node. A position is opaque outside the bus: sequences grow within an epoch, with gaps.
+        The answer to an unknown position is incomplete.
         """
 
     @abstractmethod
@@ -115,11 +116,12 @@ class Bus(EnginePart):
         channel_id: str,
         change: Callable[[dict[str, ChannelAttribute]], dict[str, ChannelAttribute]],
     ) -> dict[str, ChannelAttribute]:
-        """Replace a channel's attributes by the result of `change`, atomically; returns them.
+        """Replace a channel's attributes by the result of `change`, atomically, and return them.
 
-        `change` may be called again when another node was faster; what it raises is passed on, and
-        nothing changes. Members are told by `publish`. A channel's attributes are forgotten a
-        couple of minutes after its last member left, or after a change without members.
+        `change` may be called again when another node was faster. When it raises, the exception is
+        passed on and nothing changes. The caller notifies members by `publish`. A channel's
+        attributes are forgotten a couple of minutes after its last member left, or after a change
+        without members (reference 1.3).
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The Directory contract: which session has claimed a user, presence, bans, revocations."""
+"""The Directory contract: claims of users, presence, user attributes, bans, revocations."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .part import EnginePart
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A session's hold on its user.
+    """A session's claim of its user.
 
     Attributes:
         session_id: the session that holds the user.
-        revision: larger than the revision of every earlier claim of this user, as long as the
-            directory remembers claims at all. Of two claims the larger revision is the valid one.
+        revision: larger than the revision of every earlier claim of this user that the directory
+            remembers. Of two claims, the one with the larger revision is valid.
     """
 
     session_id: str
@@ -25,23 +25,24 @@ class Claim:
 
 
 class Directory(EnginePart):
-    """Who is logged in, and what is known of users: claims, presence, attributes, bans.
+    """Keeps the data of users: claims, presence, attributes, bans, revocations.
 
-    A user is held by at most one session, by a claim. The session is named by its id in each later
-    call, and a call of a session that no longer holds its user is ignored: late calls of a former
-    session, or of a node that was thought dead, change nothing.
+    At most one session holds a user, by a claim. Later calls name the session by its id, and a call
+    for a session that no longer holds its user is ignored: late calls of a former session, or of a
+    node that was considered dead, change nothing.
 
-    A user's attributes are here and not on the bus because they live exactly as long as the claim
-    and are guarded by it.
+    The directory and not the bus keeps a user's attributes: they exist as long as the claim, and
+    only the claim's session may change them.
     """
 
     @abstractmethod
     async def claim(self, app_id: str, uid: str, session_id: str) -> Claim:
-        """Make this session the user's only one; the user is ONLINE.
+        """Claim the user for this session; the user is ONLINE.
 
-        A former holder is evicted, and its node has been asked to before this returns; a node that
-        does not answer is not waited for longer than a second. Of several claims at once the last
-        one holds and the others are evicted. Claiming again what the session holds changes nothing.
+        A former holder is evicted: its node has been asked to evict it before this returns. The
+        wait for a node that does not answer is at most one second. Of several concurrent claims
+        the last one is valid and the other sessions are evicted. A repeated claim by the holder
+        changes nothing.
         """
 
     @abstractmethod
@@ -53,7 +54,7 @@ class Directory(EnginePart):
 
     @abstractmethod
     async def kick(self, app_id: str, uid: str) -> bool:
-        """Evict the holder, wherever it is (BANNED_BY_SERVER). Returns whether there was one.
+        """Evict the holder on any node (BANNED_BY_SERVER). Returns whether there was a holder.
 
         The claim stays until the session's node releases it.
         """
@@ -62,31 +63,31 @@ class Directory(EnginePart):
     async def set_reachable(
         self, app_id: str, uid: str, session_id: str, *, reachable: bool
     ) -> None:
-        """Make the user UNREACHABLE, or ONLINE again; ignored as in `release`."""
+        """Set the user's state to UNREACHABLE, or to ONLINE again; ignored as in `release`."""
 
     @abstractmethod
     async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
         """The state of each of these users, in that order; OFFLINE for an unknown user.
 
-        A claim or release of this node that has returned is seen.
+        The answer reflects every claim and release of this node that has returned.
         """
 
     @abstractmethod
     async def follow(self, app_id: str, uid: str) -> PeerOnlineState:
-        """Tell this node of the user's presence from now on; returns the present state.
+        """Report the user's presence to this node from now on, and return the current state.
 
-        The node hears of no other users. Nothing is missed between the answer and the first
-        change: the answer is at least as new as every state that was told before this returned,
-        and every later change is told after it, in order. A state may be skipped when a newer one
-        follows at once. Following again only asks for the state.
+        The node gets no reports of other users. No change is lost between the answer and the first
+        report: the answer is at least as new as every state reported before this returns, and every
+        later change is reported after it, in order. A state may be skipped when a newer one follows
+        at once. Following a user again only returns the state.
         """
 
     @abstractmethod
     async def unfollow(self, app_id: str, uid: str) -> None:
-        """End what `follow` began; nothing is told of the user once this has returned.
+        """End the reports that `follow` began. No report comes after this has returned.
 
-        Ignored when the user is not followed. The caller waits for `follow` to return before it
-        calls `unfollow` for the same user, and the other way round.
+        Ignored when the user is not followed. The caller never runs `follow` and `unfollow` of the
+        same user at the same time.
         """
 
     @abstractmethod
@@ -97,26 +98,29 @@ class Directory(EnginePart):
 
     @abstractmethod
     async def user_attributes(self, app_id: str, uid: str) -> dict[str, str] | None:
-        """A user's attributes; None when nobody has claimed the user."""
+        """A user's attributes; None when no session holds the user."""
 
     @abstractmethod
     async def ban(self, app_id: str, uid: str, until: float) -> None:
-        """Store durably until when a user may not log in, epoch seconds; 0 ends a ban."""
+        """Store a ban durably. `until` is its end, epoch seconds; 0 ends a ban."""
 
     @abstractmethod
     async def banned_until(self, app_id: str, uid: str) -> float:
-        """Until when a user may not log in, epoch seconds; 0 for a user without a ban.
+        """The end of a user's ban, epoch seconds; 0 for a user without a ban.
 
-        A ban that has ended is forgotten some time later.
+        The ban may have ended already; it is forgotten some time later.
         """
 
     @abstractmethod
     async def bans(self, app_id: str, now: float) -> dict[str, float]:
-        """The users banned now, and until when, epoch seconds; the longest ban comes last."""
+        """The currently banned users, each with the ban's end, epoch seconds, in order of the end.
+
+        `now` is epoch seconds.
+        """
 
     @abstractmethod
     async def revoke(self, app_id: str, uid: str, before: float) -> None:
-        """Store durably that the user's tokens made before then, epoch seconds, are not valid."""
+        """Durably revoke the user's tokens that were issued before this time, epoch seconds."""
 
     @abstractmethod
     async def revoked_before(self, app_id: str, uid: str) -> float:

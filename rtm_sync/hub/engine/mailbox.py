@@ -1,4 +1,4 @@
-"""The Mailbox contract: messages that wait for a user's next login."""
+"""The Mailbox contract: offline messages, which wait for a user's next login."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from .part import EnginePart
 
 @dataclass(frozen=True, slots=True)
 class OfflineMessage:
-    """A stored peer message; `key` names it for `discard_offline`, keys grow with time."""
+    """A stored peer message. `key` names it for `discard_offline`; keys grow with time."""
 
     key: int
     message: MessageFromPeer
 
 
 class Mailbox(EnginePart):
-    """The peer messages that wait for a user's next login."""
+    """Stores the peer messages that wait for a user's next login."""
 
     @abstractmethod
     async def store_offline(
         self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
     ) -> None:
-        """Store durably for `retention` seconds: at most `keep` messages, the oldest are dropped.
+        """Store a message durably for `retention` seconds.
 
-        Storing a message id of the same sender again while it waits changes nothing.
+        At most `keep` messages of a user are stored; the oldest are dropped. Storing a message id
+        of the same sender again while the message waits changes nothing.
         """
 
     @abstractmethod
     async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
         """The user's messages that have not expired, in the order in which they were stored.
 
-        What was stored before this was called is there.
+        The answer includes every message that was stored before this call.
         """
 
     @abstractmethod

@@ -14,8 +14,8 @@ class MediaUsage:
     """Bytes of stored media.
 
     Attributes:
-        user: one user's.
-        app: all of the app's.
+        user: the bytes of one user.
+        app: the bytes of all users of the app.
     """
 
     user: int
@@ -23,7 +23,7 @@ class MediaUsage:
 
 
 class MediaIndex(EnginePart):
-    """The records of stored media. The media themselves are in a `MediaStore`."""
+    """Keeps the records of stored media. A `MediaStore` keeps the media themselves."""
 
     @abstractmethod
     async def put_media(self, app_id: str, uid: str, info: MediaInfo) -> None:
@@ -31,9 +31,9 @@ class MediaIndex(EnginePart):
 
     @abstractmethod
     async def media(self, app_id: str, media_id: str) -> MediaInfo | None:
-        """The record of a medium of this app, expired or not; None when there is none.
+        """The record of a medium of this app, expired or not; None when there is no record.
 
-        A record whose `put_media` has returned is seen.
+        A record is visible as soon as its `put_media` has returned.
         """
 
     @abstractmethod
@@ -46,7 +46,7 @@ class MediaIndex(EnginePart):
 
     @abstractmethod
     async def expired_media(self, now: float) -> list[str]:
-        """Ids of media that have expired: a bounded batch, and empty when there are none.
+        """The ids of expired media, in batches of bounded size; empty when no media have expired.
 
-        The caller deletes them and asks again.
+        The caller deletes the batch and calls this again.
         """

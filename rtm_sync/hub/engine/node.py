@@ -1,4 +1,4 @@
-"""The hub's side of an engine: what an engine calls when something reaches this node."""
+"""The hub's side of an engine: the methods that an engine calls on this node."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ ChannelEvent: TypeAlias = ChannelMessage | MemberJoined | MemberLeft | Attribute
 
 
 class Delivery(Enum):
-    """What became of a message on its way to a user."""
+    """The outcome of sending a message to a user."""
 
-    RECEIVED = "the user's client confirmed it"
-    OFFLINE = "the user is logged in nowhere, or the client refused the message"
-    UNCONFIRMED = "it was handed on and not confirmed in time; it may still arrive"
+    RECEIVED = "the user's client confirmed the message"
+    OFFLINE = "the user is not logged in, or the client refused the message"
+    UNCONFIRMED = "the message was sent and not confirmed in time; it may still arrive"
 
 
 class Node(Protocol):
-    """The hub's side: what an engine calls when something reaches this node.
+    """The hub's side of an engine.
 
-    Called on the hub's event loop, only between the engine's `start` and `stop`.
+    The engine calls these methods on the hub's event loop, only between its `start` and `stop`.
     """
 
     async def deliver_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
-        """Hand a message, or an invitation's step, to a user connected here.
+        """Deliver a message, or an invitation's step, to a user with a session on this node.
 
-        Returns the receipt, at the latest when the hub's own time for receipts is over
-        (UNCONFIRMED); OFFLINE at once when the user has no session here.
+        Returns the receipt, or UNCONFIRMED after the hub's `receipt_timeout`. Returns OFFLINE at
+        once when the user has no session on this node.
         """
 
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
-        """Hand an event to a channel's members connected here, its originator excepted."""
+        """Deliver an event to the channel's members on this node, except its originator."""
 
     def evict(self, app_id: str, uid: str, session_id: str, reason: ConnectionChangeReason) -> None:
-        """End a session: another has claimed its user (REMOTE_LOGIN), or BANNED_BY_SERVER.
+        """End a session: another session has claimed its user (REMOTE_LOGIN), or BANNED_BY_SERVER.
 
-        Ignored when the session is not here or has ended, so it may be told twice.
+        Ignored when the session is not on this node or has ended, so it may be called twice.
         """
 
     def presence_changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
-        """The state of a user that this node follows. The same state may be told twice."""
+        """Report the state of a user that this node follows. A state may be reported twice."""
 
     def count_changed(self, app_id: str, channel_id: str, count: int) -> None:
-        """A channel has so many members now. The last call has the newest count.
+        """Report the member count of a channel. The last call has the newest count.
 
-        Nothing is promised about its order beside MemberJoined and MemberLeft.
+        The order relative to MemberJoined and MemberLeft is not defined.
         """

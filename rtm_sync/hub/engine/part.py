@@ -1,4 +1,4 @@
-"""What the five contracts of an engine share: their start and their end."""
+"""The base of the five engine contracts: start and stop."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from .node import Node
 
 
 class EnginePart(ABC):
-    """What each of the five contracts has: a beginning and an end.
+    """The base class of the five engine contracts.
 
     A part owns its background work (timers, subscriptions, connections) and ends it in `stop`.
     """
 
     @abstractmethod
     async def start(self, node: Node) -> None:
-        """Begin; from now on the part may call the node. `OSError` when it cannot begin."""
+        """Start. From now on the part may call the node. Raises OSError when it cannot start."""
 
     @abstractmethod
     async def stop(self) -> None:
-        """End; what was acknowledged is safe and no work of the part goes on when this returns.
+        """Stop. When this returns, acknowledged data is safe and all background work has ended.
 
         Idempotent. Every other method raises `OSError` afterwards.
         """

@@ -1,1 +1,1 @@
-"""The engine of one machine: dictionaries, and SQLite for what must last."""
+"""The engine of one machine: state in memory, and SQLite for durable data."""

@@ -52,7 +52,7 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
                 row,
             )
 
-        await self._disk.run(store)
+        await self._running_database.run(store)
 
     async def history(
         self, app_id: str, query: HistoryQuery, now: float
@@ -67,7 +67,7 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
                 (*values, query.limit, query.offset),
             ).fetchall()
 
-        rows = await self._disk.run(load)
+        rows = await self._running_database.run(load)
         return [(key, decode_json(HistoricalMessage, body)) for key, body in rows]
 
     async def history_count(self, app_id: str, query: HistoryQuery, now: float) -> int:
@@ -80,13 +80,13 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
             ).fetchone()
             return row[0]
 
-        return await self._disk.run(count)
+        return await self._running_database.run(count)
 
 
 def _history_conditions(
     app_id: str, query: HistoryQuery, now: float
 ) -> tuple[str, tuple[str | int | float, ...]]:
-    """A WHERE clause of fixed words, and the values for its question marks."""
+    """A WHERE clause of constant text, and the values of its placeholders."""
     terms = ["app_id = ?", "expires_at > ?"]
     values: list[str | int | float] = [app_id, now]
 

@@ -20,13 +20,13 @@ CHANNEL_ATTRIBUTES_LINGER = 120.0
 
 
 class LocalBus(LocalPart, Bus):
-    """The bus of one machine: its one node has all users, so it needs no directory.
+    """The bus of one machine. Its only node has all users, so it needs no directory.
 
-    Owns a timer for each channel whose attributes are to be forgotten; `stop` cancels them.
+    Owns a timer for each empty channel that still has attributes; `stop` cancels the timers.
 
     Args:
         path, now: as for every `LocalPart`; the bus stores nothing.
-        replay: how many channel messages are kept for members who come back.
+        replay: how many channel messages are kept for members that reconnect.
     """
 
     def __init__(
@@ -39,24 +39,24 @@ class LocalBus(LocalPart, Bus):
         # The sessions of each member of a channel: nearly always one, two during a relogin.
         self._members: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
         self._channel_attributes: dict[tuple[str, str], dict[str, ChannelAttribute]] = {}
-        self._forgetting: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._attribute_timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._replay = replay
         self._logs = ChannelLogs(replay)
 
     async def stop(self) -> None:
-        for timer in self._forgetting.values():
+        for timer in self._attribute_timers.values():
             timer.cancel()
-        self._forgetting.clear()
+        self._attribute_timers.clear()
         self._members.clear()
         self._channel_attributes.clear()
         self._logs = ChannelLogs(self._replay)
         await super().stop()
 
     async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
-        return await self._there.deliver_to_peer(app_id, uid, message)
+        return await self._running_node.deliver_to_peer(app_id, uid, message)
 
     async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
-        node, key = self._there, (app_id, channel_id)
+        node, key = self._running_node, (app_id, channel_id)
         members = self._members.setdefault(key, {})
         sessions = members.get(uid, ())
         if session_id not in sessions:
@@ -67,7 +67,7 @@ class LocalBus(LocalPart, Bus):
             node.deliver_to_channel(app_id, MemberJoined(channel_id, uid))
 
     async def leave(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
-        node, key = self._there, (app_id, channel_id)
+        node, key = self._running_node, (app_id, channel_id)
         members = self._members.get(key, {})
         sessions = members.get(uid, ())
         if session_id not in sessions:
@@ -90,7 +90,7 @@ class LocalBus(LocalPart, Bus):
         return {name: len(self._members.get((app_id, name), ())) for name in channel_ids}
 
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
-        node = self._there
+        node = self._running_node
         if isinstance(event, ChannelMessage):
             event = self._logs.append(app_id, event)
         node.deliver_to_channel(app_id, event)
@@ -122,15 +122,15 @@ class LocalBus(LocalPart, Bus):
         return self._channel_attributes.get((app_id, channel_id), {})
 
     def _forget_attributes_later(self, key: tuple[str, str]) -> None:
-        """Forget an empty channel's attributes after a while, unless a user joins by then."""
-        timer = self._forgetting.pop(key, None)
+        """Forget an empty channel's attributes in 120 s, unless a user joins before then."""
+        timer = self._attribute_timers.pop(key, None)
         if timer is not None:
             timer.cancel()
         if key in self._channel_attributes and key not in self._members:
-            self._forgetting[key] = asyncio.get_running_loop().call_later(
+            self._attribute_timers[key] = asyncio.get_running_loop().call_later(
                 CHANNEL_ATTRIBUTES_LINGER, self._forget_attributes, key
             )
 
     def _forget_attributes(self, key: tuple[str, str]) -> None:
-        self._forgetting.pop(key, None)
+        self._attribute_timers.pop(key, None)
         self._channel_attributes.pop(key, None)

@@ -1,4 +1,4 @@
-"""One SQLite file, one thread, one commit per burst."""
+"""SQLite on a thread of its own, with group commit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ...supervision import start_thread
 
 T = TypeVar("T")
 
-_BURST = 256  # operations in one transaction at most
-_MAX_WAITING = 10_000
+_MAX_BATCH = 256  # operations in one transaction
+_MAX_WAITING = 10_000  # operations in the queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,15 @@ class _Operation:
 
 
 class Database:
-    """Runs functions on a SQLite connection, in order, and answers when they are durable.
+    """Runs functions on a SQLite connection, in order, and returns when they are durable.
 
-    Owns one thread, started by the constructor and ended by `close()`. Whatever waits when the
-    thread is free becomes one transaction: under load many operations share one `fsync`.
+    Owns one thread, started by the constructor and ended by `close()`. The thread commits all
+    waiting operations in one transaction (group commit): under load many operations share one
+    `fsync`.
 
     Args:
         path: the file, or ":memory:".
-        schema: SQL that creates what is missing.
+        schema: SQL that creates the missing tables and indexes.
     """
 
     def __init__(self, path: str, schema: str) -> None:
@@ -50,24 +51,27 @@ class Database:
             raise
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function(connection)`; returns its result once it is committed.
+        """Run `function(connection)` on the thread, and return its result after the commit.
 
         Raises:
-            OSError: the database refused (disk full, damaged, overloaded).
+            OSError: the database failed (disk full, damaged file), or 10,000 operations wait.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         try:
             self._queue.put_nowait(_Operation(function, loop, future))
         except queue.Full:
-            raise OSError(f"{_MAX_WAITING:,} database operations wait; try again later.") from None
+            raise OSError(
+                f"{_MAX_WAITING:,} database operations are waiting, which is the limit; "
+                "try again later."
+            ) from None
         try:
             return await future
         except sqlite3.Error as error:
             raise OSError(f"The database failed: {error}.") from error
 
     def close(self) -> None:
-        """Commit what waits and end the thread. Idempotent."""
+        """Commit the waiting operations and end the thread. Idempotent."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
@@ -75,24 +79,24 @@ class Database:
 
     def _work(self) -> None:
         while True:
-            burst = [self._queue.get()]
+            batch = [self._queue.get()]
             with contextlib.suppress(queue.Empty):
-                while len(burst) < _BURST and burst[-1] is not None:
-                    burst.append(self._queue.get_nowait())
-            self._commit([operation for operation in burst if operation is not None])
-            if burst[-1] is None:
+                while len(batch) < _MAX_BATCH and batch[-1] is not None:
+                    batch.append(self._queue.get_nowait())
+            self._commit([operation for operation in batch if operation is not None])
+            if batch[-1] is None:
                 return
 
-    def _commit(self, burst: list[_Operation]) -> None:
+    def _commit(self, batch: list[_Operation]) -> None:
         answers: list[tuple[_Operation, Any, Exception | None]] = []
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            for operation in burst:
+            for operation in batch:
                 connection.execute("SAVEPOINT operation")
                 try:
                     answers.append((operation, operation.run(connection), None))
-                except Exception as error:  # one bad operation does not spoil the burst
+                except Exception as error:  # one failed operation does not undo the others
                     connection.execute("ROLLBACK TO operation")
                     answers.append((operation, None, error))
                 connection.execute("RELEASE operation")
@@ -100,9 +104,9 @@ class Database:
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
-            answers = [(operation, None, error) for operation in burst]
+            answers = [(operation, None, error) for operation in batch]
         for operation, result, failure in answers:
-            with contextlib.suppress(RuntimeError):  # its loop is gone, and with it who asked
+            with contextlib.suppress(RuntimeError):  # the caller's loop is closed
                 operation.loop.call_soon_threadsafe(_answer, operation.future, result, failure)
 
 

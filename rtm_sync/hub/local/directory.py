@@ -17,7 +17,7 @@ from .part import LocalPart
 
 @dataclass(slots=True)
 class _Held:
-    """A user that a session holds."""
+    """A user that a session holds, with the data that ends with the claim."""
 
     claim: Claim
     state: PeerOnlineState = PeerOnlineState.ONLINE
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS revocations (
         await super().stop()
 
     async def claim(self, app_id: str, uid: str, session_id: str) -> Claim:
-        node, before = self._there, self._held.get((app_id, uid))
+        node, before = self._running_node, self._held.get((app_id, uid))
         if before is not None and before.claim.session_id == session_id:
             return before.claim
         held = _Held(Claim(session_id, next(self._revisions)))
@@ -60,16 +60,16 @@ CREATE TABLE IF NOT EXISTS revocations (
         if before is not None:
             reason = ConnectionChangeReason.REMOTE_LOGIN
             node.evict(app_id, uid, before.claim.session_id, reason)
-        self._tell_presence(app_id, uid, held.state)
+        self._report_presence(app_id, uid, held.state)
         return held.claim
 
     async def release(self, app_id: str, uid: str, session_id: str) -> None:
         if self._held_by(app_id, uid, session_id) is not None:
             del self._held[app_id, uid]
-            self._tell_presence(app_id, uid, PeerOnlineState.OFFLINE)
+            self._report_presence(app_id, uid, PeerOnlineState.OFFLINE)
 
     async def kick(self, app_id: str, uid: str) -> bool:
-        node, held = self._there, self._held.get((app_id, uid))
+        node, held = self._running_node, self._held.get((app_id, uid))
         if held is not None:
             reason = ConnectionChangeReason.BANNED_BY_SERVER
             node.evict(app_id, uid, held.claim.session_id, reason)
@@ -81,7 +81,7 @@ CREATE TABLE IF NOT EXISTS revocations (
         held = self._held_by(app_id, uid, session_id)
         if held is not None:
             held.state = PeerOnlineState.ONLINE if reachable else PeerOnlineState.UNREACHABLE
-            self._tell_presence(app_id, uid, held.state)
+            self._report_presence(app_id, uid, held.state)
 
     async def presence(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
         return {uid: self._state_of(app_id, uid) for uid in uids}
@@ -116,7 +116,7 @@ CREATE TABLE IF NOT EXISTS revocations (
             if until > 0:
                 connection.execute("INSERT INTO bans VALUES (?, ?, ?)", (app_id, uid, until))
 
-        await self._disk.run(store)
+        await self._running_database.run(store)
 
     async def banned_until(self, app_id: str, uid: str) -> float:
         return await self._time_of(
@@ -130,7 +130,7 @@ CREATE TABLE IF NOT EXISTS revocations (
                 (app_id, now),
             ).fetchall()
 
-        return dict(await self._disk.run(load))
+        return dict(await self._running_database.run(load))
 
     async def revoke(self, app_id: str, uid: str, before: float) -> None:
         def store(connection: sqlite3.Connection) -> None:
@@ -138,7 +138,7 @@ CREATE TABLE IF NOT EXISTS revocations (
                 "INSERT OR REPLACE INTO revocations VALUES (?, ?, ?)", (app_id, uid, before)
             )
 
-        await self._disk.run(store)
+        await self._running_database.run(store)
 
     async def revoked_before(self, app_id: str, uid: str) -> float:
         return await self._time_of(
@@ -146,13 +146,13 @@ CREATE TABLE IF NOT EXISTS revocations (
         )
 
     async def _time_of(self, statement: str, app_id: str, uid: str) -> float:
-        """The one time that a statement finds for a user, or 0."""
+        """The time that the statement selects for a user, epoch seconds, or 0."""
 
         def load(connection: sqlite3.Connection) -> tuple[float] | None:
             row: tuple[float] | None = connection.execute(statement, (app_id, uid)).fetchone()
             return row
 
-        row = await self._disk.run(load)
+        row = await self._running_database.run(load)
         return 0.0 if row is None else row[0]
 
     def _held_by(self, app_id: str, uid: str, session_id: str) -> _Held | None:
@@ -165,6 +165,6 @@ CREATE TABLE IF NOT EXISTS revocations (
         held = self._held.get((app_id, uid))
         return PeerOnlineState.OFFLINE if held is None else held.state
 
-    def _tell_presence(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+    def _report_presence(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
         if (app_id, uid) in self._followed:
-            self._there.presence_changed(app_id, uid, state)
+            self._running_node.presence_changed(app_id, uid, state)

@@ -1,4 +1,4 @@
-"""The engine of one machine: the five contracts by one object with one database."""
+"""The local engine: one object with one database implements the five contracts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class LocalEngine(LocalBus, LocalDirectory, LocalMailbox, LocalArchive, LocalMed
     """Serves one hub on one machine. Each part keeps its own state; all share one database.
 
     Args:
-        path: the SQLite file, whose folder is made; None keeps everything in memory.
+        path: the SQLite file; its folder is created. None keeps all data in memory.
         now: the wall clock, seconds since the epoch.
-        replay: how many channel messages are kept for members who come back; in memory.
+        replay: how many channel messages are kept, in memory, for members that reconnect.
     """
 
     SCHEMA: ClassVar[str] = (

@@ -1,4 +1,4 @@
-"""Peer messages that wait for their receivers, in SQLite."""
+"""Offline messages, in SQLite."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
                 (app_id, uid, app_id, uid, keep),
             )
 
-        await self._disk.run(store)
+        await self._running_database.run(store)
 
     async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
         def load(connection: sqlite3.Connection) -> list[tuple[int, str]]:
@@ -61,7 +61,7 @@ CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
                 (app_id, uid),
             ).fetchall()
 
-        rows = await self._disk.run(load)
+        rows = await self._running_database.run(load)
         return [OfflineMessage(key, decode_json(MessageFromPeer, body)) for key, body in rows]
 
     async def discard_offline(self, app_id: str, uid: str, keys: list[int]) -> None:
@@ -71,4 +71,4 @@ CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
                 [(key, app_id, uid) for key in keys],
             )
 
-        await self._disk.run(discard)
+        await self._running_database.run(discard)

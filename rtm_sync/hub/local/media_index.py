@@ -35,7 +35,7 @@ CREATE INDEX IF NOT EXISTS media_by_user ON media (app_id, uid, size);
                 row,
             )
 
-        await self._disk.run(store)
+        await self._running_database.run(store)
 
     async def media(self, app_id: str, media_id: str) -> MediaInfo | None:
         def load(connection: sqlite3.Connection) -> tuple[str] | None:
@@ -44,14 +44,14 @@ CREATE INDEX IF NOT EXISTS media_by_user ON media (app_id, uid, size);
             ).fetchone()
             return row
 
-        row = await self._disk.run(load)
+        row = await self._running_database.run(load)
         return None if row is None else decode_json(MediaInfo, row[0])
 
     async def delete_media(self, media_id: str) -> None:
         def delete(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM media WHERE media_id = ?", (media_id,))
 
-        await self._disk.run(delete)
+        await self._running_database.run(delete)
 
     async def media_usage(self, app_id: str, uid: str) -> MediaUsage:
         def load(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -62,7 +62,7 @@ CREATE INDEX IF NOT EXISTS media_by_user ON media (app_id, uid, size);
             ).fetchone()
             return row
 
-        user, app = await self._disk.run(load)
+        user, app = await self._running_database.run(load)
         return MediaUsage(int(user), int(app))
 
     async def expired_media(self, now: float) -> list[str]:
@@ -71,4 +71,4 @@ CREATE INDEX IF NOT EXISTS media_by_user ON media (app_id, uid, size);
                 "SELECT media_id FROM media WHERE expires_at <= ? LIMIT ?", (now, _BATCH)
             ).fetchall()
 
-        return [media_id for (media_id,) in await self._disk.run(load)]
+        return [media_id for (media_id,) in await self._running_database.run(load)]

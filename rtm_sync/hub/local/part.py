@@ -1,4 +1,4 @@
-"""What the parts of the local engine share: one node, one clock, one database."""
+"""The base of the local engine's parts: the node, the clock and the database."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..engine.node import Node
 from ..engine.part import EnginePart
 from .database import Database
 
-_CLEAN_UP_INTERVAL = 3600.0
+_CLEAN_UP_INTERVAL = 3600.0  # seconds
 
 
 class LocalPart(EnginePart):
-    """A part of the engine of one machine. Parts that are one object share its database.
+    """A part of the local engine. An object that has several parts opens one database for them.
 
     Args:
-        path: the SQLite file, whose folder is made; None keeps everything in memory.
+        path: the SQLite file; its folder is created. None keeps all data in memory.
         now: the wall clock, seconds since the epoch.
     """
 
@@ -35,7 +35,7 @@ class LocalPart(EnginePart):
         self._now = now
         self._database: Database | None = None
         self._node: Node | None = None
-        self._cleaned_up: dict[str, float] = {}
+        self._last_clean_up: dict[str, float] = {}
 
     async def start(self, node: Node) -> None:
         if self.SCHEMA and self._path is None:
@@ -57,29 +57,29 @@ class LocalPart(EnginePart):
             raise _not_running()
 
     @property
-    def _there(self) -> Node:
+    def _running_node(self) -> Node:
         if self._node is None:
             raise _not_running()
         return self._node
 
     @property
-    def _disk(self) -> Database:
+    def _running_database(self) -> Database:
         if self._database is None:
             raise _not_running()
         return self._database
 
     def _should_clean_up(self, table: str) -> bool:
-        """Whether to remove a table's expired rows beside the present write: once an hour.
+        """Whether the current write should also remove the table's expired rows: once an hour.
 
-        Rows expire one by one and are not shown then; removing them needs no timer of its own,
-        because a table grows only when it is written.
+        Queries skip expired rows. Removing them needs no timer, because a table grows only when it
+        is written.
         """
         now = self._now()
-        due = abs(now - self._cleaned_up.get(table, float("-inf"))) >= _CLEAN_UP_INTERVAL
+        due = abs(now - self._last_clean_up.get(table, float("-inf"))) >= _CLEAN_UP_INTERVAL
         if due:
-            self._cleaned_up[table] = now
+            self._last_clean_up[table] = now
         return due
 
 
 def _not_running() -> OSError:
-    return OSError("The engine is not running: it has not been started, or was stopped.")
+    return OSError("The engine is not running: it was not started, or it was stopped.")

@@ -1,4 +1,4 @@
-"""The last messages of each channel, numbered, for members who missed some. Does no I/O."""
+"""The last messages of each channel, for members that missed some. Does no I/O."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from ...protocol.events import ChannelMessage
 from ...protocol.values import ChannelPosition
 from ..engine.bus import Recovered
 
-_ENVELOPE = 512  # bytes a kept message takes beside its content, roughly
+_ENVELOPE = 512  # the approximate bytes of a kept message in addition to its content
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayLimits:
-    """How much is kept for members who come back. Ours; the reference keeps 32 messages for 30 s.
+    """The limits of kept messages. They are ours; the reference keeps 32 messages for 30 s.
 
     Attributes:
-        messages, size: of one channel; size is bytes.
-        total_size: of all channels, bytes; the channel that was quiet the longest goes first.
-        channels: whose positions are known at all.
+        messages: the most messages of one channel.
+        size: the most bytes of one channel.
+        total_size: the most bytes of all channels; the least recently used channel is forgotten
+            first.
+        channels: the most channels with a known position.
     """
 
     messages: int = 1000
@@ -46,14 +48,13 @@ class _Log:
 
 
 class ChannelLogs:
-    """Numbers channels' messages and keeps the last ones. Not thread-safe; its owner guards it.
+    """Numbers channels' messages and keeps the last ones. Not thread-safe.
 
-    A channel that was forgotten gets a new epoch when it is used again, and so does every channel
-    in a new process. A member who comes back with a position of the old epoch is told that its gap
-    cannot be filled.
+    A forgotten channel gets a new epoch when it is used again, and every channel gets one in a new
+    process. A member that reconnects with a position of an old epoch gets an incomplete answer.
 
     Args:
-        limits: how much is kept.
+        limits: the limits of kept messages.
         new_epoch: returns a name that was never used before.
     """
 
@@ -64,20 +65,20 @@ class ChannelLogs:
     ) -> None:
         self._limits = limits or ReplayLimits()
         self._new_epoch = new_epoch
-        self._logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()  # the quietest first
+        self._logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()  # least recently used first
         self._size = 0
 
     def append(self, app_id: str, message: ChannelMessage) -> ChannelMessage:
-        """Give the message its position and keep it; returns it with the position."""
+        """Give the message its position and keep it. Returns the message with the position."""
         log = self._log(app_id, message.channel_id)
         log.sequence += 1
         message = replace(message, position=log.position)
         log.kept.append(message)
-        self._grow(log, _size(message))
+        self._add_size(log, _size(message))
         while len(log.kept) > self._limits.messages or log.size > self._limits.size:
-            self._grow(log, -_size(log.kept.popleft()))
+            self._add_size(log, -_size(log.kept.popleft()))
         while self._size > self._limits.total_size and len(self._logs) > 1:
-            self._forget_quietest()
+            self._forget_least_recent()
         return message
 
     def since(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Recovered:
@@ -97,16 +98,16 @@ class ChannelLogs:
         log = self._logs.get(key)
         if log is None:
             if len(self._logs) >= self._limits.channels:
-                self._forget_quietest()
+                self._forget_least_recent()
             log = self._logs[key] = _Log(self._new_epoch())
         self._logs.move_to_end(key)
         return log
 
-    def _grow(self, log: _Log, size: int) -> None:
+    def _add_size(self, log: _Log, size: int) -> None:
         log.size += size
         self._size += size
 
-    def _forget_quietest(self) -> None:
+    def _forget_least_recent(self) -> None:
         _, log = self._logs.popitem(last=False)
         self._size -= log.size
 

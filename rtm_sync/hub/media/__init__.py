@@ -1,4 +1,4 @@
-"""Media of a hub: the store's contract, the built-in stores, and the service on top."""
+"""Media of a hub: the store contract, the built-in stores, and the service that uses them."""
 
 from __future__ import annotations
 

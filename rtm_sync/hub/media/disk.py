@@ -1,8 +1,8 @@
-"""Blobs as files, named by media id under two-character folders.
+"""A media store on disk: each blob is a file named by its media id, in two-character folders.
 
 A blob is written to `<id>.part`, made durable (`fsync`) and renamed, so a file without an ending is
-always whole. Beside it stands `<id>.note` until the blob is recorded: what a killed process left
-can be taken up from it.
+always whole. The metadata file `<id>.note` stays beside it until the blob is recorded: after a
+crash, the upload is resumed from it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from ...portable import folder_in_url, is_in_use, sync_folder
 from .store import MEDIA_ID, Fragment, MediaStore, MediaWriter
 
 _PART = ".part"
-_NOTE = ".note"
+_METADATA = ".note"
 
 
 class DiskMediaStore(MediaStore):
-    """Keeps blobs under one folder, which it makes. One process may use a folder at a time."""
+    """Keeps blobs under one folder, and creates the folder. One process uses a folder at a time."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._folder = Path(folder)
-        self._leaving: set[Path] = set()  # deleted, to be removed later; each operation is atomic
+        # Blobs that are deleted although their files still exist. Set operations are atomic.
+        self._undeleted: set[Path] = set()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for part in self._folder.glob(f"*/*{_PART}"):
-            if not part.with_suffix(_NOTE).exists():  # nobody could say what it was to become
+            if not part.with_suffix(_METADATA).exists():  # it cannot be resumed without metadata
                 part.unlink(missing_ok=True)
 
     @classmethod
@@ -54,27 +55,27 @@ class DiskMediaStore(MediaStore):
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(mode=0o700)
             sync_folder(self._folder)
-        path.with_name(media_id + _NOTE).write_text(metadata, "utf-8")
+        path.with_name(media_id + _METADATA).write_text(metadata, "utf-8")
         return _DiskWriter(path, "xb")
 
     def open(self, media_id: str) -> BinaryIO:
         path = self._path(media_id)
-        if path in self._leaving:
+        if path in self._undeleted:
             raise FileNotFoundError(errno.ENOENT, "The blob is deleted", media_id)
         return path.open("rb")
 
     def delete(self, media_id: str) -> None:
         path = self._path(media_id)
-        for ending in ("", _PART, _NOTE):
+        for ending in ("", _PART, _METADATA):
             self._remove(path.with_name(path.name + ending))
-        self._remove_leaving()
+        self._retry_deletes()
 
     def close(self) -> None:
-        self._remove_leaving()
+        self._retry_deletes()
 
     def fragments(self) -> list[Fragment]:
         found = []
-        for metadata in self._folder.glob(f"*/*{_NOTE}"):
+        for metadata in self._folder.glob(f"*/*{_METADATA}"):
             whole = metadata.with_suffix("")
             part = metadata.with_suffix(_PART)
             file = whole if whole.exists() else part
@@ -91,7 +92,7 @@ class DiskMediaStore(MediaStore):
         return writer, path.with_name(path.name + _PART).open("rb")
 
     def finalize(self, media_id: str) -> None:
-        self._path(media_id).with_name(media_id + _NOTE).unlink(missing_ok=True)
+        self._path(media_id).with_name(media_id + _METADATA).unlink(missing_ok=True)
 
     def _remove(self, path: Path) -> None:
         try:
@@ -99,16 +100,16 @@ class DiskMediaStore(MediaStore):
         except OSError as error:
             if not is_in_use(error):
                 raise
-            self._leaving.add(path)  # Windows: somebody is still reading it
+            self._undeleted.add(path)  # Windows: a file that is being read cannot be removed
 
-    def _remove_leaving(self) -> None:
-        for path in tuple(self._leaving):
-            self._leaving.discard(path)
+    def _retry_deletes(self) -> None:
+        for path in tuple(self._undeleted):
+            self._undeleted.discard(path)
             self._remove(path)
 
     def _path(self, media_id: str) -> Path:
-        if not MEDIA_ID.fullmatch(media_id):  # a hub never asks for one; nor may it by mistake
-            raise FileNotFoundError(errno.ENOENT, "No media id", media_id)
+        if not MEDIA_ID.fullmatch(media_id):  # the hub checks ids; a bug there must reach no file
+            raise FileNotFoundError(errno.ENOENT, "Not a media id", media_id)
         return self._folder / media_id[:2] / media_id
 
 
@@ -136,7 +137,7 @@ class _DiskWriter(MediaWriter):
 
     def abort(self) -> None:
         self.suspend()
-        for path in (self._part, self._path.with_name(self._path.name + _NOTE)):
+        for path in (self._part, self._path.with_name(self._path.name + _METADATA)):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 

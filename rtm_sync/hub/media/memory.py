@@ -1,4 +1,4 @@
-"""Blobs in memory: for tests and for embedded hubs without a data folder."""
+"""A media store in memory, for tests and for embedded hubs without a data folder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .store import MediaStore, MediaWriter
 
 
 class MemoryMediaStore(MediaStore):
-    """Keeps blobs in a dictionary; they end with the store."""
+    """Keeps blobs in a dictionary. `close` forgets them."""
 
     def __init__(self) -> None:
-        self._blobs: dict[str, bytes] = {}  # single operations on a dict are atomic
+        self._blobs: dict[str, bytes] = {}  # dict operations are atomic, so no lock is needed
 
     def create(self, media_id: str, metadata: str) -> MediaWriter:
         return _MemoryWriter(self._blobs, media_id)

@@ -1,4 +1,4 @@
-"""A hub's media: uploads on their way in, stored media on their way out. On the hub's loop."""
+"""The media service of a hub: uploads, downloads, quotas and expiry. Used on the hub's loop."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .storage import StorageThreads
 from .store import MEDIA_ID, Fragment, MediaStore
 from .upload import Upload, UploadSpec
 
-_SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
+_SLOT_TIMEOUT = 3.0  # a cancelled transfer frees its slot a moment after the client cancels it
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _UploadMetadata:
-    """What a store keeps beside a fragment, so that the upload can go on after a restart."""
+    """The metadata that a store keeps beside a fragment, to resume the upload after a restart."""
 
     app_id: str
     uid: str
@@ -38,17 +38,18 @@ class _UploadMetadata:
 
 
 class MediaService:
-    """The media rules of one hub: who may put what, how much at once, until when.
+    """The media rules of one hub: privileges, sizes, quotas, concurrency and expiry.
 
-    An upload belongs to a user, not to a session: a client that comes back, or back to a restarted
-    hub, goes on where it stopped. It ends by being completed, given up, logged out of, or idle.
+    An upload belongs to a user, not to a session: a client that reconnects, or finds the hub
+    restarted, resumes where it stopped. An upload ends when it is completed or cancelled, when its
+    user logs out, or when it is idle for too long.
 
     Args:
         index: keeps the records of stored media.
-        store: keeps the blobs; the library closes it.
-        limits: what is allowed.
+        store: keeps the blobs; the service closes it.
+        limits: rates, sizes and times.
         now: the wall clock, seconds since the epoch.
-        metrics_sink: told of what is stored.
+        metrics_sink: records stored and downloaded bytes.
     """
 
     def __init__(
@@ -72,17 +73,17 @@ class MediaService:
         self._app_rate = None if limits.app_uploads is None else KeyedWindows(limits.app_uploads)
 
     async def start(self) -> None:
-        """Take up what a hub that was killed left behind; needs the media index."""
+        """Restore the uploads that a killed hub left unfinished. Needs a started engine."""
         for fragment in await self.storage.run(self._store.fragments):
             try:
-                await self._take_up(fragment)
+                await self._restore(fragment)
             except (ProtocolError, OSError) as error:
-                logger.warning("the fragment %s cannot be taken up: %s", fragment.media_id, error)
-                if not fragment.is_whole:  # a whole one may be somebody's medium
+                logger.warning("the fragment %s cannot be resumed: %s", fragment.media_id, error)
+                if not fragment.is_whole:  # a whole blob may be a recorded medium
                     await self.storage.run(self._store.delete, fragment.media_id)
 
     async def stop(self) -> None:
-        """Let go of everything; unfinished uploads stay where the store keeps fragments."""
+        """Suspend the uploads and close the store. Fragments stay, if the store keeps them."""
         for upload in self._uploads.values():
             await upload.suspend()
         self._uploads.clear()
@@ -91,18 +92,19 @@ class MediaService:
 
     @property
     def unfinished_count(self) -> int:
-        """Uploads that are begun and not done."""
+        """The number of unfinished uploads."""
         return sum(map(len, self._unfinished.values()))
 
     # -- uploads --
 
     async def begin_upload(self, session: Session, spec: UploadSpec) -> Upload:
-        """Begin an upload, or find the one the user began under the same key.
+        """Begin an upload, or return the upload that the user began with the same key.
 
         Raises:
-            UploadMediaError: not allowed or over a quota (FAILURE), empty, too large, given up
-                already, too many are unfinished, or the key names an upload of another size
-                (INVALID_ARGUMENT).
+            UploadMediaError: FAILURE when the token does not allow it, a rate or a quota is
+                exceeded, or the upload was cancelled already. INVALID_ARGUMENT when the medium is
+                empty, or the key names an upload of another size. SIZE_OVERFLOW when it is too
+                large. CONCURRENCY_LIMIT_EXCEEDED when too many uploads of the user are unfinished.
         """
         session.require_life(UploadMediaError)
         if not session.privileges.upload:
@@ -121,7 +123,7 @@ class MediaService:
                     )
                 return known
             if spec.key in session.cancelled_uploads:
-                raise UploadMediaError.named("FAILURE", "The upload was given up.")
+                raise UploadMediaError.named("FAILURE", "The upload was cancelled.")
         if spec.size < 1:
             raise UploadMediaError.named("INVALID_ARGUMENT", "The medium is empty.")
         if spec.size > self._limits.media_size:
@@ -132,8 +134,8 @@ class MediaService:
         if len(self._unfinished.get(user, ())) >= self._limits.unfinished_uploads:
             raise UploadMediaError.named(
                 "CONCURRENCY_LIMIT_EXCEEDED",
-                f"{self._limits.unfinished_uploads} uploads of this user are unfinished, as many "
-                "as may be.",
+                f"{self._limits.unfinished_uploads} uploads of this user are unfinished, which is "
+                "the limit; finish or cancel one first.",
             )
         self._check_rates(user)
         metadata = _UploadMetadata(*user, spec)
@@ -150,29 +152,29 @@ class MediaService:
         return upload
 
     def upload(self, session: Session, media_id: str) -> Upload | None:
-        """The user's unfinished (or just finished) upload of that id."""
+        """The user's unfinished, or just finished, upload with this id."""
         upload = self._uploads.get(media_id)
         return upload if upload is not None and upload.owner == session.user else None
 
     async def complete_upload(self, upload: Upload) -> MediaInfo:
-        """Publish an upload whose bytes are all here: durable, recorded, downloadable by anyone."""
+        """Publish a completely received upload: durable, recorded, and downloadable."""
         async with upload.completing:
             if upload.info is not None:
                 return upload.info
             try:
                 info = await self._publish(upload)
             except (OSError, RtmError) as error:
-                # Not to be tried again: what a disk failed to keep is lost, whatever it says next.
+                # No second try: after a failed fsync the data is lost, even if the next succeeds.
                 await self.drop_upload(upload)
                 await self.storage.run(self._store.delete, upload.media_id)
                 if isinstance(error, RtmError):
                     raise
                 raise UploadMediaError.named("FAILURE", str(error), error) from error
-            if self._uploads.get(upload.media_id) is not upload:  # given up meanwhile
+            if self._uploads.get(upload.media_id) is not upload:  # cancelled meanwhile
                 await self._remove_medium(upload.media_id)
-                raise UploadMediaError.named("FAILURE", "The upload was given up.")
+                raise UploadMediaError.named("FAILURE", "The upload was cancelled.")
             upload.info = info
-            self._count_out(upload)
+            self._mark_finished(upload)
             self._metrics_sink.uploaded(info.size)
             app_id, uid = upload.owner
             logger.info(
@@ -182,13 +184,13 @@ class MediaService:
                 f"{info.size:,}",
                 extra={"event": "upload", "app_id": app_id, "uid": uid, "size": info.size},
             )
-        # Kept a while under its key: if this answer is lost, the client asks again.
+        # Remember the key for the grace period: if this answer is lost, the client asks again.
         loop = asyncio.get_running_loop()
         loop.call_later(self._limits.session_grace, self._forget_upload, upload)
         return info
 
-    def ends_at(self, upload: Upload) -> float:
-        """When the medium ends; or the upload, if nobody goes on with it. Epoch seconds."""
+    def expires_at(self, upload: Upload) -> float:
+        """When the medium expires, or an idle upload. Seconds since the epoch."""
         if upload.info is not None:
             return upload.info.expires_at
         idle = asyncio.get_running_loop().time() - upload.touched_at
@@ -200,21 +202,21 @@ class MediaService:
             self._forget_upload(upload)
             await upload.abort()
 
-    def passing_uploads(self, session: Session) -> list[Upload]:
-        """What the session's user has begun, not ended, and not asked to keep."""
+    def discardable_uploads(self, session: Session) -> list[Upload]:
+        """The user's unfinished uploads that a logout drops (`UploadSpec.keep` is not set)."""
         unfinished = [
             self._uploads[media_id] for media_id in self._unfinished.get(session.user, ())
         ]
         return [upload for upload in unfinished if not upload.spec.keep]
 
     async def cancel_upload(self, session: Session, key: str) -> None:
-        """The client gave an upload up, by its key; one that it saw no answer to ends as well."""
+        """Cancel the upload with this key, even if it was completed and its answer was lost."""
         upload = self._by_key.get((*session.user, key))
-        if upload is None:  # its request is still on the way, on another connection
+        if upload is None:  # the upload's request has not arrived yet, over another connection
             session.cancelled_uploads.append(key)
             return
         await self.drop_upload(upload)
-        if upload.info is not None:  # the client never saw the answer, so nobody knows the id
+        if upload.info is not None:  # the client got no answer, so no client knows the media id
             await self._remove_medium(upload.media_id)
 
     # -- stored media --
@@ -223,8 +225,8 @@ class MediaService:
         """The record of a medium that can be downloaded now.
 
         Raises:
-            DownloadMediaError: FAILURE where the token does not allow it; INVALID_ARGUMENT for what
-                is no media id; NOT_EXIST for an unknown or expired one.
+            DownloadMediaError: FAILURE when the token does not allow downloads; INVALID_ARGUMENT
+                for a malformed media id; NOT_EXIST for an unknown or expired medium.
         """
         if not session.privileges.download:
             raise DownloadMediaError.named(
@@ -236,23 +238,26 @@ class MediaService:
             )
         info = await self._index.media(session.app_id, media_id)
         if info is None or info.expires_at <= self._now():
-            what = "does not exist" if info is None else "has expired"
-            raise DownloadMediaError.named("NOT_EXIST", f"The medium {media_id} {what}.")
+            state = "does not exist" if info is None else "has expired"
+            raise DownloadMediaError.named("NOT_EXIST", f"The medium {media_id} {state}.")
         return info
 
     @contextlib.asynccontextmanager
     async def slot(self, session: Session, family: type[RtmError]) -> AsyncIterator[MediaStore]:
-        """Count a transfer against the session's while the block moves its bytes.
+        """Hold one of the session's transfer slots during the block. Yields the media store.
+
+        Waits up to 3 seconds for a free slot.
 
         Raises:
-            RtmError: of the family, CONCURRENCY_LIMIT_EXCEEDED.
+            RtmError: CONCURRENCY_LIMIT_EXCEEDED, of that family.
         """
         try:
-            await asyncio.wait_for(session.transfers.acquire(), _SLOT_PATIENCE)
+            await asyncio.wait_for(session.transfers.acquire(), _SLOT_TIMEOUT)
         except asyncio.TimeoutError:
             raise family.named(
                 "CONCURRENCY_LIMIT_EXCEEDED",
-                f"{self._limits.transfers} transfers of this session run, as many as may.",
+                f"{self._limits.transfers} transfers of this session are running, which is the "
+                "limit; wait until one has ended.",
             ) from None
         try:
             yield self._store
@@ -260,14 +265,14 @@ class MediaService:
             session.transfers.release()
 
     async def sweep_uploads(self) -> None:
-        """Drop the uploads that nobody goes on with."""
+        """Drop the idle uploads."""
         idle_since = asyncio.get_running_loop().time() - self._limits.upload_idle
         for upload in list(self._uploads.values()):
             if upload.info is None and upload.touched_at < idle_since:
                 await self.drop_upload(upload)
 
     async def sweep_media(self) -> int:
-        """Remove the media that have expired; returns how many."""
+        """Remove the expired media, and return their number."""
         swept = 0
         while batch := await self._index.expired_media(self._now()):
             for media_id in batch:
@@ -284,20 +289,20 @@ class MediaService:
             (self._app_rate, user[0], self._limits.app_uploads),
         ):
             if windows is not None and not windows.allow(key, now):
-                whose = f"The app {key!r}" if key == user[0] else f"{user[1]!r}"
+                owner = f"The app {key!r}" if key == user[0] else f"{user[1]!r}"
                 raise UploadMediaError.named(
-                    "FAILURE", f"{whose} may upload no more than {rate}; try again later."
+                    "FAILURE", f"{owner} may upload no more than {rate}; try again later."
                 )
 
     async def _check_room(self, upload: Upload) -> None:
-        """Refuse an upload for which a quota has no room; it must have been added."""
+        """Refuse an upload that exceeds a quota. The upload is registered already."""
         app_id, uid = upload.owner
         quotas = (self._limits.user_bytes, self._limits.app_bytes)
         if quotas == (None, None):
             return
-        # What is under way is counted before what is stored is: what is published meanwhile counts
-        # twice, never not at all.
-        coming = [
+        # Read in-flight sizes first: an upload that is published meanwhile is counted twice, which
+        # is safe, and never left out.
+        in_flight = [
             (other.owner, other.spec.size)
             for other in self._uploads.values()
             if other.info is None and other.owner[0] == app_id
@@ -306,16 +311,16 @@ class MediaService:
             stored = await self._index.media_usage(app_id, uid)
         except OSError as error:
             raise UploadMediaError.named("FAILURE", str(error), error) from error
-        of_user = stored.user + sum(size for owner, size in coming if owner == upload.owner)
-        of_app = stored.app + sum(size for _, size in coming)
-        for whose, total, quota in zip(
+        of_user = stored.user + sum(size for owner, size in in_flight if owner == upload.owner)
+        of_app = stored.app + sum(size for _, size in in_flight)
+        for owner_name, total, quota in zip(
             (f"{uid!r}", f"the app {app_id!r}"), (of_user, of_app), quotas, strict=True
         ):
             if quota is not None and total > quota:
                 raise UploadMediaError.named(
                     "FAILURE",
-                    f"With this medium of {upload.spec.size:,} bytes {whose} would keep {total:,}; "
-                    f"the quota is {quota:,}. Media end after their time, and make room.",
+                    f"With this medium of {upload.spec.size:,} bytes {owner_name} would keep "
+                    f"{total:,}; the quota is {quota:,}. Try again when older media have expired.",
                 )
 
     async def _publish(self, upload: Upload) -> MediaInfo:
@@ -333,11 +338,12 @@ class MediaService:
         await self.storage.run(self._store.finalize, upload.media_id)
         return info
 
-    async def _take_up(self, fragment: Fragment) -> None:
+    async def _restore(self, fragment: Fragment) -> None:
         metadata = decode_json(_UploadMetadata, fragment.metadata)
-        if fragment.is_whole:  # killed between the blob and its record, or just after both
+        if fragment.is_whole:  # the hub was killed after the commit, before `finalize`
             if await self._index.media(metadata.app_id, fragment.media_id) is None:
-                await self.storage.run(self._store.delete, fragment.media_id)  # nobody knows its id
+                # Not recorded, so no client has been given its id.
+                await self.storage.run(self._store.delete, fragment.media_id)
             else:
                 await self.storage.run(self._store.finalize, fragment.media_id)
             return
@@ -361,12 +367,12 @@ class MediaService:
             self._by_key[app_id, uid, upload.spec.key] = upload
 
     def _forget_upload(self, upload: Upload) -> None:
-        self._count_out(upload)
+        self._mark_finished(upload)
         self._uploads.pop(upload.media_id, None)
         if upload.spec.key is not None:
             self._by_key.pop((*upload.owner, upload.spec.key), None)
 
-    def _count_out(self, upload: Upload) -> None:
+    def _mark_finished(self, upload: Upload) -> None:
         unfinished = self._unfinished.get(upload.owner)
         if unfinished is not None:
             unfinished.discard(upload.media_id)
@@ -379,7 +385,7 @@ class MediaService:
 
 
 def new_media_id() -> str:
-    """192 bits that nobody guesses; no hyphen first, or command lines take it for an option."""
+    """A new media id: 192 random bits. It never starts with a hyphen, which marks an option."""
     while (media_id := secrets.token_urlsafe(24)).startswith("-"):
         pass
     return media_id

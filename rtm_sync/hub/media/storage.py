@@ -1,4 +1,4 @@
-"""The threads on which a hub does what blocks: its media store's work."""
+"""The threads on which a hub calls its media store, whose methods block."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ T = TypeVar("T")
 
 
 class StorageThreads:
-    """A few threads for blocking work, owned by the hub from its making to `close`.
+    """Owns a few threads for blocking calls. They start when needed and end in `close`.
 
     Args:
-        count: how many at most.
+        count: the maximum number of threads.
     """
 
     def __init__(self, count: int) -> None:
         self._executor = ThreadPoolExecutor(count, "rtm-sync-storage")
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call `function(*args)` on one of the threads and wait for what it returns or raises."""
+        """Call `function(*args)` on one of the threads; return its result or raise its error."""
         try:
             work = asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
         except RuntimeError:
-            # The interpreter is ending and takes no new work for its threads, but an embedded
-            # hub still has fragments to delete: nobody else waits for the loop any more.
+            # The interpreter is shutting down and its executors take no new work, but an embedded
+            # hub still has fragments to delete. No other task needs the loop, so block it.
             return function(*args)
         return await work
 
     def close(self) -> None:
-        """Wait for what runs and end the threads."""
+        """Wait for the running calls, and end the threads."""
         self._executor.shutdown()

@@ -1,4 +1,4 @@
-"""The MediaStore contract: where blobs live. Methods block; a hub calls them on its own threads."""
+"""The MediaStore contract: storage for blobs. Methods block; a hub calls them on its threads."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from urllib.parse import quote
 from ...protocol.values import MediaInfo
 
 MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
-"""What names a blob: made by the hub, safe as a file name and in a URL."""
+"""The form of a media id. The hub creates ids; they are safe as file names and in URLs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A blob that a process which was killed left on its way in.
+    """An unfinished blob that a killed process left behind.
 
     Attributes:
-        metadata: what `create` was given to keep beside it.
-        size: how many bytes are there.
-        is_whole: it was committed, but not settled.
+        media_id: the blob's id.
+        metadata: the metadata that was given to `create`.
+        size: the number of stored bytes.
+        is_whole: the blob was committed, but not finalized.
     """
 
     media_id: str
@@ -31,43 +32,49 @@ class Fragment:
 
 
 class MediaWriter(ABC):
-    """One blob on its way in. Calls come one after another, though not always on one thread."""
+    """Writes one blob. Calls come one after another, but not always on the same thread."""
 
     @abstractmethod
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append bytes. Raises OSError when they cannot be kept (the disk is full)."""
+        """Append bytes. Raises OSError when they cannot be stored (the disk is full)."""
 
     @abstractmethod
     def truncate(self, size: int) -> None:
-        """Forget what was written after the first `size` bytes (a chunk failed its checksum)."""
+        """Discard all bytes after the first `size` (a chunk failed its checksum)."""
 
     @abstractmethod
     def commit(self) -> None:
-        """Make the blob durable and visible under its id, whole, at once."""
+        """Make the blob durable and visible under its id, atomically."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Forget the blob; nothing of it stays. Never raises; harmless after `commit`."""
+        """Discard the blob; nothing of it stays. Never raises. Does nothing after `commit`."""
 
     def suspend(self) -> None:
-        """Let go of the blob, so that the store can `reopen` it. Never raises."""
+        """Release the blob, so that the store can `reopen` it. Never raises."""
         self.abort()
 
 
 class MediaStore(ABC):
-    """Keeps blobs by id. Thread-safe. Only whole blobs are ever visible.
+    """Keeps blobs by id. Thread-safe. Only whole blobs are visible.
 
-    Ids match `MEDIA_ID`. What a blob is called and when it ends is the engine's to know.
+    Ids match `MEDIA_ID`. The engine's media index keeps a blob's file name and expiry.
 
     Attributes:
-        threads: how many calls a hub makes at once; more pays where they wait for a network.
+        threads: the number of concurrent calls that a hub makes. A store on a network gains from
+            more.
     """
 
     threads: int = 4
 
     @abstractmethod
     def create(self, media_id: str, metadata: str) -> MediaWriter:
-        """Begin a blob. A store that keeps fragments keeps the note beside it until `finalize`."""
+        """Begin a blob.
+
+        Args:
+            media_id: the blob's id.
+            metadata: a text that a store with fragments keeps beside the blob until `finalize`.
+        """
 
     @abstractmethod
     def open(self, media_id: str) -> BinaryIO:
@@ -75,39 +82,42 @@ class MediaStore(ABC):
 
     @abstractmethod
     def delete(self, media_id: str) -> None:
-        """Remove a blob; unknown ones are ignored."""
+        """Remove a blob. An unknown id is ignored."""
 
     def fragments(self) -> list[Fragment]:
-        """What was begun and not settled, after a restart; empty where fragments do not outlive
-        the process."""
+        """The blobs that were begun and not finalized. Called once, after a restart.
+
+        Empty when the store's fragments do not outlive the process.
+        """
         return []
 
     def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:
-        """A fragment's writer, at its end, and a reader of what it has, which the caller closes.
+        """A writer at the fragment's end, and a reader of its bytes; the caller closes the reader.
 
-        Raises OSError.
+        Raises:
+            OSError: the fragment cannot be opened.
         """
         raise FileNotFoundError(media_id)
 
     def location(self, info: MediaInfo, seconds: float) -> str | None:
-        """Where a client can get a blob's bytes itself: a secret URL that holds for so long.
+        """A secret URL from which a client downloads the blob itself, or None.
 
-        It answers GET, with Range, and names and describes the file as `info` does
-        (`content_disposition`). None where the bytes come through the hub.
+        The URL is valid for `seconds`. It answers GET, with Range, and sends the content type and
+        the file name of `info` (`content_disposition`). None when downloads go through the hub.
 
         Raises:
-            FileNotFoundError: the store knows that the blob is gone.
+            FileNotFoundError: the store knows that the blob does not exist.
             OSError: the store failed.
         """
         return None
 
     def finalize(self, media_id: str) -> None:  # noqa: B027  an optional capability
-        """A committed blob is recorded: its note is of no more use."""
+        """A committed blob is recorded: remove its metadata."""
 
     def close(self) -> None:  # noqa: B027  an optional capability
-        """Let go of what the store holds."""
+        """Release the store's resources."""
 
 
 def content_disposition(info: MediaInfo) -> str:
-    """The `Content-Disposition` of a medium that is downloaded: a file to keep, and its name."""
+    """The `Content-Disposition` header of a download: an attachment with its file name."""
     return f"attachment; filename*=UTF-8''{quote(info.file_name or info.media_id, safe='')}"

@@ -1,4 +1,4 @@
-"""Uploads on their way in: bytes hashed and stored off the event loop, in order, resumable."""
+"""One resumable upload: its bytes are hashed and stored in order, off the event loop."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .store import MediaStore, MediaWriter
 
 T = TypeVar("T")
 _BUFFER = 256 * 1024
-"""Bytes handed to a storage thread at once. Measured: a hand-over costs 60 µs, so small ones are
-dear; half a megabyte is no faster and takes 6 MB more for nine uploads."""
+"""Bytes in one call of a storage thread. Measured: a call costs 60 µs, so small buffers are slow;
+half a megabyte is no faster and takes 6 MB more for nine uploads."""
 
 CHECKSUM_ALGORITHMS = ("sha1", "sha256")
 logger = logging.getLogger(__name__)
 
 
 class ChecksumMismatch(Exception):
-    """A chunk's bytes do not have the digest that was sent with it; none of them were kept."""
+    """The bytes of a chunk do not match its checksum. None of them were kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """The digest a client announced for one chunk (tus checksum extension)."""
+    """The digest that a client sent for one chunk (tus checksum extension)."""
 
     algorithm: str
     digest: bytes
@@ -49,10 +49,12 @@ class Checksum:
 
 @dataclass(frozen=True, slots=True)
 class UploadSpec:
-    """What a client says of a medium before it sends it.
+    """A client's description of a medium, sent before its bytes.
 
     Attributes:
-        key: the client's own name for the upload.
+        size: the number of bytes.
+        file_name, content_type: as sent to downloaders.
+        key: the client's own name for the upload (idempotency key).
         keep: the upload outlives a logout.
     """
 
@@ -64,15 +66,15 @@ class UploadSpec:
 
 
 class Upload:
-    """One medium on its way in. Lives on the hub's loop; its bytes are dealt with on `threads`.
+    """One medium that is being uploaded. Used on the hub's loop; `threads` hash and store bytes.
 
-    A new `append` takes over from one that hangs on a dead connection: the old one's next bytes
-    are refused.
+    A new `append` supersedes an earlier one that hangs on a dead connection: the next bytes of the
+    earlier one are refused.
 
     Args:
-        owner: app id and uid of whose it is.
-        metadata: what the store keeps beside the fragment.
-        stored: bytes that the store has already, from before a restart.
+        owner: (app_id, uid) of the uploader.
+        metadata: the text that the store keeps beside the fragment.
+        stored: the number of bytes that the store has from before a restart.
     """
 
     def __init__(
@@ -93,25 +95,25 @@ class Upload:
         self.touched_at = 0.0
         self.info: MediaInfo | None = None
         self.on_abort: Callable[[], object] = lambda: None
-        self.completing = asyncio.Lock()  # who publishes it; a second asks for the first's outcome
+        self.completing = asyncio.Lock()  # held by the first publisher; repeats wait for its result
         self._store = store
         self._threads = threads
         self._metadata = metadata
-        self._is_fragment = stored > 0  # its bytes are to be read once more, for the digest
+        self._is_fragment = stored > 0  # the stored bytes still have to be read for the digest
         self._sha256 = hashlib.sha256()
         self._writer: MediaWriter | None = None
-        self._turn = 0
+        self._generation = 0  # of the newest `append`; earlier ones may store no more
         self._aborted = False
-        self._lock = asyncio.Lock()  # one storage operation at a time, and orderly take-overs
+        self._lock = asyncio.Lock()  # held during each storage operation
 
     @property
     def complete(self) -> bool:
-        """Whether every byte is here (not yet that the medium is visible)."""
+        """Whether all bytes have been received. The medium may not be visible yet."""
         return self.offset == self.spec.size
 
     async def current_offset(self) -> int:
-        """The offset to go on from; whoever was appending has lost its turn."""
-        self._turn += 1
+        """The offset at which to resume. Supersedes a running `append`."""
+        self._generation += 1
         async with self._lock:
             return self.offset
 
@@ -122,16 +124,23 @@ class Upload:
         checksum: Checksum | None = None,
         on_bytes: Callable[[], object] = lambda: None,
     ) -> None:
-        """Take up to `expected` bytes from `read` (which gives b"" at the end).
+        """Store up to `expected` bytes from `read`, which returns b"" at the end.
 
         Bytes that arrived before `read` failed are kept, unless the chunk has a checksum.
 
+        Args:
+            read: returns the next bytes.
+            expected: the most bytes that may come.
+            checksum: of the whole chunk; None when the client sent none.
+            on_bytes: called each time bytes arrive.
+
         Raises:
-            ChecksumMismatch: and nothing of this chunk was kept.
-            UploadMediaError: more bytes than announced, the upload is gone, or storing failed.
+            ChecksumMismatch: the checksum is wrong; no byte of this chunk was kept.
+            UploadMediaError: INVALID_ARGUMENT when more bytes came than announced; FAILURE when
+                the upload was cancelled or superseded, or the store failed.
         """
         start = await self.current_offset()
-        turn = self._turn
+        generation = self._generation
         await self._open_fragment()
         before = self._sha256.copy() if checksum is not None else None
         digest = hashlib.new(checksum.algorithm) if checksum is not None else None
@@ -152,24 +161,26 @@ class Upload:
                     if len(buffer) >= _BUFFER:
                         if storing is not None:
                             await storing
-                        storing = asyncio.ensure_future(self._keep(turn, buffer, digest))
+                        storing = asyncio.ensure_future(
+                            self._store_chunk(generation, buffer, digest)
+                        )
                         buffer = bytearray()
             finally:
                 if storing is not None:
                     await storing
                 if buffer and left >= 0:
-                    await self._keep(turn, buffer, digest)
+                    await self._store_chunk(generation, buffer, digest)
         except BaseException:
             if before is not None:
-                await self._undo(turn, start, before)
+                await self._undo(generation, start, before)
             raise
         wrong = checksum is not None and digest is not None and digest.digest() != checksum.digest
         if wrong and before is not None:
-            await self._undo(turn, start, before)
+            await self._undo(generation, start, before)
             raise ChecksumMismatch
 
     async def finish(self) -> str:
-        """Make the medium durable and visible; returns its SHA-256 in hexadecimal."""
+        """Make the medium durable and visible, and return its SHA-256 in hexadecimal."""
         await self._open_fragment()
         async with self._lock:
             self._refuse_if_aborted()
@@ -177,18 +188,18 @@ class Upload:
             return self._sha256.hexdigest()
 
     async def abort(self) -> None:
-        """Forget the upload and its bytes. Idempotent."""
+        """Discard the upload and its bytes. Idempotent."""
         await self._end(lambda writer: writer.abort())
         if self._is_fragment:
             await self._threads.run(self._store.delete, self.media_id)
 
     async def suspend(self) -> None:
-        """Let go of the bytes where they are: the process ends."""
+        """Stop, and leave the bytes in the store for a later process."""
         await self._end(lambda writer: writer.suspend())
 
     async def _end(self, how: Callable[[MediaWriter], object]) -> None:
         self._aborted = True
-        self._turn += 1
+        self._generation += 1
         self.on_abort()
         async with self._lock:
             writer, self._writer = self._writer, None
@@ -208,11 +219,13 @@ class Upload:
             while data := reader.read(_BUFFER):
                 self._sha256.update(data)
 
-    async def _keep(self, turn: int, data: bytearray, digest: hashlib._Hash | None) -> None:
+    async def _store_chunk(
+        self, generation: int, data: bytearray, digest: hashlib._Hash | None
+    ) -> None:
         async with self._lock:
             self._refuse_if_aborted()
-            if turn != self._turn:
-                raise self._error("FAILURE", "The upload goes on over another connection.")
+            if generation != self._generation:
+                raise self._error("FAILURE", "Another connection has resumed the upload.")
             await self._in_thread(lambda: self._store_bytes(data, digest))
             self.offset += len(data)
 
@@ -222,7 +235,7 @@ class Upload:
         try:
             self._writer.write(data)
         except OSError:
-            self._writer.truncate(self.offset)  # a full disk may have taken some of them
+            self._writer.truncate(self.offset)  # a full disk may have stored some of the bytes
             raise
         self._sha256.update(data)
         if digest is not None:
@@ -233,9 +246,9 @@ class Upload:
         self._writer.commit()
         self._writer = None
 
-    async def _undo(self, turn: int, offset: int, sha256: hashlib._Hash) -> None:
+    async def _undo(self, generation: int, offset: int, sha256: hashlib._Hash) -> None:
         async with self._lock:
-            if turn != self._turn or self._aborted:
+            if generation != self._generation or self._aborted:
                 return
             if self._writer is not None:
                 writer = self._writer
@@ -244,7 +257,7 @@ class Upload:
             self._sha256 = sha256
 
     async def _in_thread(self, run: Callable[[], T]) -> T:
-        # Shielded: a cancelled request must not leave its thread writing behind the lock's back.
+        # Shielded: the lock must not be released while the thread of a cancelled request writes.
         work = asyncio.ensure_future(self._threads.run(run))
         try:
             return await asyncio.shield(work)
@@ -257,7 +270,7 @@ class Upload:
 
     def _refuse_if_aborted(self) -> None:
         if self._aborted:
-            raise self._error("FAILURE", "The upload was given up.")
+            raise self._error("FAILURE", "The upload was cancelled.")
 
     def _error(self, reason: str, message: str, cause: BaseException | None = None) -> RtmError:
         return UploadMediaError.named(reason, message, cause)

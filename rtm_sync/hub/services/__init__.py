@@ -1,1 +1,1 @@
-"""What a hub does for its users, one concern a module. Each service takes only what it needs."""
+"""The services of a hub, one concern a module. Each takes only the contracts that it uses."""

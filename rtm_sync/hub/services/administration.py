@@ -1,4 +1,4 @@
-"""What an app's server processes do: act for users, end their sessions, ban them."""
+"""Administration: server processes act for users, end their sessions, and ban them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ logger = logging.getLogger(__name__)
 
 
 class AdministrationService:
-    """Serves the requests of an app's server processes. The caller knows that they are the app's.
+    """Serves the requests of an app's server processes. The caller has authenticated the app.
 
     Args:
         directory: keeps bans and revocations, and ends sessions on every node.
-        access: admits users by their tokens.
-        limits: what is allowed.
+        login_policy: verifies users' tokens.
+        limits: rates, sizes and times.
         now: the wall clock, seconds since the epoch.
-        drop_uploads: ends the uploads that a session's user has begun.
+        drop_uploads: drops the unfinished uploads of a session's user.
     """
 
     def __init__(
         self,
         directory: Directory,
-        access: LoginPolicy,
+        login_policy: LoginPolicy,
         limits: Limits,
         now: Callable[[], float],
         drop_uploads: Callable[[Session], object],
     ) -> None:
         self._directory = directory
-        self._login_policy = access
+        self._login_policy = login_policy
         self._now = now
         self._drop_uploads = drop_uploads
         self._sessions = ServiceSessions(limits)
@@ -46,16 +46,17 @@ class AdministrationService:
         return self._sessions.of(app_id, uid, asyncio.get_running_loop().time())
 
     async def service_session_by_token(self, app_id: str, uid: str, token: str) -> Session:
-        """As `service_session`, with what the user's token allows, until the token ends.
+        """As `service_session`, with the privileges of the user's token, until the token expires.
 
         Raises:
-            LoginError: the token allows no login. OSError: the engine could not tell.
+            LoginError: the token allows no login.
+            OSError: the engine failed.
         """
         grant = await self._login_policy.admit(Login(app_id, uid, token=token))
         return self._sessions.of(app_id, uid, asyncio.get_running_loop().time(), grant)
 
     def by_bearer(self, session_id: str) -> Session | None:
-        """The service session with this secret id, or None; asking keeps it alive."""
+        """The service session with this secret id, or None. The look-up renews its idle time."""
         session = self._sessions.by_id(session_id, asyncio.get_running_loop().time())
         if session is not None and session.token_time_left(self._now()) <= 0:
             return None
@@ -67,8 +68,8 @@ class AdministrationService:
         """End a user's session (BANNED_BY_SERVER) and refuse logins for a while.
 
         Args:
-            ban_seconds: for how long; 0 ends a ban.
-            revoke_tokens: also refuse, for good, the tokens that were made until now.
+            ban_seconds: the length of the ban, seconds; 0 ends a ban.
+            revoke_tokens: also revoke, permanently, all tokens issued until now.
 
         Returns:
             Whether the user was logged in.
@@ -90,10 +91,10 @@ class AdministrationService:
         return was_online
 
     async def bans(self, app_id: str) -> dict[str, float]:
-        """The users who are banned now, each with the end of the ban, seconds since the epoch."""
+        """The banned users, each with the end of the ban, seconds since the epoch."""
         return await self._directory.bans(app_id, self._now())
 
     def sweep(self) -> None:
-        """End the service sessions that nobody uses."""
+        """End the idle service sessions."""
         for session in self._sessions.sweep(asyncio.get_running_loop().time()):
             self._drop_uploads(session)

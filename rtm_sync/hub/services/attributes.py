@@ -1,4 +1,4 @@
-"""Attributes of users and channels: who may read and write what, and how much."""
+"""Attributes of users and channels: privileges, sizes, reading and writing."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class AttributeService:
     """Serves the attribute requests of one hub.
 
     Attributes:
-        directory: where users' attributes are.
-        bus: where channels' attributes are, and the way of their news.
+        directory: keeps the users' attributes.
+        bus: keeps the channels' attributes, and notifies the members of changes.
         now_ms: the wall clock, milliseconds since the epoch.
     """
 
@@ -90,8 +90,8 @@ class AttributeService:
 
         after = await self.bus.change_channel_attributes(session.app_id, request.channel_id, apply)
         if request.enable_notification_to_channel_members:
-            news = AttributesUpdated(request.channel_id, after)
-            await self.bus.publish(session.app_id, news)
+            event = AttributesUpdated(request.channel_id, after)
+            await self.bus.publish(session.app_id, event)
         return Done()
 
     async def get_channel(
@@ -123,10 +123,12 @@ def _check_keys(keys: tuple[str, ...] | None) -> None:
         _check("INVALID_ARGUMENT", keys_problem(keys))
 
 
-def _check_privilege(may: Callable[[str], bool], what: str, channel_id: str) -> None:
-    if not may(channel_id):
+def _check_privilege(is_allowed: Callable[[str], bool], action: str, channel_id: str) -> None:
+    if not is_allowed(channel_id):
         raise AttributeOperationError.named(
-            "FAILURE", f"The token does not allow to {what} of {channel_id!r}.", NotPrivileged()
+            "FAILURE",
+            f"The token does not allow the user to {action} of {channel_id!r}.",
+            NotPrivileged(),
         )
 
 

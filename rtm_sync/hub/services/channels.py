@@ -43,21 +43,21 @@ from .history import HistoryService
 from .member_counts import MemberCountThrottle
 
 _Channel = tuple[str, str]
-"""The app's id and the channel's."""
+"""(app_id, channel_id)"""
 
 
 class ChannelService:
-    """Serves the channel requests of one hub, and knows which sessions are members here.
+    """Serves the channel requests of one hub, and knows the members on this node.
 
     Args:
-        bus: knows all members, and brings events to every node.
-        history: keeps what is sent with `enable_historical_messaging`.
-        sends: the outcomes of recent sends, so that a message which is sent twice happens once.
-        limits: what is allowed.
+        bus: knows the members on all nodes, and delivers events to every node.
+        history: keeps the messages sent with `enable_historical_messaging`.
+        sends: the outcomes of recent sends: a message sent twice is published once.
+        limits: rates, sizes and times.
         now: the wall clock, seconds since the epoch.
-        metrics_sink: told of each message.
-        observe: told of who joins and leaves: the app's id, "channel", and the event.
-        tasks: run what a member catches up on.
+        metrics_sink: records each message.
+        observe: called with the app id, "channel" and the event at each join and leave.
+        tasks: runs the sending of missed messages.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ChannelService:
         self._counts: dict[_Channel, MemberCountThrottle] = {}
 
     def __len__(self) -> int:
-        """Channels with members on this node."""
+        """The number of channels that have members on this node."""
         return len(self._members)
 
     # -- requests --
@@ -105,7 +105,7 @@ class ChannelService:
             raise
         session.require_life(JoinChannelError)
         self._tell_observer(session, channel_id, "Join")
-        if request.since is not None:  # in a task, for it comes after the answer
+        if request.since is not None:  # a task, because the missed messages follow the answer
             others = [item for item in recovered.messages if item.member_id != session.uid]
             self._tasks.spawn(session.catch_up(channel_id, map(encode_notice, others)))
         return JoinResult(recovered.position, recovered.complete)
@@ -113,7 +113,7 @@ class ChannelService:
     async def leave(self, session: Session, request: LeaveChannel) -> Done:
         if request.channel_id not in session.channels:
             raise LeaveChannelError.named(
-                "NOT_IN_CHANNEL", f"{request.channel_id[:64]!r} is not joined."
+                "NOT_IN_CHANNEL", f"The user has not joined {request.channel_id[:64]!r}."
             )
         del session.channels[request.channel_id]
         self._tell_observer(session, request.channel_id, "Leave")
@@ -131,10 +131,11 @@ class ChannelService:
         return await self._send(session, request)
 
     async def send_as_non_member(self, session: Session, request: SendChannelMessage) -> None:
-        """Send to a channel without being a member (the reference's REST API may).
+        """Send to a channel without being a member, as the reference's REST API allows.
 
         Raises:
-            RtmError: ChannelMessageError. OSError: the engine could not.
+            ChannelMessageError: the request is refused.
+            OSError: the engine failed.
         """
         session.require_life(ChannelMessageError)
         problem = id_problem("channel_id", request.channel_id)
@@ -169,7 +170,7 @@ class ChannelService:
             if not session.privileges.may_join(channel_id):
                 raise GetChannelMemberCountError.named(
                     "FAILURE",
-                    f"The token does not allow to look at {channel_id!r}.",
+                    f"The token does not allow the user to read {channel_id!r}.",
                     NotPrivileged(),
                 )
         session.check_rate("member_counts", GetChannelMemberCountError)
@@ -178,19 +179,19 @@ class ChannelService:
     # -- sessions that end --
 
     def ended(self, session: Session) -> None:
-        """Tell the observer that a session which has ended is in its channels no more."""
+        """Report to the observer that an ended session has left its channels."""
         for channel_id in session.channels:
             self._tell_observer(session, channel_id, "Leave")
 
     def forget(self, session: Session) -> None:
-        """Remove a session from its channels on this node. May be done again."""
+        """Remove a session from its channels on this node. Idempotent."""
         for channel_id in session.channels:
             self._remove(session, channel_id)
 
-    # -- what the engine brings --
+    # -- events from the engine --
 
     def deliver(self, app_id: str, event: ChannelEvent) -> None:
-        """Hand an event to a channel's members here, its originator excepted."""
+        """Push an event to the channel's members on this node, except its originator."""
         channel = (app_id, event.channel_id)
         members = self._members.get(channel)
         if not members:
@@ -198,18 +199,18 @@ class ChannelService:
         origin = None if isinstance(event, AttributesUpdated) else event.member_id
         if isinstance(event, (MemberJoined, MemberLeft)) and self._is_large(channel):
             return
-        frame = encode_notice(event)  # once for all
+        frame = encode_notice(event)  # encoded once for all members
         for session in tuple(members):
             if session.uid != origin:
                 session.push_to_member(event.channel_id, frame)
 
     def count_changed(self, app_id: str, channel_id: str, count: int) -> None:
-        """A channel has so many members now, on all nodes."""
+        """A channel has `count` members now, on all nodes."""
         channel = (app_id, channel_id)
         if channel in self._members:
-            news = self._counts.setdefault(channel, MemberCountThrottle())
-            news.count = count
-            self._tell_count(channel, news)
+            throttle = self._counts.setdefault(channel, MemberCountThrottle())
+            throttle.count = count
+            self._send_count(channel, throttle)
 
     # -- inside --
 
@@ -219,21 +220,26 @@ class ChannelService:
             raise JoinChannelError.named("INVALID_ARGUMENT", problem)
         if not session.privileges.may_join(channel_id):
             raise JoinChannelError.named(
-                "REJECTED", f"The token does not allow to join {channel_id!r}.", NotPrivileged()
+                "REJECTED",
+                f"The token does not allow the user to join {channel_id!r}.",
+                NotPrivileged(),
             )
         if channel_id in session.channels:
-            raise JoinChannelError.named("ALREADY_JOINED", f"{channel_id!r} is joined already.")
+            raise JoinChannelError.named(
+                "ALREADY_JOINED", f"The user has already joined {channel_id!r}."
+            )
         if len(session.channels) >= self._limits.joined_channels:
             raise JoinChannelError.named(
                 "EXCEED_LIMIT",
-                f"{len(session.channels)} channels are joined, as many as a client may; "
-                "leave one first.",
+                f"The user has joined {len(session.channels)} channels; the limit is "
+                f"{self._limits.joined_channels}. Leave one first.",
             )
         now = asyncio.get_running_loop().time()
         if not session.same_channel_joins.allow(channel_id, now):
             raise JoinChannelError.named(
                 "JOIN_SAME_CHANNEL_TOO_OFTEN",
-                f"{channel_id!r} is joined more than {self._limits.same_channel_joins}.",
+                f"{channel_id!r} is joined more often than {self._limits.same_channel_joins}; "
+                "try again later.",
             )
         session.check_rate("joins", JoinChannelError)
 
@@ -244,7 +250,7 @@ class ChannelService:
         if not session.privileges.may_publish(request.channel_id):
             raise ChannelMessageError.named(
                 "FAILURE",
-                f"The token does not allow to send to {request.channel_id!r}.",
+                f"The token does not allow the user to send to {request.channel_id!r}.",
                 NotPrivileged(),
             )
         session.check_rate("sends", ChannelMessageError)
@@ -276,9 +282,9 @@ class ChannelService:
         members.pop(session, None)
         if not members:
             self._members.pop(channel, None)
-            news = self._counts.pop(channel, None)
-            if news is not None and news.timer is not None:
-                news.timer.cancel()
+            throttle = self._counts.pop(channel, None)
+            if throttle is not None and throttle.timer is not None:
+                throttle.timer.cancel()
 
     def _tell_observer(self, session: Session, channel_id: str, kind: str) -> None:
         event = {
@@ -290,24 +296,24 @@ class ChannelService:
         self._observe(session.app_id, "channel", event)
 
     def _is_large(self, channel: _Channel) -> bool:
-        news = self._counts.get(channel)
-        return news is not None and news.count > self._limits.announced_members
+        throttle = self._counts.get(channel)
+        return throttle is not None and throttle.count > self._limits.announced_members
 
-    def _tell_count(self, channel: _Channel, news: MemberCountThrottle) -> None:
-        """Tell a channel's members how many they are, now or when it may be told."""
-        if self._counts.get(channel) is not news:
-            return  # nobody here is a member any more
+    def _send_count(self, channel: _Channel, throttle: MemberCountThrottle) -> None:
+        """Send the member count to the channel's members, now or as soon as the throttle allows."""
+        if self._counts.get(channel) is not throttle:
+            return  # the channel has no members on this node any more
         loop = asyncio.get_running_loop()
         now = loop.time()
-        wait = news.wait(now)
+        wait = throttle.wait(now)
         if wait == 0.0:
-            news.told(now)
-            frame = encode_notice(MemberCountUpdated(channel[1], news.count))
+            throttle.sent(now)
+            frame = encode_notice(MemberCountUpdated(channel[1], throttle.count))
             for session in tuple(self._members.get(channel, ())):
                 session.push_to_member(channel[1], frame)
-        elif wait is not None and news.timer is None:
-            news.timer = loop.call_later(wait, self._count_is_due, channel, news)
+        elif wait is not None and throttle.timer is None:
+            throttle.timer = loop.call_later(wait, self._count_is_due, channel, throttle)
 
-    def _count_is_due(self, channel: _Channel, news: MemberCountThrottle) -> None:
-        news.timer = None
-        self._tell_count(channel, news)
+    def _count_is_due(self, channel: _Channel, throttle: MemberCountThrottle) -> None:
+        throttle.timer = None
+        self._send_count(channel, throttle)

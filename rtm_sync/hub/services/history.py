@@ -1,4 +1,4 @@
-"""The history: messages that were sent with `enable_historical_messaging`."""
+"""The history: the messages that were sent with `enable_historical_messaging`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..engine.archive import Archive, HistoryQuery
 from ..session import Session
 
 _PAGE = 100
-"""Messages of one answer at the most."""
+"""The maximum number of messages in one answer."""
 
 
 class HistoryService:
-    """Keeps messages for the history, and serves `get_history`.
+    """Stores messages in the history, and serves `get_history`.
 
     Args:
-        archive: keeps the messages.
-        limits: what is allowed.
+        archive: stores the messages.
+        limits: rates, sizes and times.
         now: the wall clock, seconds since the epoch.
     """
 
@@ -36,7 +36,7 @@ class HistoryService:
     async def keep(
         self, session: Session, destination: str, sent: MessageFromPeer | ChannelMessage
     ) -> None:
-        """Store a message that the session sends; durable when this returns."""
+        """Store a message that the session sends. It is durable when this returns."""
         message = HistoricalMessage(
             sent.message,
             session.uid,
@@ -71,22 +71,22 @@ class HistoryService:
             end=request.end,
             newest_first=request.newest_first,
             after=request.after,
-            limit=request.limit + 1,  # one more tells whether there is more
+            limit=request.limit + 1,  # one more message shows that there is another page
         )
         found = await self._archive.history(session.app_id, query, self._now())
         return _page(found, request.limit)
 
     async def find(self, app_id: str, query: HistoryQuery) -> list[HistoricalMessage]:
-        """Messages of an app, whoever sent them; for its server processes."""
+        """The messages that a query matches, of all users of an app; for its server processes."""
         return [item for _, item in await self._archive.history(app_id, query, self._now())]
 
     async def count(self, app_id: str, query: HistoryQuery) -> int:
-        """How many messages of an app a query matches."""
+        """The number of messages of an app that a query matches."""
         return await self._archive.history_count(app_id, query, self._now())
 
 
 def _page(found: list[tuple[int, HistoricalMessage]], limit: int) -> HistoryPage:
-    """As many messages as fit in one frame, at least one."""
+    """A page of as many messages as fit in one frame, and at least one."""
     page: list[HistoricalMessage] = []
     size, last = 0, None
     for key, message in found[:limit]:

@@ -1,4 +1,4 @@
-"""Invitations: each step is handed to the other user, and the sender is told whether it arrived."""
+"""Invitations: each step is delivered to the other user, and the sender gets a receipt."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..engine.bus import Bus
 from ..engine.node import Delivery
 from ..session import Session
 
-_RECEIPT_TIMEOUT = 2.0  # seconds; the caller sends the step again after as long
+_RECEIPT_TIMEOUT = 2.0  # seconds; the caller sends the step again after the same time
 
 
 class InvitationService:
-    """Serves `send_invitation`. The state of an invitation is kept by the two clients.
+    """Serves `send_invitation`. The two clients keep the state of an invitation.
 
     Args:
         bus: delivers the steps.
-        limits: what is allowed.
+        limits: rates, sizes and times.
     """
 
     def __init__(self, bus: Bus, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""Messages from user to user: delivered with a receipt, or kept for the next login."""
+"""Messages from user to user: delivered with a receipt, or stored for the next login."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 class MessageService:
-    """Serves `send_message_to_peer`, and gives a new session what was kept for its user.
+    """Serves `send_message_to_peer`, and delivers a user's offline messages to a new session.
 
     Args:
         bus: delivers messages.
-        mailbox: keeps messages for the next login.
-        history: keeps what is sent with `enable_historical_messaging`.
-        sends: the outcomes of recent sends, so that a message which is sent twice happens once.
-        limits: what is allowed.
+        mailbox: stores messages for the next login.
+        history: stores the messages sent with `enable_historical_messaging`.
+        sends: the outcomes of recent sends: a message sent twice is delivered once.
+        limits: rates, sizes and times.
         now: the wall clock, seconds since the epoch.
-        metrics_sink: told of each message.
+        metrics_sink: records each message.
     """
 
     def __init__(
@@ -71,26 +71,27 @@ class MessageService:
                 self._sends,
                 (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
                 lambda: self._deliver(session, request),
-                # A peer that was away may be there when the message is sent again.
+                # Remember only a delivery: an offline peer may be online at the next attempt.
                 lambda result: result.has_peer_received or result.cached_by_server,
             )
             if not result.has_peer_received:
                 timing.outcome = "cached" if result.cached_by_server else "offline"
             return result
 
-    async def release_with_offline(self, session: Session) -> None:
-        """Send a new session what was kept for its user, then what arrived since its login."""
+    async def deliver_offline_messages(self, session: Session) -> None:
+        """Send a new session its user's offline messages, then the frames deferred since login."""
         receipts: list[asyncio.Future[Delivery]] = []
         try:
             waiting = await self._mailbox.offline(session.app_id, session.uid, self._now())
             receipts = [await session.call_first(item.message) for item in waiting]
         except (OSError, ProtocolError):
-            logger.exception("offline messages of %r could not be read; they stay", session)
+            logger.exception("offline messages of %r cannot be read; they stay stored", session)
         finally:
             session.release()
         for item, receipt in zip(waiting if receipts else (), receipts, strict=True):
             if await receipt is Delivery.RECEIVED:
-                with contextlib.suppress(OSError):  # it is delivered again; the client drops copies
+                # On failure the message is delivered again; the client drops duplicates.
+                with contextlib.suppress(OSError):
                     await self._mailbox.discard_offline(session.app_id, session.uid, [item.key])
 
     async def _deliver(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:

@@ -1,4 +1,4 @@
-"""Who is there: queries, subscriptions, and telling those who subscribed."""
+"""Presence of users: queries, subscriptions, and notices to subscribers."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ logger = logging.getLogger(__name__)
 
 
 class _Followed:
-    """A user whom sessions of this hub have subscribed to.
+    """A user that sessions of this hub have subscribed to.
 
     Attributes:
         subscribers: each session, with its newest request that named the user.
         state: the user's newest state; None until the directory has answered `follow`.
-        is_asked: the directory has been asked to follow the user, whatever became of that.
-        lock: held while the directory is asked to follow or unfollow the user.
+        may_be_followed: `follow` has been called; it may have taken effect even if it failed.
+        lock: held during calls of the directory's `follow` and `unfollow`.
     """
 
-    __slots__ = ("is_asked", "lock", "state", "subscribers")
+    __slots__ = ("lock", "may_be_followed", "state", "subscribers")
 
     def __init__(self) -> None:
         self.subscribers: dict[Session, SubscribePeersOnlineStatus] = {}
         self.state: PeerOnlineState | None = None
-        self.is_asked = False
+        self.may_be_followed = False
         self.lock = asyncio.Lock()
 
 
 class PresenceService:
     """Serves the presence requests of one hub, and knows its sessions' subscriptions.
 
-    A subscriber is told of a user's state when it subscribes and at each change. The directory is
-    asked to tell of a user as long as somebody here has subscribed to that user: the first
-    subscriber follows, the last one unfollows.
+    A subscriber gets a user's state when it subscribes, and each change of it. The node follows a
+    user in the directory as long as at least one session here has subscribed to that user: the
+    first subscription follows the user, the end of the last one unfollows.
 
     Args:
         directory: knows the states of users.
-        limits: what is allowed.
-        tasks: run what unfollows users.
+        limits: rates, sizes and times.
+        tasks: runs the calls of `unfollow`.
     """
 
     def __init__(self, directory: Directory, limits: Limits, tasks: BackgroundTasks) -> None:
@@ -117,16 +117,16 @@ class PresenceService:
         return UserIds(tuple(sorted(session.subscriptions)))
 
     async def states(self, app_id: str, uids: Sequence[str]) -> dict[str, PeerOnlineState]:
-        """The state of each of these users; for server processes."""
+        """The state of each of these users. For server processes."""
         return await self._directory.presence(app_id, uids)
 
     def changed(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
-        """Tell a user's new state to its subscribers."""
+        """Push a user's new state to its subscribers."""
         followed = self._followed.get((app_id, uid))
         if followed is None or followed.state is None:
-            return  # what `follow` will answer is at least as new
+            return  # the coming answer of `follow` is at least as new
         followed.state = state
-        frame = encode_notice(PeersOnlineStatusChanged({uid: state}))  # once for all
+        frame = encode_notice(PeersOnlineStatusChanged({uid: state}))  # encoded once for all
         for session in tuple(followed.subscribers):
             session.push(frame)
 
@@ -135,9 +135,9 @@ class PresenceService:
         self._forget(session, tuple(session.subscriptions))
 
     async def _follow(self, users: Sequence[_User]) -> None:
-        """Have the directory tell of these users; when it fails for one, its error is raised."""
+        """Follow these users in the directory. Raises the first error."""
         missing = [user for user in users if self._followed[user].state is None]
-        # All are waited for, so that none is still under way when the caller rolls back.
+        # Wait for every call, so that none is unfinished when the caller rolls back.
         outcomes = await asyncio.gather(*map(self._follow_one, missing), return_exceptions=True)
         for outcome in outcomes:
             if outcome is not None:
@@ -145,11 +145,11 @@ class PresenceService:
 
     async def _follow_one(self, user: _User) -> None:
         followed = self._followed.get(user)
-        if followed is None:  # all its subscribers have ended meanwhile
+        if followed is None:  # the sessions of all its subscribers have ended meanwhile
             return
         async with followed.lock:
             if followed.state is None and followed.subscribers:
-                followed.is_asked = True
+                followed.may_be_followed = True
                 followed.state = await self._directory.follow(*user)
 
     def _state_of(self, user: _User) -> PeerOnlineState:
@@ -161,33 +161,33 @@ class PresenceService:
     def _roll_back(
         self, session: Session, request: SubscribePeersOnlineStatus, new: Collection[str]
     ) -> None:
-        """End what a failed request began, and what nobody would be told of.
+        """Remove the new subscriptions of a failed request, and those to users without a state.
 
-        A subscription that a newer request of the session has asked for too is left to that one.
+        A subscription that a newer request of the session names too is left to that request.
         """
-        undone = []
+        failed = []
         for uid in request.peer_ids:
             followed = self._followed.get((session.app_id, uid))
             if followed is None or followed.subscribers.get(session) is not request:
                 continue
             if uid in new or followed.state is None:
-                undone.append(uid)
-        self._forget(session, undone)
+                failed.append(uid)
+        self._forget(session, failed)
 
     def _forget(self, session: Session, uids: Iterable[str]) -> None:
-        unwanted = []
+        unsubscribed = []
         for uid in uids:
             session.subscriptions.discard(uid)
             followed = self._followed.get((session.app_id, uid))
             if followed is None or followed.subscribers.pop(session, None) is None:
                 continue
             if not followed.subscribers:
-                unwanted.append((session.app_id, uid))
-        if unwanted:
-            self._tasks.spawn(self._unfollow(unwanted))
+                unsubscribed.append((session.app_id, uid))
+        if unsubscribed:
+            self._tasks.spawn(self._unfollow(unsubscribed))
 
     async def _unfollow(self, users: Iterable[_User]) -> None:
-        """Have the directory tell of these users no more, unless somebody has subscribed again."""
+        """Unfollow these users in the directory, except users with a new subscriber."""
         for user in users:
             followed = self._followed.get(user)
             if followed is None:
@@ -196,11 +196,11 @@ class PresenceService:
                 if followed.subscribers or self._followed.get(user) is not followed:
                     continue
                 followed.state = None
-                if followed.is_asked:
-                    followed.is_asked = False
+                if followed.may_be_followed:
+                    followed.may_be_followed = False
                     try:
                         await self._directory.unfollow(*user)
-                    except OSError as error:  # harmless: news without a subscriber is ignored
+                    except OSError as error:  # harmless: changes without subscribers are ignored
                         logger.warning("%s@%s is still followed: %s", user[1], user[0], error)
                 if not followed.subscribers:
                     del self._followed[user]
