@@ -65,9 +65,8 @@ class ModuleTest(RtmTestCase):
                 names = vars(module)["__all__"]
                 self.assertLessEqual(set(documented), set(names))
                 for name in names:
-                    found = [vars(home)[name] for home in homes if name in vars(home)]
-                    self.assertEqual(len(found), 1, name)
-                    self.assertIs(getattr(module, name), found[0], name)
+                    same = [vars(home).get(name) is getattr(module, name) for home in homes]
+                    self.assertTrue(any(same), name)
 
     def test_there_are_no_other_old_modules(self) -> None:
         root = Path(rtm_sync.__file__).parent

@@ -19,7 +19,7 @@ def accept_old_method(cls: type, base: type, old: str, new: str) -> None:
                 f"{cls.__qualname__}.{old} must be called {new}; "
                 "the old name goes in the next release",
                 DeprecationWarning,
-                stacklevel=3,
+                stacklevel=4,  # the class statement: above are __init_subclass__ and ABCMeta
             )
             setattr(cls, new, names[old])
             return
