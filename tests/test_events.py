@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -188,27 +187,6 @@ class DispatcherTest(RtmTestCase):
             dispatcher.submit(lambda: 1 / 0)
             dispatcher.submit(done.set)
             self.assertTrue(done.wait(PATIENCE))
-
-    def test_settling_waits_for_what_waits_but_not_for_ever(self) -> None:
-        dispatcher, gate, ran = self.dispatcher(), threading.Event(), []
-        dispatcher.submit(lambda: ran.append(gate.wait(PATIENCE)))
-        dispatcher.settle(0.01)
-        self.assertEqual(ran, [])
-        gate.set()
-        dispatcher.settle(PATIENCE)
-        self.assertEqual(ran, [True])
-
-    def test_settling_in_a_call_of_its_own_returns_at_once(self) -> None:
-        dispatcher, took = self.dispatcher(), []
-
-        def settle() -> None:
-            began = time.monotonic()
-            dispatcher.settle(PATIENCE)
-            took.append(time.monotonic() - began)
-
-        dispatcher.submit(settle)
-        dispatcher.settle(PATIENCE)
-        self.assertEqual([seconds < 1 for seconds in took], [True])
 
     def test_a_full_queue_refuses_and_never_blocks(self) -> None:
         dispatcher, gate, begun = (
