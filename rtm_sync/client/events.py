@@ -301,12 +301,6 @@ class Dispatcher:
             self._queue.put(run)  # with the lock: nothing that was taken comes after the end mark
         return True
 
-    def settle(self, timeout: float) -> None:
-        """Wait until what waits now has run, for `timeout` seconds at most; not from a handler."""
-        done = threading.Event()
-        if not self._thread.is_current and self.submit(done.set):
-            done.wait(timeout)
-
     def close(self, drain: float = 1.0, timeout: float = 5.0) -> None:
         """Take nothing more, run what waits for up to `drain` seconds, end. Idempotent.
 

@@ -149,17 +149,20 @@ class FaultProxy:
     @property
     def accepted(self) -> int:
         """Connections so far."""
-        return self._accepted
+        with self._lock:
+            return self._accepted
 
     @property
     def bytes_sent(self) -> int:
         """Bytes forwarded from the clients to the server so far."""
-        return self._bytes_sent
+        with self._lock:  # what was forwarded is counted when the lock is free
+            return self._bytes_sent
 
     @property
     def bytes_received(self) -> int:
         """Bytes forwarded from the server to the clients so far."""
-        return self._bytes_received
+        with self._lock:  # what was forwarded is counted when the lock is free
+            return self._bytes_received
 
     @property
     def held(self) -> int:

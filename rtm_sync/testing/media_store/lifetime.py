@@ -36,7 +36,7 @@ class LifetimeTests(MediaStoreKit):
 
     # -- finalizing, restarting --
 
-    def test_a_settled_blob_is_no_fragment(self) -> None:
+    def test_a_finalized_blob_is_no_fragment(self) -> None:
         store = self.opened()
         self.put(store, ID, b"x")
         store.finalize(ID)
@@ -69,7 +69,7 @@ class LifetimeTests(MediaStoreKit):
             self.assert_unknown(later, ID)
 
     def restarted_with_fragments(self) -> MediaStore:
-        """The store after a restart, with the beginning of one blob and another not settled."""
+        """The store after a restart, with one blob begun and another not finalized."""
         store = self.store()
         half, whole = store.create(ID, METADATA), store.create(OTHER, "whole")
         half.write(b"12345")

@@ -157,7 +157,7 @@ class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
 
 _WRITER = """
 import asyncio, sys
-from tests.hub.test_database import SCHEMA, insert
+from tests.hub.local.test_database import SCHEMA, insert
 from rtm_sync.hub.local.database import Database
 
 async def write(database, first):

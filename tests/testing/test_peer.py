@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from rtm_sync import LoginError, RtmClient, RtmTextMessage
 from rtm_sync.hub.auth.tokens import make_token
 from rtm_sync.testing import ScriptedPeer, local_gateway
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
 SECRET = "a secret of thirty-two bytes, or more"
 
@@ -74,6 +75,26 @@ class ScriptedPeerTest(RtmTestCase):
             self.alice.send_message_to_peer("bob!", "bob")
             answer = next(answers.until(5)).args[0]
         self.assertEqual(answer.text, "yes?")
+
+    def test_a_handler_may_ask_for_the_unexpected(self) -> None:
+        bob, asked = self.peer(), []
+
+        @bob.on("MessageFromPeer")
+        def ask(*_: object) -> None:
+            began = time.monotonic()
+            names = [event.name for event in bob.unexpected()]
+            asked.append((names, time.monotonic() - began < PATIENCE / 2))
+
+        self.alice.send_message_to_peer("hello", "bob")
+        self.assertEqual([event.name for event in bob.unexpected()], ["MessageFromPeer"])
+        self.assertEqual(asked, [(["MessageFromPeer"], True)])
+
+    def test_the_unexpected_is_complete_once_all_handlers_have_run(self) -> None:
+        bob, ran = self.peer(), []
+        bob.on("MessageFromPeer", lambda *_: ran.append(threading.Event().wait(0.05)))
+        for _ in range(4):
+            self.alice.send_message_to_peer("hello", "bob")
+        self.assertEqual((len(bob.unexpected()), len(ran)), (4, 4))
 
     def test_what_its_handlers_raise_fails_the_block(self) -> None:
         with self.assertRaises(ZeroDivisionError), self.peer_block() as bob:

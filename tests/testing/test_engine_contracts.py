@@ -40,7 +40,7 @@ from rtm_sync.testing import (
     MediaIndexContract,
 )
 from tests.support import RtmTestCase
-from tests.test_contracts import fails
+from tests.testing.test_contracts import fails
 
 Attributes = dict[str, ChannelAttribute]
 

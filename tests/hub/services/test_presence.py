@@ -16,7 +16,7 @@ from rtm_sync.protocol.requests import (
 )
 from rtm_sync.protocol.values import PeerOnlineState, PeerSubscriptionOption
 
-from .support import APP, HubCase, User, eventually
+from ..support import APP, HubCase, User, eventually
 
 ONLINE, OFFLINE = PeerOnlineState.ONLINE, PeerOnlineState.OFFLINE
 

@@ -22,7 +22,7 @@ from rtm_sync.hub.media.disk import DiskMediaStore
 from rtm_sync.hub.media.store import Fragment, MediaStore, MediaWriter
 from rtm_sync.testing import MediaStoreContract, ThumbnailContract
 from rtm_sync.thumbnails.encoding import bare_type, best_fit, read_content
-from tests.hub.test_tokens import APP, SECRET, JwtCase
+from tests.hub.auth.test_tokens import APP, SECRET, JwtCase
 from tests.support import RtmTestCase
 
 

@@ -174,6 +174,14 @@ class FaultTest(RtmTestCase):
             received += data
         return received
 
+    def test_bytes_that_have_arrived_are_counted(self) -> None:
+        sock = self.connect()
+        for number in range(1, 301):
+            sock.sendall(b"x")
+            self.exactly(sock, 1)
+            self.assertEqual(self.proxy.bytes_received, number)
+            self.assertEqual(self.proxy.bytes_sent, number)
+
     def test_hanging_up_says_goodbye_to_both_ends(self) -> None:
         sock = self.connect()
         sock.sendall(b"x")

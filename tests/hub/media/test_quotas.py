@@ -9,7 +9,7 @@ from rtm_sync.hub.node import Hub
 from rtm_sync.rules.limits import Limits
 from rtm_sync.rules.rates import Rate
 
-from .support import DAY, HubCase, User, spec, upload_whole
+from ..support import DAY, HubCase, User, spec, upload_whole
 
 
 class QuotaTest(HubCase):

@@ -21,7 +21,7 @@ from rtm_sync.protocol.values import MediaInfo
 from rtm_sync.rules.limits import Limits
 from tests.support import PATIENCE
 
-from .support import HubCase, User, chunks, eventually, spec, upload_whole
+from ..support import HubCase, User, chunks, eventually, spec, upload_whole
 
 DATA = bytes(range(256)) * 4
 

@@ -25,7 +25,7 @@ from rtm_sync.testing import (
 from rtm_sync.testing.engine_kit import APP, NotingNode, historical, medium, peer_message
 from tests.support import RtmTestCase
 
-from .support import DAY
+from ..support import DAY
 
 WEEK = 7 * DAY
 
