@@ -104,4 +104,4 @@ class NameTest(unittest.TestCase):
         self.assertIs(pickle.loads(pickle.dumps(rtm_sync.RtmClient)), rtm_sync.RtmClient)
         text = pydoc.plain(pydoc.render_doc(rtm_sync.RtmClient))
         for method in ("login", "open_media", "get_user_attributes", "query_peers_online_status"):
-            self.assertIn(f" {method}(self", text)
+            self.assertIn(f" {method}(", text)
