@@ -32,7 +32,7 @@ from rtm_sync import (
 )
 from rtm_sync.client.events import Dispatcher
 from rtm_sync.client.invitation_registry import InvitationRegistry
-from rtm_sync.client.invitations import InvitationTimes
+from rtm_sync.client.invitation_states import InvitationTimes
 from rtm_sync.flask.extension import Rtm
 from rtm_sync.flask.sessions import running
 from rtm_sync.gateway.guard.idle import IdleConnectionReaper

@@ -23,7 +23,6 @@ from ..errors import (
     UploadMediaError,
 )
 from ..messages import RtmMessage, as_message
-from ..plugins.loader import plugin_manager
 from ..protocol.events import (
     AttributesUpdated,
     ChannelMessage,
@@ -176,6 +175,8 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
             problem = problem or seconds_problem(name, seconds)
         if problem is not None:
             raise CreateInstanceError.named("INVALID_ARGUMENT", problem)
+        from ..plugins.loader import plugin_manager  # loads pluggy: with the first client
+
         self.app_id = app_id
         self._token_provider = token_provider
         self._auto_thumbnails = auto_thumbnails

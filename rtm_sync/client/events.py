@@ -8,7 +8,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from ..rules.timing import Deadline
 from ..supervision import BackgroundThread, supervised_thread
@@ -16,6 +16,9 @@ from ..supervision import BackgroundThread, supervised_thread
 logger = logging.getLogger(__name__)
 
 Handler = Callable[..., object]
+BareHandler: TypeAlias = Callable[[], object]
+"""Handler of an event without arguments, such as `TokenExpired()`."""
+
 H = TypeVar("H", bound=Handler)
 
 

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +33,8 @@ from .registry import (
 from .report import PluginDescription, PluginStatus, described, shown_scheme
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from ..hub.auth.tokens import TokenVerifier
     from ..hub.engine.contract import Engine
     from ..hub.media.store import MediaStore
@@ -95,6 +96,8 @@ class _EntryPoints:
         return imported
 
     def _import_all(self) -> _InstalledPlugins:
+        from importlib.metadata import entry_points  # loads email, zipfile and more
+
         disabled = _disabled_by_environment() if self._disabled is None else self._disabled
         registry = Registry()
         descriptions: list[PluginDescription] = []

@@ -26,7 +26,6 @@ from ..thumbnails.contract import (
     ThumbnailFailed,
     ThumbnailGenerator,
 )
-from ..thumbnails.selection import call_in_place, choose_generator, generate_in_time
 from .control import TransferControl
 from .journal import Journal
 from .sink import MediaCarrier
@@ -147,6 +146,8 @@ class UploadWork:
     def _use_generator(
         self, name: str, generators: Sequence[ThumbnailGenerator], *, optional: bool
     ) -> None:
+        from ..thumbnails.selection import choose_generator
+
         try:
             self._generator = choose_generator(generators, name, self._blob.content_type)
         except PluginError:
@@ -160,6 +161,8 @@ class UploadWork:
         self._thumbnail = blob.to_bytes()
 
     def _generate(self, control: TransferControl) -> Thumbnail:
+        from ..thumbnails.selection import call_in_place, generate_in_time
+
         room = thumbnail_room(self._name, self._description)
         try:
             if self._generator is not None:

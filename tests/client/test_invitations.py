@@ -19,7 +19,7 @@ from rtm_sync import (
     RtmClient,
 )
 from rtm_sync.client.invitation_registry import InvitationRegistry
-from rtm_sync.client.invitations import InvitationTimes
+from rtm_sync.client.invitation_states import InvitationTimes
 from rtm_sync.errors import PeerMessageError
 from rtm_sync.protocol.requests import InvitationFromPeer, Request, SendInvitation
 from rtm_sync.protocol.values import InvitationReceipt, InvitationSent, InvitationStep
@@ -230,11 +230,11 @@ class TimeTest(RtmTestCase):
         theirs.accept("yes")
         self.assertEqual(next(accepted.until(PATIENCE)).args, ("yes",))
         wait_until(lambda: theirs.state is RemoteInvitationState.ACCEPTED)
-        copy = InvitationFromPeer("bob", mine._id, InvitationStep.ACCEPT, "yes", "")
+        copy = InvitationFromPeer("bob", mine._end.id, InvitationStep.ACCEPT, "yes", "")
         self.assertTrue(self.ends.alice.take(copy))
-        refusal = InvitationFromPeer("bob", mine._id, InvitationStep.REFUSE, "no", "")
+        refusal = InvitationFromPeer("bob", mine._end.id, InvitationStep.REFUSE, "no", "")
         self.assertFalse(self.ends.alice.take(refusal))
-        again = InvitationFromPeer("alice", mine._id, InvitationStep.INVITE, "", "")
+        again = InvitationFromPeer("alice", mine._end.id, InvitationStep.INVITE, "", "")
         self.assertTrue(self.ends.bob.take(again))
         self.assertTrue(self.ends.arrived.empty())
         self.assertIs(mine.state, LocalInvitationState.ACCEPTED_BY_REMOTE)

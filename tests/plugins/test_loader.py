@@ -841,7 +841,7 @@ class ThumbnailChoiceTest(RtmTestCase):
         self.pictures = Generator("pictures", 2_000, "image/")
         self.films = Generator("films", 1_000, "video/")
         # These tests must not depend on the plugins that are installed on the machine.
-        self.entered(mock.patch("rtm_sync.plugins.loader.entry_points", return_value=[]))
+        self.entered(mock.patch("importlib.metadata.entry_points", return_value=[]))
         self.plugins = PluginManager(extra=[self.films, self.pictures, self.low])
 
     def test_generators_come_by_priority_and_not_by_registration(self) -> None:
