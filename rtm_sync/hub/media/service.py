@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from ..engine.media_index import MediaIndex
 from ..metrics_sink import MetricsSink
 from ..session import Session
 from .storage import StorageThreads
-from .store import MEDIA_ID, Fragment, MediaStore
+from .store import MEDIA_ID, Fragment, MediaStore, new_media_id
 from .upload import Upload, UploadSpec
 
 _SLOT_PATIENCE = 3.0  # a cancelled transfer's slot may come free a moment after the client said so
@@ -376,10 +375,3 @@ class MediaService:
     async def _remove_medium(self, media_id: str) -> None:
         await self.storage.run(self._store.delete, media_id)
         await self._index.delete_media(media_id)
-
-
-def new_media_id() -> str:
-    """192 bits that nobody guesses; no hyphen first, or command lines take it for an option."""
-    while (media_id := secrets.token_urlsafe(24)).startswith("-"):
-        pass
-    return media_id

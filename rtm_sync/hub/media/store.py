@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -12,6 +13,13 @@ from ...protocol.values import MediaInfo
 
 MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 """What names a blob: made by the hub, safe as a file name and in a URL."""
+
+
+def new_media_id() -> str:
+    """192 bits that nobody guesses; no hyphen first, or command lines take it for an option."""
+    while (media_id := secrets.token_urlsafe(24)).startswith("-"):
+        pass
+    return media_id
 
 
 @dataclass(frozen=True, slots=True)
