@@ -73,6 +73,32 @@ class Sink:
         self.size = 0
         return True
 
+    def start_over(self) -> None:
+        """As `restart`, for bytes that must go.
+
+        Raises:
+            DownloadMediaError: FAILURE, the file cannot go back; or as `write`.
+        """
+        if not self.restart():
+            raise DownloadMediaError.named(
+                "FAILURE",
+                f"{self._name} has {self.size:,} bytes of an attempt that failed and cannot go "
+                "back to its beginning. Download to a path or to a seekable file.",
+            )
+
+    def resume(self, info: MediaInfo) -> bool:
+        """Prepare for a medium's bytes from `size` on; returns whether there are some already.
+
+        Bytes are kept only where they are the beginning of this very medium.
+
+        Raises:
+            DownloadMediaError: as `start_over`.
+        """
+        if self.size and self.whole != info.sha256:
+            self.start_over()
+        self.begin(info)
+        return self.size > 0
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Turn an error of the operating system into the download's error."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from rtm_sync import RtmClient, RtmFileMessage, RtmImageMessage, RtmRawMessage, RtmTextMessage
 from rtm_sync.cli.listen import JOURNAL
-from rtm_sync.hub.media.service import new_media_id
+from rtm_sync.hub.media import new_media_id
 from rtm_sync.testing import FaultProxy
 from tests.cli.support import REPOSITORY, CommandTestCase, child_environment
 from tests.cli.test_docs import sections

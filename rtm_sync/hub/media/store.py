@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import secrets
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 """The form of a media id. The hub creates ids; they are safe as file names and in URLs."""
 
 C = TypeVar("C")
+
+
+def new_media_id() -> str:
+    """A new media id: 192 random bits. It never starts with a hyphen, which marks an option."""
+    while (media_id := secrets.token_urlsafe(24)).startswith("-"):
+        pass
+    return media_id
 
 
 def _accepts_note(cls: type[C]) -> type[C]:
