@@ -224,8 +224,8 @@ class DispatcherTest(RtmTestCase):
 
         dispatcher.submit(hold)
         self.assertTrue(begun.wait(PATIENCE))
-        self.assertEqual([dispatcher.submit(print) for _ in range(3)], [True] * 3)
-        self.assertFalse(dispatcher.submit(print))
+        self.assertEqual([dispatcher.submit(int) for _ in range(3)], [True] * 3)
+        self.assertFalse(dispatcher.submit(int))
         self.assertEqual(dispatcher.backlog, 3)
         gate.set()
         wait_until(lambda: dispatcher.backlog == 0)
@@ -237,7 +237,7 @@ class DispatcherTest(RtmTestCase):
             dispatcher.submit(lambda n=number: ran.append(n))
         dispatcher.close()
         self.assertEqual(ran, list(range(100)))
-        self.assertFalse(dispatcher.submit(print))
+        self.assertFalse(dispatcher.submit(int))
         dispatcher.close()
 
     def test_closing_from_a_handler_does_not_hang(self) -> None:

@@ -32,7 +32,7 @@ from pathlib import Path
 import rtm_sync
 from rtm_sync import RtmClient
 from rtm_sync.errors import DownloadMediaError
-from rtm_sync.transfers.partial_file import Part
+from rtm_sync.transfers.partial_file import PartialDownload
 from rtm_sync.protocol import MediaInfo
 from rtm_sync.testing import local_gateway
 
@@ -71,7 +71,8 @@ def main_job(url, home):
         # One that broke off is gone on with; one of other bytes is not.
         info = MediaInfo(message.media_id, len(DATA), WHOLE, "cat.jpg", "image/jpeg", 0.0)
         for beginning in (DATA[:1_000_000], b"x" * 1_000_000):
-            with contextlib.suppress(DownloadMediaError), Part(home, message.media_id) as part:
+            part = PartialDownload(home, message.media_id)
+            with contextlib.suppress(DownloadMediaError), part:
                 part.begin(info)
                 part.write(beginning)
                 raise DownloadMediaError.named("TIMEOUT", "it broke off")
@@ -81,10 +82,10 @@ def main_job(url, home):
             assert not list(home.glob("*.part"))
 
         # A second locker gets a part of its own.
-        with Part(home, message.media_id) as first:
+        with PartialDownload(home, message.media_id) as first:
             first.begin(info)
             first.write(DATA[:1000])
-            with Part(home, message.media_id) as second:
+            with PartialDownload(home, message.media_id) as second:
                 assert (first.size, second.size) == (1000, 0)
             assert download(target).read_bytes() == DATA
         assert not list(home.glob("*.part"))
@@ -162,7 +163,7 @@ for media_id in ids:
     writer = store.create(media_id, "note")
     writer.write(b"x")
     writer.commit()
-    store.settle(media_id)
+    store.finalize(media_id)
 left = lambda: sorted(path.name for path in Path(sys.argv[1]).glob("*/*"))
 with store.open(ids[0]) as reader:
     store.delete(ids[0])
@@ -427,7 +428,7 @@ class SafeNameTest(unittest.TestCase):
 
 class OnePlaceTest(unittest.TestCase):
     # Programs of their own, which import nothing of rtm_sync, and a kit that measures.
-    ALONE = frozenset({"portable.py", "thumbnail_child.py", "testing/thumbnail_contract.py"})
+    ALONE = frozenset({"portable.py", "thumbnails/child.py", "testing/thumbnail_contract.py"})
     MODULES = frozenset({"fcntl", "msvcrt", "resource", "pwd", "grp", "termios"})
     NAMES = frozenset(
         {"register_at_fork", "O_NOFOLLOW", "O_DIRECTORY", "geteuid", "getuid", "SIGHUP"}

@@ -481,7 +481,7 @@ class HalfOpenTest(RtmTestCase):
         proxy.restore()
         self.assertEqual(next(back.until(PATIENCE)).args, (True,))
         mute = websocket.create_connection(gateway + "/v1/signalling", timeout=PATIENCE)
-        self.addCleanup(mute.close)
+        self.addCleanup(mute.shutdown)
         mute.send(encode_call(0, Login("app", "mute")))
         self.assertIn('"session"', mute.recv())
         opcode, reason = mute.recv_data()
