@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 
 
 def rtm_commands(rtm: Rtm) -> AppGroup:
+    """The command group `flask rtm` of an extension."""
     group = AppGroup("rtm", help="Real-time messages of this app.")
 
     @group.command("check")
     def check() -> None:
-        """Log in as this app does, and tell where and as whom."""
-        with running(current_app), _plainly():
+        """Log in as this app does, and print its user and its hub."""
+        with running(current_app), _one_line_errors():
             client = rtm.client
             click.echo(f"{client.uid} of {client.app_id} is logged in at {_setting('RTM_URL')}.")
 
     @group.command("token")
     @click.argument("uid")
-    @click.option("--ttl", default=3600.0, show_default=True, help="Seconds it is valid.")
+    @click.option("--ttl", default=3600.0, show_default=True, help="Seconds the token is valid.")
     def token(uid: str, ttl: float) -> None:
         """Print a token with which UID can log in."""
-        with _plainly():
+        with _one_line_errors():
             process: Process = current_app.extensions[EXTENSION]
             problem = id_problem("UID", uid)
             if problem is not None:
@@ -45,8 +46,8 @@ def rtm_commands(rtm: Rtm) -> AppGroup:
     @click.argument("peer_id")
     @click.argument("text")
     def send(peer_id: str, text: str) -> None:
-        """Send TEXT to a user; kept where the user is away."""
-        with running(current_app), _plainly():
+        """Send TEXT to a user. The hub keeps it for a user who is offline."""
+        with running(current_app), _one_line_errors():
             result = rtm.client.send_message_to_peer(text, peer_id, enable_offline_messaging=True)
             click.echo("received" if result.has_peer_received else "kept")
 
@@ -58,8 +59,8 @@ def _setting(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _plainly() -> Iterator[None]:
-    """What goes wrong is one line, and no traceback."""
+def _one_line_errors() -> Iterator[None]:
+    """Print an error as one line, without a traceback."""
     try:
         yield
     except (RtmError, RuntimeError, ValueError) as error:
