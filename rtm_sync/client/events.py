@@ -172,8 +172,8 @@ class EventEmitter:
         """
         return event_name(event, cls.EVENTS, cls.__name__)
 
-    def _end_streams(self) -> None:
-        """No more events will come: whoever waits for one is told."""
+    def end_streams(self) -> None:
+        """End every wait and iteration: no more events will come (not for applications)."""
         with self._events_lock:
             self._over = True
             waiters = list(self._waiters)

@@ -14,7 +14,7 @@ from ..protocol.ids import id_problem
 from ..protocol.requests import InvitationFromPeer, SendInvitation
 from ..protocol.values import InvitationReceipt, InvitationStep
 from ..supervision import BackgroundThread, supervised_thread
-from .history import Caller
+from .calls import Caller
 from .invitations import InvitationTimes, LocalInvitation, RemoteInvitation
 
 MAX_OPEN = 1000
