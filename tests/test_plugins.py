@@ -1,6 +1,6 @@
-"""Finding plugins: who is asked first, declining, switching off, and the ones that misbehave.
+"""Finding plugins: their order, declining, disabling, and plugins that misbehave.
 
-Strangers' plugins are real here: a folder on `sys.path` with a distribution's metadata in it.
+Installed plugins are real here: a folder on `sys.path` with a distribution's metadata in it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def media_store(url):
 
 
 class Store(MediaStore):
-    """A plugin that serves one scheme and remembers what it was asked."""
+    """A plugin that serves one scheme and remembers the URLs that it was asked for."""
 
     def __init__(self, scheme: str) -> None:
         self.scheme = scheme
@@ -78,7 +78,7 @@ class Store(MediaStore):
 
 
 class Answering:
-    """A plugin whose hook does what it is told."""
+    """A plugin whose hooks return what `answer` returns."""
 
     def __init__(self, answer: Callable[[], Any]) -> None:
         self._answer = answer
@@ -198,7 +198,7 @@ class OrderTest(RtmTestCase):
 
 
 class TransportOptionsTest(RtmTestCase):
-    """A transport is given what makes engines and stores; it knows no plugin manager."""
+    """A transport gets factories for engines and stores, and does not know the plugin manager."""
 
     def setUp(self) -> None:
         self.options: list[TransportOptions] = []
@@ -234,7 +234,7 @@ class TransportOptionsTest(RtmTestCase):
         self.assertEqual(type(plugins.engine("local:")).__name__, "LocalEngine")
 
     def test_what_plugins_are_made_of_does_not_import_the_manager(self) -> None:
-        """Not even inside a function: the manager imports them, and imports go one way."""
+        """Not even inside a function: the manager imports these modules."""
         for module in ("transports/base.py", "thumbnails/selection.py", "transfers/upload.py"):
             tree = ast.parse((REPOSITORY / "rtm_sync" / module).read_text())
             imported = {
@@ -277,7 +277,7 @@ def media_store(url):
 
 
 class PluggyOrderTest(InstallingTest):
-    """Within what is near and what is installed, the order is pluggy's, marks included."""
+    """Within the given and within the installed plugins the order is pluggy's, marks included."""
 
     def setUp(self) -> None:
         self.asked: list[str] = []
@@ -332,7 +332,7 @@ class PluggyOrderTest(InstallingTest):
         self.installed("eager", "tryfirst=True", "memory")
         plugins = PluginManager()
         self.assertEqual(self.ask(plugins, "memory://"), [])
-        self.assertIn("eager", plugins.names())  # now it is imported, and nothing changes
+        self.assertIn("eager", plugins.names())  # it is imported now, which changes nothing
         self.assertEqual(self.ask(plugins, "memory://"), [])
 
     def test_an_own_plugin_that_would_be_last_leaves_built_in_schemes_alone(self) -> None:
@@ -407,7 +407,7 @@ class PluggyOrderTest(InstallingTest):
 
 
 class Quit(BaseException):
-    """What some libraries raise to get past `except Exception`."""
+    """An exception that `except Exception` does not catch; some libraries raise such ones."""
 
 
 def raising(error: BaseException) -> Callable[[], Any]:
@@ -433,7 +433,7 @@ class DocumentTest(RtmTestCase):
 
 
 class MisbehavingTest(RtmTestCase):
-    """What goes wrong in a plugin has its name, and harms nobody else."""
+    """An error in a plugin names the plugin, and does not harm other plugins."""
 
     def test_what_a_hook_raises_is_said_with_its_plugins_name(self) -> None:
         plugins = PluginManager(extra=[Answering(lambda: 1 / 0)])
@@ -447,7 +447,7 @@ class MisbehavingTest(RtmTestCase):
             with (
                 self.subTest(type(nonsense)),
                 self.assertRaisesRegex(
-                    PluginError, "'Answering' failed: it answered with a .*, no MediaStore"
+                    PluginError, "'Answering' failed: its answer is of type .*, not MediaStore"
                 ),
             ):
                 plugins.media_store("tape://1")
@@ -458,7 +458,7 @@ class MisbehavingTest(RtmTestCase):
         with self.assertLogs("rtm_sync.plugins", "WARNING") as logged:
             self.assertIs(plugins.media_store("tape://1"), tape)
             self.assertEqual(type(plugins.media_store("memory://")).__name__, "MemoryMediaStore")
-        self.assertRegex(logged.output[0], "'Answering' failed: division by zero")
+        self.assertRegex(logged.output[0], "'Answering' failed to make a media store: division by")
 
     def test_whatever_a_hook_raises_has_its_plugins_name(self) -> None:
         for error, text in (
@@ -579,7 +579,7 @@ class MisbehavingTest(RtmTestCase):
                 "app", url="memory://broken", media="tape:1", plugins=[Answering(lambda: 1 / 0)]
             )
         )
-        for _ in range(2):  # and nothing of the first attempt is in the way of the second
+        for _ in range(2):  # the second attempt finds no leftovers of the first
             with self.assertRaisesRegex(LoginError, "'Answering' failed: division by zero"):
                 client.login("alice")
 
@@ -684,7 +684,7 @@ class EntryPointTest(InstallingTest):
         self.install("good", STORE.format(scheme="mine"))
         module = importlib.import_module("rtm_test_plugin_good")
         plugins = PluginManager(extra=[module])
-        for _ in range(2):  # before and after what is installed is imported
+        for _ in range(2):  # before and after the installed plugins are imported
             self.assertEqual(plugins.media_store("mine://").scheme, "mine")  # type: ignore[attr-defined]
             with self.assertRaisesRegex(PluginError, "No media store serves 'unknown'"):
                 plugins.media_store("unknown://")
@@ -765,7 +765,7 @@ class EntryPointTest(InstallingTest):
                 self.assertEqual("good" in plugins.names(), served)
 
     def test_nothing_is_locked_while_a_plugin_is_imported(self) -> None:
-        """While one thread imports a plugin, others ask; the plugin waits for them."""
+        """Other threads ask for plugins while one thread imports a plugin, which waits for them."""
         self.install(
             "waits",
             """
@@ -779,7 +779,7 @@ class EntryPointTest(InstallingTest):
 
         def ask_meanwhile() -> None:
             answers.append(type(plugins.media_store("memory://")).__name__)
-            with self.assertRaises(PluginError):  # on this thread it would wait for itself
+            with self.assertRaises(PluginError):  # this thread would wait for its own import
                 plugins.extended([]).media_store("mine://")
 
         def importing() -> None:
@@ -840,7 +840,7 @@ class ThumbnailChoiceTest(RtmTestCase):
         self.low = Generator("low", 10, "")
         self.pictures = Generator("pictures", 2_000, "image/")
         self.films = Generator("films", 1_000, "video/")
-        # What may be installed beside must not decide these tests.
+        # These tests must not depend on the plugins that are installed on the machine.
         self.entered(mock.patch("importlib.metadata.entry_points", return_value=[]))
         self.plugins = PluginManager(extra=[self.films, self.pictures, self.low])
 
@@ -898,7 +898,7 @@ class ThumbnailChoiceTest(RtmTestCase):
             plugins = PluginManager(extra=[Answering(answer), self.low])
             with self.assertLogs("rtm_sync.plugins", "WARNING") as logged:
                 self.assertEqual(plugins.thumbnail_generators(), [self.low])
-            self.assertIn("'Answering' gives no thumbnail generator", logged.output[0])
+            self.assertIn("'Answering' failed to make a thumbnail generator", logged.output[0])
             with self.assertNoLogs("rtm_sync.plugins"):
                 plugins.thumbnail_generators()
 

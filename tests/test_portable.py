@@ -1,4 +1,4 @@
-"""Where POSIX's own things are missing, as on Windows: the main job, locks, stopping, names."""
+"""Systems without the functions of POSIX, such as Windows: the main job, locks, signals, names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pathlib import Path
 import rtm_sync
 from rtm_sync import RtmClient
 from rtm_sync.errors import DownloadMediaError
-from rtm_sync.transfers.partial_file import Part
+from rtm_sync.transfers.partial_file import PartialDownload
 from rtm_sync.protocol import MediaInfo
 from rtm_sync.testing import local_gateway
 
@@ -68,23 +68,26 @@ def main_job(url, home):
             assert (folder / name).read_bytes() == DATA
         assert download(None).to_bytes() == DATA
 
-        # One that broke off is gone on with; one of other bytes is not.
+        # A later download resumes an interrupted one, but not one of other bytes.
         info = MediaInfo(message.media_id, len(DATA), WHOLE, "cat.jpg", "image/jpeg", 0.0)
         for beginning in (DATA[:1_000_000], b"x" * 1_000_000):
-            with contextlib.suppress(DownloadMediaError), Part(home, message.media_id) as part:
-                part.begin(info)
-                part.write(beginning)
+            with (
+                contextlib.suppress(DownloadMediaError),
+                PartialDownload(home, message.media_id) as partial,
+            ):
+                partial.begin(info)
+                partial.write(beginning)
                 raise DownloadMediaError.named("TIMEOUT", "it broke off")
             [left] = home.glob("*.part")
             assert left.stat().st_size == 1_000_000
             assert download(target).read_bytes() == DATA
             assert not list(home.glob("*.part"))
 
-        # A second locker gets a part of its own.
-        with Part(home, message.media_id) as first:
+        # A second download at the same time gets its own partial file.
+        with PartialDownload(home, message.media_id) as first:
             first.begin(info)
             first.write(DATA[:1000])
-            with Part(home, message.media_id) as second:
+            with PartialDownload(home, message.media_id) as second:
                 assert (first.size, second.size) == (1000, 0)
             assert download(target).read_bytes() == DATA
         assert not list(home.glob("*.part"))
@@ -106,7 +109,7 @@ data = home / "data"
 with local_gateway(data) as url:
     main_job(url, home)
     stored = sorted(path.suffix for path in (data / "media").glob("*/*"))
-    assert stored == [""], stored  # one whole blob, no part and no note
+    assert stored == [""], stored  # one whole blob, no fragment and no metadata
     assert (data / "rtm.sqlite3").stat().st_size > 0
     try:
         BackgroundGateway(GatewayConfig(port=0, data=str(data))).start()
@@ -127,7 +130,7 @@ assert first.read(5) == b"start"
 assert lock_file(first.fileno())
 assert first.tell() == 5
 assert not lock_file(second.fileno())
-# On Windows nobody else could read what is locked.
+# The locked range lies behind the data, because Windows forbids others to read a locked range.
 assert msvcrt.locked_bytes(second.fileno()).start > 1_000_000_000
 unlock_file(first.fileno())
 assert lock_file(second.fileno())
@@ -162,7 +165,7 @@ for media_id in ids:
     writer = store.create(media_id, "note")
     writer.write(b"x")
     writer.commit()
-    store.settle(media_id)
+    store.finalize(media_id)
 left = lambda: sorted(path.name for path in Path(sys.argv[1]).glob("*/*"))
 with store.open(ids[0]) as reader:
     store.delete(ids[0])
@@ -345,7 +348,7 @@ asyncio.run(main())
 
 
 class LockTest(RtmTestCase):
-    """The other branch: `flock`."""
+    """Locks where `fcntl` exists."""
 
     def test_a_second_process_is_refused_until_the_first_has_ended(self) -> None:
         path = self.folder() / "file"
@@ -399,7 +402,7 @@ class FolderUrlTest(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "three slashes"):
                 folder_in_url(url, windows=windows)
         with self.assertRaisesRegex(PluginError, "three slashes"):
-            plugin_manager.engine("local://data")  # and does not keep everything in memory
+            plugin_manager.engine("local://data")  # and does not silently use memory
 
 
 class SafeNameTest(unittest.TestCase):
@@ -426,8 +429,8 @@ class SafeNameTest(unittest.TestCase):
 
 
 class OnePlaceTest(unittest.TestCase):
-    # Programs of their own, which import nothing of rtm_sync, and a kit that measures.
-    ALONE = frozenset({"portable.py", "thumbnail_child.py", "testing/thumbnail_contract.py"})
+    # The decoder process imports nothing of rtm_sync, and the contract kit measures memory.
+    ALONE = frozenset({"portable.py", "thumbnails/child.py", "testing/thumbnail_contract.py"})
     MODULES = frozenset({"fcntl", "msvcrt", "resource", "pwd", "grp", "termios"})
     NAMES = frozenset(
         {"register_at_fork", "O_NOFOLLOW", "O_DIRECTORY", "geteuid", "getuid", "SIGHUP"}

@@ -124,7 +124,7 @@ class ResumedUploadTest(RtmTestCase):
 
     def test_another_file_is_not_taken_for_a_journal(self) -> None:
         self.journal.write_text("my diary")
-        with self.assertRaisesRegex(UploadMediaError, "is no journal of an upload"):
+        with self.assertRaisesRegex(UploadMediaError, "is not the journal of an upload"):
             self.upload(self.client())
         self.assertEqual(self.journal.read_text(), "my diary")
 

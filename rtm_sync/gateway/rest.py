@@ -32,7 +32,7 @@ from ..protocol.ids import id_problem
 from ..protocol.requests import SendChannelMessage, SendMessageToPeer
 from ..protocol.values import HistoricalMessage
 from .app_secrets import AppSecrets
-from .guard.request_context import note_user, note_wrong
+from .guard.request_context import note_auth_failure, note_user
 from .media_http import is_forbidden
 from .openapi import document
 from .tus import Uploads
@@ -191,7 +191,7 @@ class Rest:
             raise _Refused(400, "INVALID_ARGUMENT", problem)
         token = request.headers.get("x-agora-token")
         if token is None:
-            self._check_customer(request)
+            self._check_app_secret(request)
             sender = self._hub.administration.service_session(app_id, uid)
         else:
             if request.headers.get("x-agora-uid") != uid:
@@ -199,18 +199,18 @@ class Rest:
             try:
                 sender = await self._hub.administration.service_session_by_token(app_id, uid, token)
             except LoginError as error:
-                note_wrong()
+                note_auth_failure()
                 raise _Refused(401, error.code.name, error.message) from error
         note_user(app_id, uid)
         return sender
 
-    def _check_customer(self, request: web.Request) -> str:
+    def _check_app_secret(self, request: web.Request) -> str:
         """The app whose secret a request has shown."""
         app_id = request.match_info["app_id"]
         user, password = _basic(request.headers.get("Authorization", ""))
         known = self._app_secrets.accept(app_id, password)
         if not (known and (user == app_id or self._app_secrets.is_open)):
-            note_wrong()
+            note_auth_failure()
             raise _Refused(
                 401,
                 "UNAUTHORIZED",
@@ -274,7 +274,7 @@ class Rest:
     # -- users --
 
     async def _presence(self, request: web.Request) -> dict[str, Any]:
-        app_id = self._check_customer(request)
+        app_id = self._check_app_secret(request)
         uids = request.query.getall("user_id", [])
         problem = next(filter(None, (id_problem("user_id", uid) for uid in uids)), None)
         if not 1 <= len(uids) <= _MAX_PRESENCE:
@@ -285,10 +285,10 @@ class Rest:
         return {"states": {uid: state.value for uid, state in states.items()}}
 
     async def _bans(self, request: web.Request) -> dict[str, Any]:
-        return {"bans": await self._hub.administration.bans(self._check_customer(request))}
+        return {"bans": await self._hub.administration.bans(self._check_app_secret(request))}
 
     async def _kick(self, request: web.Request) -> dict[str, Any]:
-        app_id, uid = self._check_customer(request), request.match_info["uid"]
+        app_id, uid = self._check_app_secret(request), request.match_info["uid"]
         body = await _body(request, KickBody)
         problem = id_problem("uid", uid)
         if problem is None and body.ban_seconds < 0:
@@ -301,15 +301,15 @@ class Rest:
         return {"was_online": was_online}
 
     async def _user_events(self, request: web.Request) -> dict[str, Any]:
-        return {"events": self._events.take(self._check_customer(request), "user")}
+        return {"events": self._events.take(self._check_app_secret(request), "user")}
 
     async def _channel_events(self, request: web.Request) -> dict[str, Any]:
-        return {"events": self._events.take(self._check_customer(request), "channel")}
+        return {"events": self._events.take(self._check_app_secret(request), "channel")}
 
     # -- history --
 
     async def _ask_history(self, request: web.Request) -> dict[str, Any]:
-        self._check_customer(request)
+        self._check_app_secret(request)
         body = await _body(request, HistoryBody)
         _history_query(body)
         # The handle is the question itself: any gateway can answer it, and nothing is kept.
@@ -322,7 +322,7 @@ class Rest:
         }
 
     async def _history(self, request: web.Request) -> dict[str, Any]:
-        app_id = self._check_customer(request)
+        app_id = self._check_app_secret(request)
         handle = request.match_info["handle"]
         try:
             text = base64.urlsafe_b64decode(handle + "=" * (-len(handle) % 4))
@@ -333,7 +333,7 @@ class Rest:
         return {"code": "ok", "messages": [_shown(message) for message in found]}
 
     async def _count_history(self, request: web.Request) -> dict[str, Any]:
-        app_id = self._check_customer(request)
+        app_id = self._check_app_secret(request)
         names = ("source", "destination", "start_time", "end_time")
         given = {name: request.query[name] for name in names if request.query.get(name)}
         body = _decoded(HistoryBody, json.dumps({"filter": given}))

@@ -17,11 +17,11 @@ from typing import Any, BinaryIO, ClassVar, TypeVar, cast
 
 from ..blob import CHUNK, Blob
 from ..errors import DownloadMediaError, LoginError, UploadMediaError
-from ..hub.loops import cancel_rest
 from ..hub.media.store import MediaStore
 from ..hub.media.upload import UploadSpec
 from ..hub.node import Hub
 from ..hub.session import Session
+from ..hub.tasks import cancel_other_tasks
 from ..portable import after_fork_in_child
 from ..protocol.events import Event, SessionEnded
 from ..protocol.requests import Login, PeerCall, Request
@@ -488,7 +488,7 @@ class _EmbeddedHub:
             with self._loop_lock:
                 self._loop = None
             loop.run_until_complete(asyncio.sleep(0))  # what was given to it last has begun
-            loop.run_until_complete(cancel_rest())  # callers that wait: their futures end
+            loop.run_until_complete(cancel_other_tasks())  # callers that wait: their futures end
             loop.close()
 
     async def _serve(self) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ...errors import PeerMessageError
 from ...protocol.errors import ProtocolError
@@ -20,6 +21,7 @@ from ..engine.mailbox import Mailbox
 from ..engine.node import Delivery
 from ..metrics_sink import MetricsSink, timed
 from ..session import Session
+from ..tasks import once
 from .history import HistoryService
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class MessageService:
         bus: delivers messages.
         mailbox: keeps messages for the next login.
         history: keeps what is sent with `enable_historical_messaging`.
-        sends: makes a message that is sent twice happen once.
+        sends: the outcomes of recent sends, so that a message which is sent twice happens once.
         limits: what is allowed.
         now: the wall clock, seconds since the epoch.
         metrics_sink: told of each message.
@@ -43,7 +45,7 @@ class MessageService:
         bus: Bus,
         mailbox: Mailbox,
         history: HistoryService,
-        sends: IdempotencyCache,
+        sends: IdempotencyCache[asyncio.Future[Any]],
         limits: Limits,
         now: Callable[[], float],
         metrics_sink: MetricsSink,
@@ -65,7 +67,8 @@ class MessageService:
             raise PeerMessageError.named("INVALID_MESSAGE", problem)
         session.check_rate("sends", PeerMessageError)
         with timed(self._metrics_sink, "peer") as timing:
-            result = await self._sends.do(
+            result = await once(
+                self._sends,
                 (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
                 lambda: self._deliver(session, request),
                 # A peer that was away may be there when the message is sent again.

@@ -1,4 +1,4 @@
-"""What one address may take, and whose address it is behind proxies."""
+"""The limits of one address, and the address of a client behind proxies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import requests
 from rtm_sync import LoginError, RtmClient
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
-from rtm_sync.gateway.guard.connections import REFUSALS, client_network
+from rtm_sync.gateway.guard.addresses import client_network
+from rtm_sync.gateway.guard.auth_failures import AUTH_FAILURES
 from rtm_sync.hub.auth.tokens import make_token
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
@@ -104,7 +105,7 @@ class ProxyTest(AddressCase):
         self.assertEqual(self.address_seen(self.served(proxies=""), "192.0.2.7"), "127.0.0.1")
 
 
-class GuessesTest(AddressCase):
+class AuthFailureTest(AddressCase):
     def setUp(self) -> None:
         self.http = self.entered(requests.Session())
 
@@ -116,11 +117,11 @@ class GuessesTest(AddressCase):
             timeout=PATIENCE,
         ).status_code
 
-    def test_an_address_that_guesses_waits_and_others_do_not(self) -> None:
+    def test_an_address_with_too_many_wrong_secrets_waits_and_others_do_not(self) -> None:
         self.url = self.served()
         ask = self.ask
-        guesses = [ask("192.0.2.7", "guess") for _ in range(REFUSALS.count + 1)]
-        self.assertEqual(guesses, [401] * REFUSALS.count + [429])
+        refused = [ask("192.0.2.7", "wrong") for _ in range(AUTH_FAILURES.count + 1)]
+        self.assertEqual(refused, [401] * AUTH_FAILURES.count + [429])
         self.assertEqual(ask("192.0.2.7", SECRET), 429)
         self.assertEqual(ask("192.0.2.8", SECRET), 200)
         self.assertEqual(ask("", SECRET), 200)  # the proxy itself is never held to account
@@ -129,11 +130,11 @@ class GuessesTest(AddressCase):
         self.url = self.served(proxies="")
         good = make_token("app", "alice", SECRET)
         self.login(self.url, "alice", good)
-        for _ in range(REFUSALS.count - 1):
-            self.ask("", "guess")
+        for _ in range(AUTH_FAILURES.count - 1):
+            self.ask("", "wrong")
         self.login(self.url, "alice", good)
         with self.assertRaises(LoginError) as caught:
-            self.login(self.url, "alice", "guess")
+            self.login(self.url, "alice", "wrong")
         self.assertEqual(caught.exception.reason, "INVALID_TOKEN")
         with self.assertRaises(LoginError) as caught:
             self.login(self.url, "alice", good)
