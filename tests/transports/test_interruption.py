@@ -29,7 +29,7 @@ class Injection:
     """Raises an exception in a call, at the n-th of the points where CPython itself may do so.
 
     An asynchronous exception is raised when a function of ours begins and when a call that it made
-    into C has returned; that includes all that blocks. It is not raised in the generator expressions
+    into C has returned, and with that at each point that blocks. Not in the generator expressions
     that `any` leaves unfinished: their destructors close them, and there CPython only prints it.
     """
 
