@@ -6,10 +6,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...old_names import accept_old_method
 from ...protocol.events import ChannelMessage
 from ...protocol.requests import PeerCall
 from ...protocol.values import ChannelAttribute, ChannelPosition
-from ..old_names import accept_old_method
 from .node import ChannelEvent, Delivery
 from .part import EnginePart
 

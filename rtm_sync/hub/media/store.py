@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
+from ...old_names import accept_old_method
 from ...protocol.values import MediaInfo
-from ..old_names import accept_old_method
 
 MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 """The form of a media id. The hub creates ids; they are safe as file names and in URLs."""
