@@ -32,7 +32,7 @@ from pathlib import Path
 import rtm_sync
 from rtm_sync import RtmClient
 from rtm_sync.errors import DownloadMediaError
-from rtm_sync.transfers.partial_file import Part
+from rtm_sync.transfers.partial_file import PartialDownload
 from rtm_sync.protocol import MediaInfo
 from rtm_sync.testing import local_gateway
 
@@ -71,7 +71,10 @@ def main_job(url, home):
         # One that broke off is gone on with; one of other bytes is not.
         info = MediaInfo(message.media_id, len(DATA), WHOLE, "cat.jpg", "image/jpeg", 0.0)
         for beginning in (DATA[:1_000_000], b"x" * 1_000_000):
-            with contextlib.suppress(DownloadMediaError), Part(home, message.media_id) as part:
+            with (
+                contextlib.suppress(DownloadMediaError),
+                PartialDownload(home, message.media_id) as part,
+            ):
                 part.begin(info)
                 part.write(beginning)
                 raise DownloadMediaError.named("TIMEOUT", "it broke off")
@@ -81,10 +84,10 @@ def main_job(url, home):
             assert not list(home.glob("*.part"))
 
         # A second locker gets a part of its own.
-        with Part(home, message.media_id) as first:
+        with PartialDownload(home, message.media_id) as first:
             first.begin(info)
             first.write(DATA[:1000])
-            with Part(home, message.media_id) as second:
+            with PartialDownload(home, message.media_id) as second:
                 assert (first.size, second.size) == (1000, 0)
             assert download(target).read_bytes() == DATA
         assert not list(home.glob("*.part"))

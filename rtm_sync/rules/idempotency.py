@@ -1,4 +1,4 @@
-"""What makes a request that is sent twice happen once."""
+"""Idempotency: a request that is sent twice is performed once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 class IdempotencyCache:
-    """Remembers the outcomes of recent work by key. Lives on one event loop.
+    """Remembers the outcomes of recent work by key. Used on one event loop.
 
     Args:
         window: seconds for which an outcome is remembered.
-        max_keys: how many are; beyond it the oldest are forgotten early.
+        max_keys: the most remembered outcomes; the oldest are forgotten first.
     """
 
     def __init__(self, window: float, max_keys: int) -> None:
@@ -32,9 +32,17 @@ class IdempotencyCache:
         work: Callable[[], Awaitable[T]],
         is_final: Callable[[T], bool] = lambda outcome: True,
     ) -> T:
-        """Do the work, or wait for and give the outcome of the same key's earlier work.
+        """Do the work, or return the outcome of earlier or running work with the same key.
 
-        Work that failed, or whose outcome is not final, is forgotten: the next one may do better.
+        Failed work, and work whose outcome is not final, is forgotten and done again next time.
+
+        Args:
+            key: names the work.
+            work: does it.
+            is_final: whether to remember an outcome.
+
+        Raises:
+            Exception: what `work` raises, to every caller that waits for it.
         """
         loop = asyncio.get_running_loop()
         known = self._outcomes.get(key)
@@ -48,7 +56,7 @@ class IdempotencyCache:
         except BaseException as error:
             self._forget(key, future)
             future.set_exception(error)
-            future.exception()  # whoever waited has it; nobody need
+            future.exception()  # retrieved here: asyncio warns when nobody else waits for it
             raise
         if not is_final(outcome):
             self._forget(key, future)
@@ -57,7 +65,7 @@ class IdempotencyCache:
 
     def _remember(self, key: object, now: float, future: asyncio.Future[Any]) -> None:
         outcomes = self._outcomes
-        outcomes.pop(key, None)  # an old one would keep its old place
+        outcomes.pop(key, None)  # so that the new outcome goes to the end of the order
         outcomes[key] = (now, future)
         while outcomes:
             oldest, (at, _) = next(iter(outcomes.items()))
