@@ -165,7 +165,7 @@ for media_id in ids:
     writer = store.create(media_id, "note")
     writer.write(b"x")
     writer.commit()
-    store.settle(media_id)
+    store.finalize(media_id)
 left = lambda: sorted(path.name for path in Path(sys.argv[1]).glob("*/*"))
 with store.open(ids[0]) as reader:
     store.delete(ids[0])
@@ -430,7 +430,7 @@ class SafeNameTest(unittest.TestCase):
 
 class OnePlaceTest(unittest.TestCase):
     # Programs of their own, which import nothing of rtm_sync, and a kit that measures.
-    ALONE = frozenset({"portable.py", "thumbnail_child.py", "testing/thumbnail_contract.py"})
+    ALONE = frozenset({"portable.py", "thumbnails/child.py", "testing/thumbnail_contract.py"})
     MODULES = frozenset({"fcntl", "msvcrt", "resource", "pwd", "grp", "termios"})
     NAMES = frozenset(
         {"register_at_fork", "O_NOFOLLOW", "O_DIRECTORY", "geteuid", "getuid", "SIGHUP"}
