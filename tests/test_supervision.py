@@ -477,7 +477,7 @@ class LoopTest(RtmTestCase):
             def __init__(self) -> None:
                 self.looks = 0  # no files: what is looked at is not what is tested
 
-            def look(self) -> bool:
+            def reload_if_changed(self) -> bool:
                 self.looks += 1
                 if self.looks == 1:
                     raise ZeroDivisionError("a bug")
