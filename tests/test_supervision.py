@@ -375,7 +375,7 @@ class LoopTest(RtmTestCase):
         before = self.failed("reader")
         with (
             self.assertLogs("rtm_sync.supervision", "ERROR") as logs,
-            Fault(alice._transport._connection.link, "receive"),  # type: ignore[attr-defined]
+            Fault(alice._transport._connection.session, "receive"),  # type: ignore[attr-defined]
         ):
             sent = bob.send_message_to_peer("hi", "alice", timeout=PATIENCE)
         self.assertTrue(sent.has_peer_received)
