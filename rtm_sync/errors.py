@@ -1,7 +1,7 @@
-"""Every error of the package: one base class, one subclass and one code enum an operation family.
+"""All errors of the package: a base class, and a subclass with a code enum for each family.
 
-Names and numbers are the reference's (RTM 1.3; the ones native SDKs share with it agree). Nothing
-here does I/O or knows who raises what.
+Names and numbers are those of the reference (RTM 1.3); the native SDKs have the same ones. This
+module does no I/O.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class InvitationApiCallErrorCode(IntEnum):
 
 
 class HistoryErrorCode(IntEnum):
-    """Ours: the reference reads its history over REST only."""
+    """Ours: in the reference, the history can be read over REST only."""
 
     HISTORY_ERR_FAILURE = 1
     HISTORY_ERR_INVALID_ARGUMENT = 2
@@ -162,7 +162,7 @@ class HistoryErrorCode(IntEnum):
 
 
 class SenderErrorCode(IntEnum):
-    """Ours: what `RtmSender` does beside sending."""
+    """Ours: the calls of `RtmSender` that are not messages or media."""
 
     SENDER_ERR_FAILURE = 1
     SENDER_ERR_INVALID_ARGUMENT = 2
@@ -191,12 +191,12 @@ class DownloadMediaErrorCode(IntEnum):
 
 
 class RtmError(Exception):
-    """Base of every error this package raises on purpose.
+    """The base class of the errors that this package raises.
 
     Attributes:
         code: the reference's number and name, a member of the family's code enum.
-        message: one sentence that names the thing, the limit, the value and the way out.
-        cause: the exception that led here, if any; also chained as `__cause__`.
+        message: one sentence with the subject, the limit, the value and the way out.
+        cause: the original exception, or None; also chained as `__cause__`.
     """
 
     Code: ClassVar[type[IntEnum]]
@@ -215,11 +215,11 @@ class RtmError(Exception):
 
     @classmethod
     def named(cls, suffix: str, message: str, cause: BaseException | None = None) -> RtmError:
-        """Build the family's error whose code name ends in `suffix` ("TIMEOUT", "TOO_OFTEN").
+        """The family's error whose code name ends in `suffix` ("TIMEOUT", "TOO_OFTEN").
 
-        Families name the same trouble with different numbers; code that serves many families asks
-        by meaning. A family without that meaning gives its FAILURE (or first) code, so an
-        unexpected trouble is still typed.
+        The families have different numbers for the same kind of error; shared code uses the suffix.
+        A family without such a code gives its FAILURE code, or else its first one, so that the
+        error still has the family's type.
         """
         for name in (suffix, f"USER_{suffix}", suffix.removeprefix("USER_"), "FAILURE", "UNKNOWN"):
             code = cls.Code.__members__.get(cls.prefix + name)
@@ -274,7 +274,7 @@ class JoinChannelError(RtmError):
 
     @classmethod
     def named(cls, suffix: str, message: str, cause: BaseException | None = None) -> RtmError:
-        """As the base, but for the reference's one irregular name, `JOIN_CHANNEL_TIMEOUT`."""
+        """As the base class; also handles the reference's irregular name `JOIN_CHANNEL_TIMEOUT`."""
         if suffix == "TIMEOUT":
             return cls(JoinChannelErrorCode.JOIN_CHANNEL_TIMEOUT, message, cause)
         return super().named(suffix, message, cause)
@@ -346,11 +346,10 @@ class DownloadMediaError(RtmError):
 
 
 class TransferCancelled(concurrent.futures.CancelledError):
-    """A transfer ended because it was cancelled; what `Transfer.result()` raises then.
+    """A transfer was cancelled. `Transfer.result()` raises one of the two subclasses below.
 
-    Every cancelled transfer raises one of the two subclasses below, so `except TransferCancelled`,
-    `except concurrent.futures.CancelledError` and `except UploadMediaError` (code INTERRUPTED)
-    all catch it.
+    An upload's is caught by `except TransferCancelled`, by `except UploadMediaError` (its code is
+    INTERRUPTED) and by `except concurrent.futures.CancelledError`; a download's likewise.
     """
 
     code: IntEnum
@@ -366,7 +365,7 @@ class DownloadCancelled(DownloadMediaError, TransferCancelled):
 
 
 class PluginError(Exception):
-    """No plugin serves what was asked for, or the one that should failed. Says what to install."""
+    """No plugin serves the request, or the plugin failed. The message says what to install."""
 
 
 ERROR_FAMILIES: dict[str, type[RtmError]] = {
@@ -394,4 +393,4 @@ ERROR_FAMILIES: dict[str, type[RtmError]] = {
         DownloadMediaError,
     )
 }
-"""Families by class name: how an error crosses the wire."""
+"""The families by class name, as they are named in frames."""

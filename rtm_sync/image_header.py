@@ -1,6 +1,7 @@
-"""What the first bytes of a file say: its content type, and a picture's width and height.
+"""The content type of a file, and the size of an image, from the first bytes.
 
-Reads headers only, never pixels, and treats every byte as hostile: what does not parse is unknown.
+Reads headers only, never pixels. Every byte is treated as hostile: an invalid header means that the
+type or the size is unknown.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import struct
 from typing import BinaryIO
 
 _JPEG_SCAN_LIMIT = 4 * 1024 * 1024
-"""How far a JPEG's frame header is looked for; EXIF, ICC and previews stand before it."""
+"""Bytes that are searched for a JPEG's frame header; EXIF, ICC and previews come before it."""
 
 _JPEG_MARKER_LIMIT = 10_000
-"""How many markers are passed over; four megabytes of nothing but fill bytes would take seconds."""
+"""The most markers that are skipped; four megabytes of fill bytes would take seconds."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -25,7 +26,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 
 
 def sniff_content_type(head: bytes) -> str | None:
-    """The MIME type that the first bytes (16 are enough) show, or None."""
+    """The MIME type of a file with these first bytes (16 are enough), or None."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":  # reserved; text begins with BM as well
@@ -37,9 +38,10 @@ def sniff_content_type(head: bytes) -> str | None:
 
 
 def image_dimensions(file: BinaryIO) -> tuple[int, int] | None:
-    """Width and height in pixels of a JPEG, PNG, BMP, GIF or WebP, or None.
+    """The width and height in pixels of a JPEG, PNG, BMP, GIF or WebP, or None.
 
-    As stored: an EXIF rotation is not applied. The file must be seekable and at its beginning.
+    The size is the stored one: an EXIF rotation is not applied. The file must be seekable and at
+    its beginning.
     """
     head = file.read(32)
     content_type = sniff_content_type(head)
@@ -54,7 +56,7 @@ def image_dimensions(file: BinaryIO) -> tuple[int, int] | None:
             return _webp(head)
         if content_type == "image/jpeg":
             return _jpeg(file)
-    except struct.error:  # cut short
+    except struct.error:  # the header is incomplete
         pass
     return None
 

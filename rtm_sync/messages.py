@@ -1,7 +1,7 @@
 """The four message types and the 32 KB rule.
 
-Values only: nothing here sends, stores or decodes. A message checks itself when it is made, so
-every message that exists is one the hub accepts.
+Values only: this module does not send, store or decode messages. A message is validated when it is
+created, so that the hub accepts every existing message.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import Enum
 from typing import TypeAlias
 
 MESSAGE_LIMIT = 32 * 1024
-"""Bytes in one message, inclusive. Reference 1.3: "32 KB", 32 × 1024, UTF-8 bytes; it is a sum."""
+"""The most bytes of one message (reference 1.3: "32 KB"): the sum of its parts, in UTF-8."""
 
 
 class MessageType(str, Enum):
-    """Kind of a message (reference 1.3: `MessageType`)."""
+    """The type of a message (reference 1.3: `MessageType`)."""
 
     TEXT = "TEXT"
     RAW = "RAW"
@@ -27,7 +27,7 @@ class MessageType(str, Enum):
 
 
 class MessageTooLarge(ValueError):
-    """The parts of a message add up to more than the 32 KB rule allows."""
+    """The sum of a message's parts is larger than 32 KB."""
 
 
 def _utf8(text: str, what: str) -> int:
@@ -54,11 +54,11 @@ class RtmTextMessage:
     """A text message.
 
     Args:
-        text: the text; UTF-8, at most 32 KB with the description, not empty.
+        text: the text, not empty; text and description have at most 32 KB in UTF-8.
         description: free text beside it.
 
     Raises:
-        ValueError: empty, not encodable, or larger than 32 KB in sum.
+        ValueError: the text is empty, not encodable, or larger than 32 KB with the description.
     """
 
     text: str
@@ -83,11 +83,12 @@ class RtmRawMessage:
     """A message of raw bytes.
 
     Args:
-        raw_message: the bytes; at most 32 KB with the description. Any bytes-like is copied once.
+        raw_message: the bytes; at most 32 KB with the description. Another bytes-like object is
+            copied.
         description: free text beside it.
 
     Raises:
-        ValueError: larger than 32 KB in sum.
+        ValueError: the message is larger than 32 KB with the description.
     """
 
     raw_message: bytes
@@ -114,15 +115,16 @@ class RtmFileMessage:
     """A message that points to an uploaded file.
 
     Args:
-        media_id: the id the upload gave; valid for seven days from the end of the upload.
-        file_name: shown to the receiver.
+        media_id: the id that the upload returned; valid for seven days after the upload.
+        file_name: the name that the receiver sees.
         description: free text beside it.
-        size: bytes of the stored file (0 when unknown).
-        thumbnail: the preview's bytes; description + file name + thumbnail are at most 32 KB.
-        expires_at: when the media ends, seconds since the epoch (0 when unknown). Ours.
+        size: the bytes of the stored file; 0 when unknown.
+        thumbnail: the bytes of the preview. Description, file name and thumbnail have at most
+            32 KB.
+        expires_at: when the medium expires, seconds since the epoch; 0 when unknown. Ours.
 
     Raises:
-        ValueError: no media id, or larger than 32 KB in sum.
+        ValueError: the media id is missing, or the sum is larger than 32 KB.
     """
 
     media_id: str
@@ -154,8 +156,8 @@ class RtmImageMessage(RtmFileMessage):
     """A message that points to an uploaded image: a file message with pixel dimensions.
 
     Args:
-        width, height: of the image, in pixels; 0 when unknown.
-        thumbnail_width, thumbnail_height: of the thumbnail, in pixels; 0 when unknown.
+        width, height: the size of the image in pixels; 0 when unknown.
+        thumbnail_width, thumbnail_height: the size of the thumbnail in pixels; 0 when unknown.
     """
 
     width: int = 0
@@ -186,12 +188,12 @@ def check_media_message(file_name: str, description: str, thumbnail_size: int) -
 
 
 def thumbnail_room(file_name: str, description: str) -> int:
-    """Bytes left for a thumbnail beside this file name and description."""
+    """The bytes that a thumbnail may have beside this file name and description."""
     return MESSAGE_LIMIT - _utf8(file_name, "file_name") - _utf8(description, "description")
 
 
 def message_size(message: RtmMessage) -> int:
-    """Bytes of a message, as the 32 KB rule counts them."""
+    """The bytes of a message, as the 32 KB rule counts them."""
     size = len(message.description.encode())
     if isinstance(message, RtmTextMessage):
         return size + len(message.text.encode())
@@ -201,7 +203,11 @@ def message_size(message: RtmMessage) -> int:
 
 
 def as_message(message: RtmMessage | str | bytes) -> RtmMessage:
-    """Take a message, or a `str` for a text and bytes for a raw one."""
+    """The message itself, a text message of a `str`, or a raw message of bytes.
+
+    Raises:
+        TypeError: another type.
+    """
     if isinstance(message, str):
         return RtmTextMessage(message)
     if isinstance(message, (bytes, bytearray, memoryview)):

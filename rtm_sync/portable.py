@@ -1,8 +1,9 @@
-"""What differs between operating systems: locks, forks, limits, signals, folders in URLs.
+"""Differences between operating systems: locks, forks, limits, signals, folders in URLs.
 
-Every other module asks here instead of trying an import or an attribute. The lowest layer: it
-imports nothing of ours. Where a system lacks something, a function's docstring says what happens
-there. Written for POSIX and Windows; on Windows itself it has not been run yet.
+Every other module calls this one instead of testing for an import or an attribute. It is in the
+lowest layer and imports no other module of the package. Where a system lacks a feature, a
+function's docstring says what happens. Written for POSIX and Windows; it has not been run on
+Windows yet.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path, PurePath
 from urllib.parse import quote, unquote, urlsplit
 
 _ON_WINDOWS = os.name == "nt"
-_LOCKED_BYTE = 2**31 - 2  # as far as msvcrt reaches: what it locks, others cannot even read
+_LOCKED_BYTE = 2**31 - 2  # the last one for msvcrt: other processes cannot even read locked bytes
 _ERROR_SHARING_VIOLATION = 32
 
 # -- files --
@@ -34,7 +35,7 @@ except ImportError:  # Windows
         _locking(fd, _msvcrt.LK_NBLCK)
 
     def unlock_file(fd: int) -> None:
-        """Let go of the lock. Closing does it too, but Windows does not say how soon."""
+        """Release the lock. Closing does it too, but on Windows at an unspecified time."""
         _locking(fd, _msvcrt.LK_UNLCK)
 
     def _locking(fd: int, mode: int) -> None:
@@ -51,18 +52,18 @@ else:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def unlock_file(fd: int) -> None:
-        """Let go of the lock. Closing the descriptor does it, too."""
+        """Release the lock. Closing the descriptor does it, too."""
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def lock_file(fd: int) -> bool:
-    """Lock an open file for this descriptor alone, without waiting.
+    """Lock an open file exclusively for this descriptor, without waiting.
 
-    The system takes the lock back when the descriptor is closed or its process dies. By `flock`, or
-    on Windows by `msvcrt.locking` of one byte far beyond the file's end.
+    The system releases the lock when the descriptor is closed or its process dies. Uses `flock`, or
+    on Windows `msvcrt.locking` of one byte far beyond the file's end.
 
     Returns:
-        False when another descriptor has the lock, in whichever process.
+        False when another descriptor, of this or another process, has the lock.
 
     Raises:
         OSError: the file system has no locks.
@@ -77,28 +78,28 @@ def lock_file(fd: int) -> bool:
 def open_unlinked(path: str, flags: int) -> int:
     """An opener for `open` that does not follow a symbolic link.
 
-    Without `O_NOFOLLOW` it does follow: compare what was opened with `Path.lstat`.
+    Where `O_NOFOLLOW` does not exist, it follows links: compare the opened file with `Path.lstat`.
     """
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def is_own(status: os.stat_result) -> bool:
-    """Whether a file is of this process's user; always on Windows, where folders decide that."""
+    """Whether this process's user owns a file. Always True on Windows, without owner ids."""
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 def is_readable_by_others(path: Path) -> bool:
-    """Whether a file's mode lets others read it; never on Windows, which has no such mode."""
+    """Whether a file's mode lets other users read it. Always False on Windows."""
     return hasattr(os, "geteuid") and bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
 def is_in_use(error: OSError) -> bool:
-    """Whether Windows refused to move or remove a file because it is open. POSIX does not."""
+    """Whether Windows refused to move or remove a file because it is open. Never on POSIX."""
     return getattr(error, "winerror", None) == _ERROR_SHARING_VIOLATION
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder outlive a power cut. Windows opens no folders: there, nothing."""
+    """Make the names in a folder durable. Does nothing on Windows, which cannot open folders."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     folder = os.open(path, os.O_RDONLY)
@@ -115,17 +116,17 @@ def folder_url(scheme: str, folder: PurePath, windows: bool = _ON_WINDOWS) -> st
 
 
 def folder_in_url(url: str, windows: bool = _ON_WINDOWS) -> str:
-    """The folder that a URL names, "" when it names none. On Windows it may begin with a drive.
+    """The folder that a URL names, or "". On Windows the folder may begin with a drive.
 
     Raises:
-        ValueError: it names a host.
+        ValueError: the URL names a host.
     """
     parts = urlsplit(url)
     host, path = unquote(parts.netloc), unquote(parts.path)
     if windows and re.fullmatch("[A-Za-z]:", host):  # disk://C:/media
         return host + path
     if host:
-        raise ValueError(f"{url!r} names the host {host!r}; a folder has three slashes before it.")
+        raise ValueError(f"{url!r} names the host {host!r}; write three slashes before a folder.")
     return path[1:] if windows and re.match("/[A-Za-z]:", path) else path
 
 
@@ -133,13 +134,13 @@ def folder_in_url(url: str, windows: bool = _ON_WINDOWS) -> str:
 
 
 def after_fork_in_child(callback: Callable[[], object]) -> None:
-    """Call it in each child that this process forks; never where there is no fork."""
+    """Call `callback` in each forked child of this process. Never called where fork is missing."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=callback)
 
 
 def open_file_limit() -> int | None:
-    """How many files, sockets included, this process may open; None for any number."""
+    """How many files, including sockets, this process may open; None means no limit."""
     try:
         import resource
     except ImportError:
@@ -149,7 +150,7 @@ def open_file_limit() -> int | None:
 
 
 def raise_open_file_limit() -> None:
-    """Allow this process as many files as the system lets it."""
+    """Raise this process's limit of open files to the hard limit."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -158,7 +159,7 @@ def raise_open_file_limit() -> None:
 
 
 def has_memory_limits() -> bool:
-    """Whether `RLIMIT_DATA` holds a process to an amount of memory: on Linux alone it does."""
+    """Whether `RLIMIT_DATA` limits a process's memory. Only on Linux."""
     try:
         import resource  # noqa: F401
     except ImportError:
@@ -171,21 +172,21 @@ def has_memory_limits() -> bool:
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
 )
-"""What tells a process to stop; SIGBREAK is Windows' Ctrl-Break, which a service gets."""
+"""The signals that stop a process. SIGBREAK is Ctrl-Break, which a Windows service gets."""
 
 
 def on_signal(number: int, callback: Callable[[], object]) -> None:
-    """Call it in the running loop when the signal comes. For the main thread."""
-    import asyncio  # which a client need not load
+    """Call `callback` in the running loop at the signal. For the main thread only."""
+    import asyncio  # here, because clients should not load it
 
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(number, callback)
-    except NotImplementedError:  # on Windows no loop has it
+    except NotImplementedError:  # the loops of Windows have no signal handlers
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
 
 
 def on_hangup(callback: Callable[[], object]) -> None:
-    """Call it in the running loop at SIGHUP; never where there is no such signal."""
+    """Call `callback` in the running loop at SIGHUP. Never called on Windows."""
     if hasattr(signal, "SIGHUP"):
         on_signal(signal.SIGHUP, callback)

@@ -1,8 +1,8 @@
-"""Background threads and loops: how they start, and what happens when they fail.
+"""The start of background threads, and the supervision of loops.
 
-Every thread of the package is started by `start_thread`, mostly for a `BackgroundThread`. Every
-loop that runs for as long as its owner lives is supervised: on a thread by `supervised_thread`, on
-an event loop by `hub.tasks.supervised`.
+`start_thread` starts every thread of the package, mostly for a `BackgroundThread`. Every loop that
+runs as long as its owner lives is supervised: on a thread by `supervised_thread`, on an event loop
+by `hub.tasks.supervised`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Callable
 from .rules.timing import Backoff, Clock, Deadline
 
 BACKOFF = Backoff(first=0.5, longest=30.0)
-"""The waits between a failure of a supervised loop and its next run, unless it says others."""
+"""The default waits between a failure of a supervised loop and its next run."""
 
-_HEALTHY_AFTER = 60.0  # a loop that ran for so long before it failed begins its back-off anew
+_HEALTHY_AFTER = 60.0  # after a run of this many seconds, the back-off starts from the beginning
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +29,11 @@ _failures_lock = threading.Lock()
 def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
     """Start a daemon thread and return it.
 
-    An owner keeps the thread that this returns. Therefore it never remembers a thread that could
-    not be started.
+    The owner stores the returned thread. Therefore it never stores a thread that failed to start.
 
     Args:
         name: the thread's name, `rtm-sync-…`.
-        target: what the thread runs.
+        target: runs on the thread.
 
     Raises:
         RuntimeError: the system allows no more threads.
@@ -45,36 +44,36 @@ def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
 
 
 class BackgroundThread:
-    """The one background thread of its owner, started when there is work. Thread-safe.
+    """Its owner's only background thread, started when there is work. Thread-safe.
 
-    A thread that could not be started is not kept: the next `start` tries again. A start that is
-    interrupted (Ctrl-C) may leave a thread that nobody has a reference to. It registers itself as
-    it begins, or ends at once when another was started meanwhile.
+    After a failed start, the next `start` tries again. An interrupted start (Ctrl-C) may lose the
+    reference to the new thread. Therefore the thread registers itself when it begins, or ends at
+    once when another thread was started meanwhile.
 
     Args:
         name: the thread's name, `rtm-sync-…`.
-        work: what the thread runs.
+        work: runs on the thread.
     """
 
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         self._name = name
         self._work = work
-        self._lock = threading.Lock()  # guards _thread and _retired
+        self._lock = threading.Lock()  # guards _thread and _ending
         self._thread: threading.Thread | None = None
-        self._retired: threading.Thread | None = None  # it may still be about to end
+        self._ending: threading.Thread | None = None  # it has no more work, and may still run
 
     @property
     def is_current(self) -> bool:
-        """Whether the caller runs on it."""
+        """Whether the caller runs on this thread."""
         return self._thread is threading.current_thread()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the thread runs."""
         return any(thread.is_alive() for thread in self._threads())
 
     def start(self) -> None:
-        """Start the thread, unless it runs.
+        """Start the thread, unless it runs already.
 
         Raises:
             RuntimeError: the system allows no more threads.
@@ -84,16 +83,19 @@ class BackgroundThread:
                 self._thread = start_thread(self._name, self._run)
 
     def retire(self) -> None:
-        """The thread is about to end, and the next `start` starts another.
+        """Declare that the thread is about to end: the next `start` starts another thread.
 
-        Called by the thread itself, with the lock under which it found that there is no more work.
+        The thread calls this itself, while it holds the lock under which it found no more work.
         """
         with self._lock:
             if self.is_current:
-                self._retired, self._thread = self._thread, None
+                self._ending, self._thread = self._thread, None
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until it has ended. From the thread itself it returns at once."""
+        """Wait until the thread has ended, at most `timeout` seconds.
+
+        Returns at once when the thread itself calls it.
+        """
         deadline = Deadline(timeout)
         for thread in self._threads():
             if thread is not threading.current_thread():
@@ -101,7 +103,7 @@ class BackgroundThread:
 
     def _threads(self) -> list[threading.Thread]:
         with self._lock:
-            return [thread for thread in (self._retired, self._thread) if thread is not None]
+            return [thread for thread in (self._ending, self._thread) if thread is not None]
 
     def _run(self) -> None:
         with self._lock:
@@ -116,7 +118,7 @@ class BackgroundThread:
 
 
 def loop_failures() -> dict[str, int]:
-    """How often each supervised loop of this process has failed, by name. Thread-safe."""
+    """The number of failures of each supervised loop of this process, by name. Thread-safe."""
     with _failures_lock:
         return dict(_failures)
 
@@ -131,14 +133,14 @@ def supervised_thread(
 ) -> None:
     """Run a loop until it returns or `stopping` is set.
 
-    When it raises, log that, count it, wait, and run it again.
+    After an exception: log it, count it, back off, and run the loop again.
 
     Args:
-        name: of the loop, for the log and for `loop_failures`.
+        name: the loop's name, for the log and for `loop_failures`.
         work: runs the loop; called again after each failure.
-        stopping: ends the waits.
+        stopping: ends the waits, and the loop after its current run.
         backoff: the waits between a failure and the next run.
-        clock: the time.
+        clock: a monotonic clock.
     """
     supervisor = Supervisor(name, backoff, clock)
     while not stopping.is_set():
@@ -152,25 +154,26 @@ def supervised_thread(
 
 
 class Supervisor:
-    """Counts the failures of one loop and says how long to wait after each."""
+    """Counts the failures of one loop, and decides the wait after each."""
 
     def __init__(self, name: str, backoff: Backoff, clock: Clock) -> None:
         self._name = name
         self._backoff = backoff
         self._clock = clock
-        self._began = clock()
-        self._in_a_row = 0
+        self._started_at = clock()
+        self._failures_in_a_row = 0
 
     def begin(self) -> None:
-        self._began = self._clock()
+        """A run of the loop begins."""
+        self._started_at = self._clock()
 
     def failed(self) -> float:
-        """Log and count the exception that is being handled; returns the seconds to wait."""
+        """Log and count the exception that is being handled. Returns the seconds to wait."""
         with _failures_lock:
             _failures[self._name] += 1
-        if self._clock() - self._began >= _HEALTHY_AFTER:
-            self._in_a_row = 0
-        self._in_a_row += 1
-        wait = self._backoff.wait(self._in_a_row)
+        if self._clock() - self._started_at >= _HEALTHY_AFTER:
+            self._failures_in_a_row = 0
+        self._failures_in_a_row += 1
+        wait = self._backoff.wait(self._failures_in_a_row)
         logger.exception("the %s loop failed; it runs again in %.1f s", self._name, wait)
         return wait

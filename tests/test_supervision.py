@@ -375,7 +375,7 @@ class LoopTest(RtmTestCase):
         before = self.failed("reader")
         with (
             self.assertLogs("rtm_sync.supervision", "ERROR") as logs,
-            Fault(alice._transport._connection.link, "receive"),  # type: ignore[attr-defined]
+            Fault(alice._transport._connection.session, "receive"),  # type: ignore[attr-defined]
         ):
             sent = bob.send_message_to_peer("hi", "alice", timeout=PATIENCE)
         self.assertTrue(sent.has_peer_received)
@@ -477,7 +477,7 @@ class LoopTest(RtmTestCase):
             def __init__(self) -> None:
                 self.looks = 0  # no files: what is looked at is not what is tested
 
-            def look(self) -> bool:
+            def reload_if_changed(self) -> bool:
                 self.looks += 1
                 if self.looks == 1:
                     raise ZeroDivisionError("a bug")

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
+from ..client.client import RtmClient
 from ..errors import RtmError
 from ..hub.auth.tokens import make_token
 from ..protocol.ids import id_problem
 from .sessions import EXTENSION, Process, running
 
-if TYPE_CHECKING:
-    from .extension import Rtm
 
+def rtm_commands(client_of_app: Callable[[], RtmClient]) -> AppGroup:
+    """The command group `flask rtm`.
 
-def rtm_commands(rtm: Rtm) -> AppGroup:
-    """The command group `flask rtm` of an extension."""
+    Args:
+        client_of_app: the app's own client, logged in; called in an app context.
+    """
     group = AppGroup("rtm", help="Real-time messages of this app.")
 
     @group.command("check")
     def check() -> None:
         """Log in as this app does, and print its user and its hub."""
         with running(current_app), _one_line_errors():
-            client = rtm.client
+            client = client_of_app()
             click.echo(f"{client.uid} of {client.app_id} is logged in at {_setting('RTM_URL')}.")
 
     @group.command("token")
@@ -48,7 +49,9 @@ def rtm_commands(rtm: Rtm) -> AppGroup:
     def send(peer_id: str, text: str) -> None:
         """Send TEXT to a user. The hub keeps it for a user who is offline."""
         with running(current_app), _one_line_errors():
-            result = rtm.client.send_message_to_peer(text, peer_id, enable_offline_messaging=True)
+            result = client_of_app().send_message_to_peer(
+                text, peer_id, enable_offline_messaging=True
+            )
             click.echo("received" if result.has_peer_received else "kept")
 
     return group

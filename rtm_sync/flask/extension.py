@@ -93,7 +93,7 @@ class Rtm:
         for name, value in SETTINGS.items():
             app.config.setdefault(name, value)
         app.extensions[EXTENSION] = Process(app, self._handlers)
-        app.cli.add_command(rtm_commands(self))
+        app.cli.add_command(rtm_commands(lambda: self.client))
 
     # -- sessions --
 

@@ -1,7 +1,7 @@
-"""Requests, results and events as typed values, and their JSON-RPC 2.0 text. No I/O.
+"""Requests, results and events as typed values, and their JSON-RPC 2.0 encoding. No I/O.
 
-Both ends use this package: a client's transport and a gateway encode what they send and decode
-what they receive here, and nowhere else. `docs/protocol.md` describes the same in words.
+Both ends use this package: clients' transports and gateways encode and decode all frames here.
+`docs/protocol.md` describes the protocol.
 """
 
 from __future__ import annotations

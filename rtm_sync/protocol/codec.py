@@ -1,7 +1,7 @@
-"""The codec: JSON from values and values from JSON, derived from their annotations.
+"""The codec: converts values to JSON and back, by the annotations of their classes.
 
-A new request needs no codec of its own. Decoding is strict: what does not fit the annotations
-never becomes a value.
+A new request needs no code here. Decoding is strict: JSON that does not match the annotations is an
+error.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ _loads = json.JSONDecoder(parse_constant=_refuse_constant).decode
 
 
 def encode_json(value: object) -> str:
-    """Encode one of this module's dataclasses as a JSON object (for HTTP bodies)."""
+    """Encode a dataclass as a JSON object (for HTTP bodies)."""
     return dumps(encoder_of(type(value))(value))
 
 
 def decode_json(kind: type[R], text: str | bytes) -> R:
-    """Decode a JSON object into one of this module's dataclasses.
+    """Decode a JSON object into a dataclass.
 
     Raises:
-        ProtocolError: not JSON, or not of that form.
+        ProtocolError: the text is not JSON, or does not match the class.
     """
     return decode_result(kind, parse_json(text))
 
 
 def decode_result(kind: type[R], result: Any) -> R:
-    """Turn a reply's JSON result into the type its request names.
+    """Convert a reply's JSON result to the request's `RESULT` type.
 
     Raises:
-        ProtocolError: it does not fit.
+        ProtocolError: the result does not match the type.
     """
     try:
         return typing.cast(R, decoder_of(kind)(result))
@@ -60,6 +60,7 @@ def decode_result(kind: type[R], result: Any) -> R:
 
 
 def parse_json(text: str | bytes) -> Any:
+    """Parse JSON in UTF-8, without NaN and Infinity. Raises ProtocolError."""
     try:
         if isinstance(text, bytes):
             text = text.decode()
@@ -82,17 +83,17 @@ _MESSAGE_KINDS: dict[str, type[Any]] = {
 _PLAIN = (str, int, float, bool)
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
-def _once_a_type(make: Callable[[Any], C]) -> Callable[[Any], C]:
+def _cached_by_type(make: Callable[[Any], C]) -> Callable[[Any], C]:
     return cache(make)
 
 
-@_once_a_type
+@_cached_by_type
 def encoder_of(kind: Any) -> _Encode:
-    """A function from a value of that type to what `json` takes."""
+    """A function that converts a value of this type for the JSON encoder."""
     if kind is bytes:
         return lambda value: base64.b64encode(value).decode("ascii")
     if kind == RtmMessage:
@@ -110,18 +111,18 @@ def _without_none(arguments: tuple[Any, ...]) -> Any:
 
 
 def _generic_encoder(origin: Any, arguments: tuple[Any, ...]) -> _Encode:
-    """For `X | None`, `tuple[X, ...]` and `dict[str, X]`; anything else is written as it is."""
+    """The encoder of `X | None`, `tuple[X, ...]` and `dict[str, X]`; others are not converted."""
     if origin in (types.UnionType, typing.Union):
         inner = encoder_of(_without_none(arguments))
-        return inner if inner is _same else lambda v: None if v is None else inner(v)
+        return inner if inner is _identity else lambda v: None if v is None else inner(v)
     if origin is tuple:
         inner = encoder_of(arguments[0])
-        return _same if inner is _same else lambda values: [inner(item) for item in values]
+        return _identity if inner is _identity else lambda values: [inner(item) for item in values]
     if origin is dict:
         inner = encoder_of(arguments[1])
-        if inner is not _same:
+        if inner is not _identity:
             return lambda values: {name: inner(item) for name, item in values.items()}
-    return _same
+    return _identity
 
 
 def _dataclass_encoder(kind: Any) -> _Encode:
@@ -130,7 +131,7 @@ def _dataclass_encoder(kind: Any) -> _Encode:
     converted = []
     for item in dataclasses.fields(kind):
         encode = encoder_of(hints[item.name])
-        if encode is _same:
+        if encode is _identity:
             plain.append(item.name)
         else:
             converted.append((item.name, encode))
@@ -147,9 +148,9 @@ def _dataclass_encoder(kind: Any) -> _Encode:
     return encode_fields
 
 
-@_once_a_type
+@_cached_by_type
 def decoder_of(kind: Any) -> _Decode:
-    """A function from JSON to a value of that type; raises ValueError for what does not fit."""
+    """A function that converts JSON to a value of this type, and raises ValueError otherwise."""
     if kind == RtmMessage:
         return _decode_message
     if dataclasses.is_dataclass(kind):
@@ -171,7 +172,7 @@ def _generic_decoder(kind: Any, origin: Any, arguments: tuple[Any, ...]) -> _Dec
         return _array_decoder(decoder_of(arguments[0]))
     if origin is dict:
         return _object_decoder(decoder_of(arguments[1]))
-    raise TypeError(f"The protocol has no form for {kind!r}.")
+    raise TypeError(f"The protocol has no encoding of {kind!r}.")
 
 
 def _array_decoder(decode_item: _Decode) -> _Decode:
@@ -201,7 +202,7 @@ def _plain_decoder(kind: type) -> _Decode:
         if type(value) is not kind:
             raise ValueError(f"must be {kind.__name__}, not {type(value).__name__}.")
         if isinstance(value, str) and not value.isascii():
-            value.encode()  # half a surrogate pair could never be sent on
+            value.encode()  # raises for a lone surrogate, which cannot be encoded again
         return value
 
     return decode_plain
@@ -213,7 +214,7 @@ def _finite(value: float) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError("is too large a number.")
+        raise ValueError("must be a finite number.")
     return number
 
 
@@ -221,7 +222,7 @@ def _enum_decoder(kind: type[Enum]) -> _Decode:
     members = {(type(member.value), member.value): member for member in kind}
 
     def decode_enum(value: Any) -> Enum:
-        # By type too, because true and 1.0 equal 1; and a list has no place in a dictionary.
+        # The type is part of the key, because true and 1.0 equal 1. Lists are not hashable.
         member = members.get((type(value), value)) if type(value) in (int, str) else None
         if member is None:
             raise ValueError(f"is not a {kind.__name__}.")
@@ -262,7 +263,7 @@ def _dataclass_decoder(kind: Any) -> _Decode:
         decoded = {}
         for name, item in value.items():
             decode_item = decoders.get(name)
-            # Unknown names are passed over, so that an older end understands a newer one.
+            # Unknown names are ignored, so that an older end understands a newer one.
             if decode_item is not None:
                 try:
                     decoded[name] = decode_item(item)
@@ -270,7 +271,7 @@ def _dataclass_decoder(kind: Any) -> _Decode:
                     raise ValueError(f"{name}: {error}") from None
         if not required <= decoded.keys():
             missing = ", ".join(sorted(required - decoded.keys()))
-            raise ValueError(f"{missing} missing.")
+            raise ValueError(f"missing: {missing}.")
         return kind(**decoded)
 
     return decode_fields

@@ -1,4 +1,4 @@
-"""What is wrong with a frame that is not one of ours."""
+"""Errors of invalid frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .requests import Request
 
 
 class RpcCode(IntEnum):
-    """JSON-RPC 2.0's own error codes, for what is wrong before a request's family is known."""
+    """The error codes of JSON-RPC 2.0, for frames whose error family is not known."""
 
     PARSE_ERROR = -32700
     INVALID_REQUEST = -32600
@@ -18,12 +18,13 @@ class RpcCode(IntEnum):
 
 
 class ProtocolError(Exception):
-    """A frame that is not one of ours.
+    """An invalid frame.
 
     Attributes:
-        code: what JSON-RPC calls the trouble.
-        call_id: the id to answer under, where the frame had one.
-        request: the kind of request, where it was known.
+        code: the JSON-RPC error code.
+        message: one sentence that describes the error.
+        call_id: the id of the call to answer, or None.
+        request: the type of the request, or None when it is not known.
     """
 
     def __init__(

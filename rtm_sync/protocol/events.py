@@ -1,4 +1,4 @@
-"""The events: what one end tells the other and expects no answer to."""
+"""The events: one-way notices from one end to the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .values import (
 
 
 class Event:
-    """Something one end tells the other and expects no answer to."""
+    """A notice without an answer. `METHOD` is its JSON-RPC method."""
 
     __slots__ = ()
     METHOD: ClassVar[str]
@@ -24,6 +24,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ChannelMessage(Event):
+    """A message of a joined channel, with its position in the channel."""
+
     METHOD = "channel_message"
 
     channel_id: str
@@ -36,6 +38,8 @@ class ChannelMessage(Event):
 
 @dataclass(frozen=True, slots=True)
 class MemberJoined(Event):
+    """A user has joined a channel."""
+
     METHOD = "member_joined"
 
     channel_id: str
@@ -44,6 +48,8 @@ class MemberJoined(Event):
 
 @dataclass(frozen=True, slots=True)
 class MemberLeft(Event):
+    """A user has left a channel."""
+
     METHOD = "member_left"
 
     channel_id: str
@@ -52,6 +58,8 @@ class MemberLeft(Event):
 
 @dataclass(frozen=True, slots=True)
 class MemberCountUpdated(Event):
+    """The member count of a joined channel has changed."""
+
     METHOD = "member_count_updated"
 
     channel_id: str
@@ -60,7 +68,7 @@ class MemberCountUpdated(Event):
 
 @dataclass(frozen=True, slots=True)
 class AttributesUpdated(Event):
-    """All attributes of a channel, after a change that asked for this."""
+    """All attributes of a channel, after a change with a notification to its members."""
 
     METHOD = "attributes_updated"
 
@@ -70,6 +78,8 @@ class AttributesUpdated(Event):
 
 @dataclass(frozen=True, slots=True)
 class PeersOnlineStatusChanged(Event):
+    """The states of subscribed users have changed."""
+
     METHOD = "peers_online_status_changed"
 
     states: dict[str, PeerOnlineState]
@@ -77,14 +87,14 @@ class PeersOnlineStatusChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class TokenPrivilegeWillExpire(Event):
-    """The session's token ends in 30 seconds; renew it."""
+    """The session's token expires within 30 seconds; the client should renew it."""
 
     METHOD = "token_privilege_will_expire"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenExpired(Event):
-    """The session's token has ended."""
+    """The session's token has expired."""
 
     METHOD = "token_expired"
 
@@ -100,7 +110,7 @@ class SessionEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class CancelUpload(Event):
-    """The client gave an upload up; the hub forgets it and deletes its fragment."""
+    """The client has cancelled an upload; the hub deletes it and its fragment."""
 
     METHOD = "cancel_upload"
 
@@ -109,7 +119,10 @@ class CancelUpload(Event):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge(Event):
-    """How many numbered frames the sender of this has dealt with. Not numbered itself."""
+    """The number of numbered frames that the sender of this notice has received.
+
+    The notice itself is not numbered.
+    """
 
     METHOD = "acknowledge"
 

@@ -1,4 +1,4 @@
-"""Frames: calls, replies, failures and notices, and their JSON-RPC 2.0 text."""
+"""Frames: calls, replies, failures and notices, and their encoding in JSON-RPC 2.0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .requests import REQUESTS, Request
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request under the caller's id; ids of one direction grow."""
+    """A request with the caller's id. The ids of one direction grow."""
 
     id: int
     request: Request[Any]
@@ -22,7 +22,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A result still in JSON form: only the caller knows its type (`decode_result`)."""
+    """A result in JSON form. The caller knows its type and decodes it (`decode_result`)."""
 
     id: int
     result: Any
@@ -38,6 +38,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
+    """An event without an answer."""
+
     event: Event
 
 
@@ -45,6 +47,7 @@ Frame: TypeAlias = Call | Reply | Failure | Notice
 
 
 def encode_call(call_id: int, request: Request[Any]) -> str:
+    """Encode a request with the caller's id."""
     return dumps(
         {
             "jsonrpc": "2.0",
@@ -56,11 +59,15 @@ def encode_call(call_id: int, request: Request[Any]) -> str:
 
 
 def encode_reply(call_id: int, result: object) -> str:
+    """Encode the result of a call."""
     return dumps({"jsonrpc": "2.0", "id": call_id, "result": encoder_of(type(result))(result)})
 
 
 def encode_failure(call_id: int | None, error: RtmError | ProtocolError) -> str:
-    """Encode an error: the reference's number as JSON-RPC's code, its family and name as data."""
+    """Encode the error of a call.
+
+    The reference's number is the JSON-RPC code; the error's family and name are its data.
+    """
     body: dict[str, Any] = {"code": int(error.code), "message": error.message}
     if isinstance(error, RtmError):
         body["data"] = {"family": _family_name(error), "name": error.code.name}
@@ -68,6 +75,7 @@ def encode_failure(call_id: int | None, error: RtmError | ProtocolError) -> str:
 
 
 def encode_notice(event: Event) -> str:
+    """Encode an event."""
     return dumps(
         {"jsonrpc": "2.0", "method": event.METHOD, "params": encoder_of(type(event))(event)}
     )
@@ -77,11 +85,13 @@ def decode(text: str | bytes) -> Frame:
     """Decode one frame.
 
     Raises:
-        ProtocolError: not JSON, not JSON-RPC 2.0, an unknown method, or parameters that do not fit.
+        ProtocolError: the text is not JSON-RPC 2.0, or has an unknown method or invalid parameters.
     """
     frame = parse_json(text)
     if not isinstance(frame, dict) or frame.get("jsonrpc") != "2.0":
-        raise ProtocolError(RpcCode.INVALID_REQUEST, 'A frame is one object with "jsonrpc": "2.0".')
+        raise ProtocolError(
+            RpcCode.INVALID_REQUEST, 'A frame must be a JSON object with "jsonrpc": "2.0".'
+        )
     call_id = frame.get("id")
     if call_id is not None and (type(call_id) is not int or not 0 <= call_id < 2**53):
         raise ProtocolError(RpcCode.INVALID_REQUEST, "id must be an integer from 0 to 2^53 - 1.")
@@ -100,8 +110,10 @@ def _decode_method(frame: dict[str, Any], call_id: int | None) -> Call | Notice:
         raise ProtocolError(RpcCode.INVALID_REQUEST, "method must be a string.", call_id)
     kind: type[Any] | None = (EVENTS if call_id is None else REQUESTS).get(method)
     if kind is None:
-        what = "notification" if call_id is None else "method"
-        raise ProtocolError(RpcCode.METHOD_NOT_FOUND, f"No {what} {method[:64]!r}.", call_id)
+        known = "notification" if call_id is None else "method"
+        raise ProtocolError(
+            RpcCode.METHOD_NOT_FOUND, f"There is no {known} {method[:64]!r}.", call_id
+        )
     try:
         value = decoder_of(kind)(frame.get("params", {}))
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The forms of ids, and the numbers of the protocol."""
+"""The validation of ids, and the constants of the protocol."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import re
 
 PROTOCOL_VERSION = 1
 FRAME_LIMIT = 256 * 1024
-"""Bytes in one frame: the largest legal message (32 KB of control characters, six bytes each when
-escaped) with room for its envelope."""
+"""The most bytes of a frame: the largest message (32 KB of control characters, which take six bytes
+each when escaped), and room for its envelope."""
 
 ID_LIMIT = 64
-"""Bytes in a user or channel id (reference 1.3: 1 to 64)."""
+"""The most bytes of a user or channel id (reference 1.3: 1 to 64)."""
 
 RETENTION_SECONDS = 7 * 24 * 3600
-"""How long media and offline messages are kept (reference 1.3: seven days)."""
+"""Seconds for which media and offline messages are kept (reference 1.3: seven days)."""
 
 _ID = re.compile(r"[a-zA-Z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]+")
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
 
 
 def id_problem(kind: str, value: object) -> str | None:
-    """Say what is wrong with a user or channel id, or None (reference 1.3: charset and length)."""
+    """The sentence that describes an invalid user or channel id, or None for a valid one.
+
+    Args:
+        kind: the argument's name, for the sentence.
+        value: the id (reference 1.3: character set and length).
+    """
     if not isinstance(value, str):
         return f"{kind} must be a str, not {type(value).__name__}."
     if not value:
@@ -39,7 +44,8 @@ def id_problem(kind: str, value: object) -> str | None:
 
 
 def app_id_problem(value: object) -> str | None:
-    """Say what is wrong with an app id, or None: any text of 1 to 64 characters."""
+    """The sentence that describes an invalid app id, or None. Any text of 1 to 64 characters is
+    valid."""
     if not isinstance(value, str):
         return f"app_id must be a str, not {type(value).__name__}."
     if not 1 <= len(value) <= ID_LIMIT:
@@ -48,7 +54,10 @@ def app_id_problem(value: object) -> str | None:
 
 
 def message_id_problem(value: object) -> str | None:
-    """Say what is wrong with a message id, or None: 1 to 64 of letters, digits, `_ . : -`."""
+    """The sentence that describes an invalid message id, or None.
+
+    Valid are 1 to 64 ASCII letters, digits, `_`, `.`, `:` and `-`.
+    """
     if isinstance(value, str) and _MESSAGE_ID.fullmatch(value):
         return None
     return "message_id must be 1 to 64 ASCII letters, digits or _ . : -"

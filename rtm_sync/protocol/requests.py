@@ -1,4 +1,4 @@
-"""The requests: the calls that one end makes on the other, each with its result and error."""
+"""The requests: calls from one end to the other, each with its result type and error family."""
 
 from __future__ import annotations
 
@@ -49,19 +49,22 @@ R = TypeVar("R")
 
 
 class Request(Generic[R]):
-    """A call one end makes on the other. `R` is the type of its result."""
+    """A call from one end to the other. `R` is the type of its result.
+
+    `METHOD` is its JSON-RPC method, `RESULT` its result type, `ERROR` its error family.
+    """
 
     __slots__ = ()
     METHOD: ClassVar[str]
     RESULT: ClassVar[type]
     ERROR: ClassVar[type[RtmError]]
     INVALID: ClassVar[str] = "INVALID_ARGUMENT"
-    """Suffix of the error code for parameters that do not fit."""
+    """The suffix of the error code for invalid parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login(Request[LoginResult]):
-    """First frame of a connection; opens a session, or resumes one that lost its connection."""
+    """The first frame of a connection. Opens a session, or resumes one that lost its connection."""
 
     METHOD = "login"
     RESULT = LoginResult
@@ -86,7 +89,10 @@ class Logout(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class SendMessageToPeer(Request[PeerMessageSendResult]):
-    """Sends a message to one user; answered when that user's client confirmed it, or is offline."""
+    """Sends a message to one user.
+
+    The answer comes when the user's client has confirmed the message, or when the user is offline.
+    """
 
     METHOD = "send_message_to_peer"
     RESULT = PeerMessageSendResult
@@ -117,8 +123,11 @@ class SendChannelMessage(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class JoinChannel(Request[JoinResult]):
-    """Becomes a member. With `since`, a member's last known place, what came after it follows the
-    answer: so a client whose session was lost fills the gap."""
+    """Joins a channel.
+
+    `since` is the last position that the client has. The messages after it follow the answer: a
+    client whose session was lost fills its gap in this way.
+    """
 
     METHOD = "join_channel"
     RESULT = JoinResult
@@ -130,6 +139,8 @@ class JoinChannel(Request[JoinResult]):
 
 @dataclass(frozen=True, slots=True)
 class LeaveChannel(Request[Done]):
+    """Leaves a joined channel."""
+
     METHOD = "leave_channel"
     RESULT = Done
     ERROR = LeaveChannelError
@@ -141,8 +152,8 @@ class LeaveChannel(Request[Done]):
 class GetHistory(Request[HistoryPage]):
     """Reads the history of one conversation: with a peer (both ways), or of a joined channel.
 
-    Exactly one of `peer_id` and `channel_id` is given; `start` (inclusive) and `end` (exclusive)
-    are milliseconds since the epoch; `after` is what the page before gave.
+    Exactly one of `peer_id` and `channel_id` is given. `start` (inclusive) and `end` (exclusive)
+    are milliseconds since the epoch. `after` is the `after` of the previous page.
     """
 
     METHOD = "get_history"
@@ -171,6 +182,8 @@ class RenewToken(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class QueryPeersOnlineStatus(Request[OnlineStatuses]):
+    """Asks which users are online."""
+
     METHOD = "query_peers_online_status"
     RESULT = OnlineStatuses
     ERROR = QueryPeersOnlineStatusError
@@ -180,7 +193,7 @@ class QueryPeersOnlineStatus(Request[OnlineStatuses]):
 
 @dataclass(frozen=True, slots=True)
 class SubscribePeersOnlineStatus(Request[PeerStates]):
-    """From now on `peers_online_status_changed` tells of these users."""
+    """Subscribes to the states of users: `peers_online_status_changed` reports their changes."""
 
     METHOD = "subscribe_peers_online_status"
     RESULT = PeerStates
@@ -191,6 +204,8 @@ class SubscribePeersOnlineStatus(Request[PeerStates]):
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribePeersOnlineStatus(Request[Done]):
+    """Ends subscriptions to the states of users."""
+
     METHOD = "unsubscribe_peers_online_status"
     RESULT = Done
     ERROR = PeerSubscriptionStatusError
@@ -200,6 +215,8 @@ class UnsubscribePeersOnlineStatus(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class QueryPeersBySubscriptionOption(Request[UserIds]):
+    """Lists the users that the session has subscribed to."""
+
     METHOD = "query_peers_by_subscription_option"
     RESULT = UserIds
     ERROR = QueryPeersBySubscriptionOptionError
@@ -209,7 +226,7 @@ class QueryPeersBySubscriptionOption(Request[UserIds]):
 
 @dataclass(frozen=True, slots=True)
 class GetMembers(Request[UserIds]):
-    """Lists a joined channel's members; of more than 512 a random 512."""
+    """Lists a joined channel's members; a random selection of 512 when there are more."""
 
     METHOD = "get_members"
     RESULT = UserIds
@@ -220,6 +237,8 @@ class GetMembers(Request[UserIds]):
 
 @dataclass(frozen=True, slots=True)
 class GetChannelMemberCount(Request[MemberCounts]):
+    """Counts the members of channels."""
+
     METHOD = "get_channel_member_count"
     RESULT = MemberCounts
     ERROR = GetChannelMemberCountError
@@ -229,7 +248,7 @@ class GetChannelMemberCount(Request[MemberCounts]):
 
 @dataclass(frozen=True, slots=True)
 class ChangeUserAttributes(Request[Done]):
-    """Writes one's own attributes: `attributes` with SET and UPDATE, `keys` with DELETE."""
+    """Changes the user's own attributes: `attributes` with SET and UPDATE, `keys` with DELETE."""
 
     METHOD = "change_user_attributes"
     RESULT = Done
@@ -242,7 +261,7 @@ class ChangeUserAttributes(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class GetUserAttributes(Request[UserAttributes]):
-    """Reads all attributes of a user who is logged in, or those of some keys."""
+    """Reads the attributes of a logged-in user: all, or those with the given keys."""
 
     METHOD = "get_user_attributes"
     RESULT = UserAttributes
@@ -254,7 +273,7 @@ class GetUserAttributes(Request[UserAttributes]):
 
 @dataclass(frozen=True, slots=True)
 class ChangeChannelAttributes(Request[Done]):
-    """Writes a channel's attributes: `attributes` with SET and UPDATE, `keys` with DELETE."""
+    """Changes a channel's attributes: `attributes` with SET and UPDATE, `keys` with DELETE."""
 
     METHOD = "change_channel_attributes"
     RESULT = Done
@@ -269,7 +288,7 @@ class ChangeChannelAttributes(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class GetChannelAttributes(Request[ChannelAttributes]):
-    """Reads all attributes of a channel, or those of some keys."""
+    """Reads the attributes of a channel: all, or those with the given keys."""
 
     METHOD = "get_channel_attributes"
     RESULT = ChannelAttributes
@@ -281,7 +300,7 @@ class GetChannelAttributes(Request[ChannelAttributes]):
 
 @dataclass(frozen=True, slots=True)
 class SendInvitation(Request[InvitationSent]):
-    """Brings a step of an invitation to the other end; the ends keep the state."""
+    """Sends a step of an invitation to the other client. The two clients keep the state."""
 
     METHOD = "send_invitation"
     RESULT = InvitationSent
@@ -296,7 +315,7 @@ class SendInvitation(Request[InvitationSent]):
 
 @dataclass(frozen=True, slots=True)
 class InvitationFromPeer(Request[Done]):
-    """The hub calls this on the other end; an error says that the step was not taken."""
+    """The hub calls this on the other client. An error means that the client refused the step."""
 
     METHOD = "invitation_from_peer"
     RESULT = Done
@@ -324,7 +343,7 @@ class MessageFromPeer(Request[Done]):
 
 
 PeerCall: TypeAlias = MessageFromPeer | InvitationFromPeer
-"""What a hub calls on a client; the answer is the receipt."""
+"""The calls from a hub to a client; the client's answer is the receipt."""
 
 REQUESTS: dict[str, type[Request[Any]]] = {
     request.METHOD: request

@@ -1,4 +1,4 @@
-"""The values of the protocol: what requests and events carry, and the results of requests."""
+"""The values of the protocol: the parts of requests and events, and the results of requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..messages import RtmMessage
 
 
 class ConnectionState(str, Enum):
-    """State of a client's connection (reference 1.3)."""
+    """The state of a client's connection (reference 1.3)."""
 
     DISCONNECTED = "DISCONNECTED"
     CONNECTING = "CONNECTING"
@@ -22,7 +22,7 @@ class ConnectionState(str, Enum):
 
 
 class ConnectionChangeReason(IntEnum):
-    """Why a connection's state changed (reference 1.3 and, for the last, 1.4.6)."""
+    """Why a connection's state changed (reference 1.3; TOKEN_EXPIRED: reference 1.4.6)."""
 
     LOGIN = 1
     LOGIN_SUCCESS = 2
@@ -36,7 +36,7 @@ class ConnectionChangeReason(IntEnum):
 
 
 class PeerOnlineState(str, Enum):
-    """Whether a user is there (reference 1.3)."""
+    """Whether a user is online (reference 1.3)."""
 
     ONLINE = "ONLINE"
     UNREACHABLE = "UNREACHABLE"
@@ -47,7 +47,7 @@ class PeerOnlineState(str, Enum):
 
 
 class PeerSubscriptionOption(str, Enum):
-    """What of a user can be subscribed to (reference 1.3)."""
+    """The kind of a subscription to a user (reference 1.3)."""
 
     ONLINE_STATUS = "ONLINE_STATUS"
 
@@ -56,7 +56,7 @@ class PeerSubscriptionOption(str, Enum):
 
 
 class InvitationStep(str, Enum):
-    """What one end of an invitation tells the other."""
+    """A step of an invitation, sent from one client to the other."""
 
     INVITE = "INVITE"
     CANCEL = "CANCEL"
@@ -65,7 +65,7 @@ class InvitationStep(str, Enum):
 
 
 class InvitationReceipt(str, Enum):
-    """What became of a step on its way."""
+    """The outcome of sending a step."""
 
     RECEIVED = "RECEIVED"
     OFFLINE = "OFFLINE"
@@ -78,8 +78,8 @@ class ChannelAttribute:
 
     Attributes:
         value: the text.
-        last_update_user_id: who wrote it last.
-        last_update_ts: when, milliseconds since the epoch.
+        last_update_user_id: the user who changed it last.
+        last_update_ts: the time of that change, milliseconds since the epoch.
     """
 
     value: str
@@ -89,12 +89,12 @@ class ChannelAttribute:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessageProperties:
-    """What the hub knows of a received message.
+    """The hub's data about a received message.
 
     Attributes:
-        server_received_ts: when the hub got it, milliseconds since the epoch.
-        is_offline_message: it waited for this login.
-        is_historical_message: it comes from the history.
+        server_received_ts: when the hub received it, milliseconds since the epoch.
+        is_offline_message: the message was stored until this login.
+        is_historical_message: the message comes from the history.
     """
 
     server_received_ts: int
@@ -104,11 +104,12 @@ class ReceivedMessageProperties:
 
 @dataclass(frozen=True, slots=True)
 class PeerMessageSendResult:
-    """What became of a peer message.
+    """The outcome of sending a peer message.
 
     Attributes:
-        has_peer_received: the peer's SDK confirmed that it has the message.
-        cached_by_server: it waits for the peer's next login (ours; the reference leaves it open).
+        has_peer_received: the peer's SDK has confirmed the message.
+        cached_by_server: the message is stored for the peer's next login. Ours: the reference does
+            not define it.
     """
 
     has_peer_received: bool
@@ -120,11 +121,11 @@ class MediaInfo:
     """One stored medium.
 
     Attributes:
-        media_id: names it; unguessable, valid for any logged-in user of the app.
-        size: bytes.
-        sha256: hexadecimal digest of the bytes.
-        file_name, content_type: as the uploader said.
-        expires_at: end of its seven days, seconds since the epoch.
+        media_id: its unguessable id; any logged-in user of the app may download it.
+        size: its size in bytes.
+        sha256: the hexadecimal digest of its bytes.
+        file_name, content_type: as given by the uploader.
+        expires_at: when it expires, seconds since the epoch; seven days after the upload.
     """
 
     media_id: str
@@ -140,12 +141,12 @@ class HistoricalMessage:
     """A message of the history.
 
     Attributes:
-        message: what was sent.
-        source: who sent it.
-        destination: the user or channel it was sent to.
+        message: the message.
+        source: the sender.
+        destination: the receiving user or channel.
         is_channel: whether `destination` is a channel.
-        message_id: names it, as when it was sent.
-        message_props: when the hub got it; `is_historical_message` is set.
+        message_id: the id with which it was sent.
+        message_props: when the hub received it; `is_historical_message` is set.
     """
 
     message: RtmMessage
@@ -158,11 +159,11 @@ class HistoricalMessage:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Part of a history.
+    """One page of a history.
 
     Attributes:
-        messages: in the order asked for.
-        after: where the next page begins; None when this was the last.
+        messages: the messages, in the requested order.
+        after: the `after` of the request for the next page; None when this is the last page.
     """
 
     messages: tuple[HistoricalMessage, ...]
@@ -171,42 +172,42 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class OnlineStatuses:
-    """Who of those asked for is logged in, in the order asked."""
+    """Whether each of the requested users is logged in, in the requested order."""
 
     online: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class PeerStates:
-    """The state of each user asked for."""
+    """The state of each requested user."""
 
     states: dict[str, PeerOnlineState]
 
 
 @dataclass(frozen=True, slots=True)
 class UserIds:
-    """Some users."""
+    """A list of users."""
 
     user_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MemberCounts:
-    """How many members each channel has; one nobody joined has none."""
+    """The number of members of each requested channel; 0 for an unknown channel."""
 
     counts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class UserAttributes:
-    """Attributes of a user."""
+    """The requested attributes of a user."""
 
     attributes: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelAttributes:
-    """Attributes of a channel."""
+    """The requested attributes of a channel."""
 
     attributes: dict[str, ChannelAttribute]
 
@@ -225,11 +226,11 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class ChannelPosition:
-    """A place in a channel's messages.
+    """A position in a channel's messages.
 
     Attributes:
-        epoch: names one unbroken numbering; places of different epochs cannot be compared.
-        sequence: how many messages the epoch had, this one included.
+        epoch: names one continuous numbering; positions of different epochs cannot be compared.
+        sequence: the number of messages of the epoch up to and including this one.
     """
 
     epoch: str
@@ -241,8 +242,9 @@ class JoinResult:
     """The hub's answer to a join.
 
     Attributes:
-        position: the channel's newest place.
-        recovered: with `since`: everything after it follows. False: some of it is lost.
+        position: the channel's newest position.
+        recovered: for a join with `since`: whether all messages after it follow. False means that
+            some are lost.
     """
 
     position: ChannelPosition
@@ -254,10 +256,11 @@ class LoginResult:
     """The hub's answer to a login.
 
     Attributes:
-        session: names the session; also the bearer token for media. Secret.
-        resumed: the session that was asked for goes on; False is a new one.
-        received: how many numbered frames of ours the hub has, for replay after a resume.
-        window: how many frames the hub sends before it wants an acknowledgement.
+        session: the secret id of the session; also the bearer token for media.
+        resumed: the requested session was resumed; False for a new session.
+        received: the number of the client's numbered frames that the hub has received. The client
+            sends the other frames again.
+        window: the most unacknowledged frames that the hub keeps before it ends the session.
     """
 
     session: str = field(repr=False)
@@ -267,7 +270,7 @@ class LoginResult:
 
 
 class LocalInvitationState(str, Enum):
-    """State of an invitation at its caller (reference 1.3)."""
+    """The state of an invitation at its caller (reference 1.3)."""
 
     IDLE = "IDLE"
     SENT_TO_REMOTE = "SENT_TO_REMOTE"
@@ -279,7 +282,7 @@ class LocalInvitationState(str, Enum):
 
 
 class RemoteInvitationState(str, Enum):
-    """State of an invitation at its callee (reference 1.3)."""
+    """The state of an invitation at its callee (reference 1.3)."""
 
     INVITATION_RECEIVED = "INVITATION_RECEIVED"
     ACCEPT_SENT_TO_LOCAL = "ACCEPT_SENT_TO_LOCAL"
@@ -309,7 +312,7 @@ class RemoteInvitationFailureReason(str, Enum):
 
 
 class AttributeChange(str, Enum):
-    """What a change does to the attributes that are there."""
+    """The kind of a change of attributes."""
 
     SET = "SET"
     UPDATE = "UPDATE"

@@ -1,5 +1,5 @@
-"""The rules that a hub, a transport and a test share. Pure: time comes as an argument.
+"""The rules that hubs, transports and tests share. Pure: time is an argument.
 
-Public, so that plugins need no copies. They import the values and the protocol, and nothing
-else of ours.
+The rules are public, so that plugins can use them. They import the protocol, and no other part of
+the package except the values.
 """

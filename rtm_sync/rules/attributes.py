@@ -1,4 +1,4 @@
-"""What may be an attribute, and how a change is applied. Pure; both ends use it."""
+"""The limits of attributes, and the application of a change. Pure; both ends use it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import TypeVar
 from ..protocol.values import AttributeChange
 
 MAX_KEYS = 32
-"""Attributes of one user or channel (reference 1.3)."""
+"""The most attributes of one user or channel (reference 1.3)."""
 
 KEY_LIMIT = 32
-"""Bytes in a key (reference 1.3: 1 to 32 visible characters)."""
+"""The most bytes of a key (reference 1.3: 1 to 32 visible characters)."""
 
 VALUE_LIMIT = 8 * 1024
-"""Bytes in a value (reference 1.3: 8 KB, never empty)."""
+"""The most bytes of a value (reference 1.3: 8 KB, never empty)."""
 
 USER_LIMIT = 16 * 1024
-"""Bytes of a user's keys and values together (reference 1.3)."""
+"""The most bytes of all keys and values of a user (reference 1.3)."""
 
 CHANNEL_LIMIT = 32 * 1024
-"""Bytes of a channel's keys and values together (reference 1.3)."""
+"""The most bytes of all keys and values of a channel (reference 1.3)."""
 
 V = TypeVar("V")
 
 
 def key_problem(key: object) -> str | None:
-    """Say what is wrong with an attribute's key, or None."""
+    """The sentence that describes an invalid attribute key, or None for a valid one."""
     if not isinstance(key, str):
         return f"An attribute's key must be a str, not {type(key).__name__}."
     if not key or not key.isprintable() or not key.strip():
@@ -38,7 +38,7 @@ def key_problem(key: object) -> str | None:
 
 
 def keys_problem(keys: object) -> str | None:
-    """Say what is wrong with a collection of keys, or None."""
+    """The sentence that describes an invalid collection of keys, or None for a valid one."""
     if isinstance(keys, str) or not isinstance(keys, Iterable):
         return f"keys must be a list of str, not {type(keys).__name__}."
     listed = list(keys)
@@ -48,7 +48,10 @@ def keys_problem(keys: object) -> str | None:
 
 
 def attributes_problem(attributes: object) -> str | None:
-    """Say what is wrong with attributes to be written, or None. Sizes are another matter."""
+    """The sentence that describes invalid attributes to write, or None for valid ones.
+
+    `size_problem` checks the sizes.
+    """
     if not isinstance(attributes, Mapping):
         return f"attributes must be a dict, not {type(attributes).__name__}."
     if not attributes:
@@ -67,10 +70,11 @@ def attributes_problem(attributes: object) -> str | None:
 
 
 def size_problem(attributes: Mapping[str, str], limit: int) -> str | None:
-    """Say which size limit attributes exceed, or None.
+    """The sentence that names the size limit that attributes exceed, or None.
 
     Args:
-        limit: bytes of all keys and values together.
+        attributes: all attributes of the user or channel.
+        limit: the most bytes of all keys and values.
     """
     if len(attributes) > MAX_KEYS:
         return f"{len(attributes)} attributes are too many; the limit is {MAX_KEYS}."
@@ -94,14 +98,16 @@ def changed(
     """The attributes after a change.
 
     Args:
+        present: the attributes before it.
+        change: the kind of change; CLEAR removes all attributes.
         attributes: for SET (replaces all) and UPDATE (adds or replaces).
-        keys: for DELETE; unknown ones are ignored.
+        keys: for DELETE; unknown keys are ignored.
     """
     if change is AttributeChange.SET:
         return dict(attributes)
     if change is AttributeChange.UPDATE:
         return {**present, **attributes}
     if change is AttributeChange.DELETE:
-        gone = set(keys)
-        return {key: value for key, value in present.items() if key not in gone}
+        deleted = set(keys)
+        return {key: value for key, value in present.items() if key not in deleted}
     return {}

@@ -1,4 +1,4 @@
-"""Every limit a hub enforces, each with its source, and the sliding window. Pure."""
+"""Every limit that a hub enforces, each with its source. Pure."""
 
 from __future__ import annotations
 
@@ -10,45 +10,51 @@ from ..protocol.ids import RETENTION_SECONDS
 from .rates import Rate, positive
 
 MAX_TRANSFERS = 9
-"""Transfers at once per client, uploads and downloads together (reference 1.3: at most nine)."""
+"""The most concurrent transfers of a client, uploads and downloads together (reference 1.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one hub allows. Sizes are bytes, times seconds. The defaults are the reference's Linux
-    server tier (reference 1.3, call frequency); `Limits.web()` is the other one.
+    """The limits of one hub. Sizes are in bytes, times in seconds.
+
+    The defaults are the reference's Linux server tier (reference 1.3, call frequency);
+    `Limits.web()` is the other tier. Limits marked "Ours" are not in the reference.
 
     Attributes:
-        media_size: one medium (reference 1.3: 30 MB).
-        transfers: uploads and downloads at once per session (reference 1.3: nine).
-        retention: life of media and offline messages (reference 1.3: seven days).
-        joined_channels: per session (reference 1.3: 20).
-        offline_messages: waiting for one user, the oldest dropped (reference 1.3: 200).
+        media_size: the size of one medium (reference 1.3: 30 MB).
+        transfers: concurrent uploads and downloads per session (reference 1.3: nine).
+        retention: the lifetime of media and offline messages (reference 1.3: seven days).
+        joined_channels: joined channels per session (reference 1.3: 20).
+        offline_messages: messages that wait for one user; the oldest are dropped (reference 1.3:
+            200).
         sends: peer and channel messages together, per session (Linux: 1,500 in 3 s).
-        joins, same_channel_joins: per session (reference 1.3: 50 in 3 s; 2 in 5 s).
-        logins: per user (reference 1.3: 2 a second).
+        joins, same_channel_joins: joins per session (reference 1.3: 50 in 3 s; 2 in 5 s).
+        logins: logins per user (reference 1.3: 2 a second).
         history_reads: pages of up to 100 messages, per session. Ours.
         token_renewals, member_lists, member_counts, presence_queries, presence_subscriptions,
             presence_unsubscriptions, subscription_queries, user_attribute_writes,
             user_attribute_reads, channel_attribute_writes, channel_attribute_reads: calls, per
             session (reference 1.3, call frequency).
         queried_peers, counted_channels: ids in one query (reference 1.3: 256; 32).
-        subscribed_peers: users one session may watch (reference 1.3: 512).
-        announced_members: in larger channels nobody is told who joins or leaves, and member lists
-            are a random so many (reference 1.3: 512).
-        invitation_content: of an invitation or its answer (reference 1.3: 8 KB).
-        unreachable_after: silence after which a user is UNREACHABLE (reference 1.3: 6 s).
-        token_warning: how long before its token ends a session is told (reference 1.5: 30 s).
-        receipt_timeout: how long a receiver may take to confirm (reference 1.3: sends end in 10 s).
-        session_grace: how long a session outlives its connection (reference 1.3: 30 s).
-        unfinished_uploads: begun and not ended, per user, the nine that move included. Ours.
-        upload_idle: how long an unfinished upload is kept without a byte. Ours.
-        duplicate_window, remembered_sends: how long, and how many, message ids are remembered, so
-            that a message sent again under its id is not delivered again. Ours.
-        outbox_frames, outbox_bytes: unacknowledged by one client before it is too slow. Ours.
-        sessions: at once on this node. Ours.
-        user_bytes, app_bytes: media that a user, or an app, may keep at once, unfinished uploads
-            included; None is no quota. Ours.
+        subscribed_peers: presence subscriptions per session (reference 1.3: 512).
+        announced_members: in channels with more members, joins and leaves are not announced, and
+            member lists are a random selection of this size (reference 1.3: 512).
+        invitation_content: the content of an invitation or its answer (reference 1.3: 8 KB).
+        unreachable_after: the silence after which a user is UNREACHABLE (reference 1.3: 6 s).
+        token_warning: the time from the warning to the expiry of a session's token (reference 1.5:
+            30 s).
+        receipt_timeout: the time that a receiver has to confirm a message (reference 1.3: sends end
+            in 10 s).
+        session_grace: the time that a session survives without a connection (reference 1.3: 30 s).
+        unfinished_uploads: unfinished uploads per user, running ones included. Ours.
+        upload_idle: the time that an unfinished upload is kept without a new byte. Ours.
+        duplicate_window, remembered_sends: the time, and the number, of remembered message ids: a
+            message that is sent again with its id is not delivered again. Ours.
+        outbox_frames, outbox_bytes: unacknowledged frames and bytes of a client, beyond which it is
+            a slow consumer and its session ends. Ours.
+        sessions: sessions on this node. Ours.
+        user_bytes, app_bytes: bytes of media of a user, or an app, including unfinished uploads;
+            None is no quota. Ours.
         user_uploads, app_uploads: uploads that a user, or an app, may begin; None is no quota.
             Ours.
     """
@@ -97,12 +103,12 @@ class Limits:
 
     @classmethod
     def parse(cls, text: str) -> Limits:
-        """Read a tier and what differs from it: `web sends=500/3 user_bytes=1_000_000_000`.
+        """Parse a tier and changes to it: `web sends=500/3 user_bytes=1_000_000_000`.
 
-        Rates are COUNT/SECONDS; the tier, "linux" or "web", may be left out for "linux".
+        Rates are COUNT/SECONDS. The tier is "linux" or "web", and "linux" when it is left out.
 
         Raises:
-            ValueError: the sentence names what cannot be.
+            ValueError: an unknown limit or an invalid value; the message names it.
         """
         words = text.split()
         tier = cls.web() if words[:1] == ["web"] else cls()
@@ -115,7 +121,7 @@ class Limits:
             if not equals:
                 raise ValueError(f'{word!r} is neither "linux", "web" nor NAME=VALUE')
             if name not in kinds:
-                raise ValueError(f"{name!r} is no limit; there are {', '.join(kinds)}")
+                raise ValueError(f"{name!r} is not a limit; the limits are {', '.join(kinds)}")
             read, form = _READERS[kinds[name]]
             try:
                 given[name] = read(value)

@@ -1,4 +1,4 @@
-"""Rates and sliding windows. Pure: time comes as an argument."""
+"""Rates and sliding windows. Pure: time is an argument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` in any `seconds`."""
+    """At most `count` events in any `seconds`."""
 
     count: int
     seconds: float
@@ -23,12 +23,13 @@ class Rate:
 
     @classmethod
     def parse(cls, text: str) -> Rate:
-        """Read `COUNT/SECONDS`. Raises ValueError."""
+        """Parse `COUNT/SECONDS`. Raises ValueError."""
         count, _, seconds = text.partition("/")
         return cls(positive(int, count), positive(float, seconds))
 
 
 def positive(kind: Callable[[str], N], text: str) -> N:
+    """Parse a finite number above 0. Raises ValueError."""
     number = kind(text)
     if not 0 < number < math.inf:
         raise ValueError
@@ -36,7 +37,7 @@ def positive(kind: Callable[[str], N], text: str) -> N:
 
 
 class SlidingWindow:
-    """Counts happenings in the last seconds. Time comes as an argument; not thread-safe."""
+    """Counts the events of the last seconds, up to a rate. Not thread-safe."""
 
     __slots__ = ("_rate", "_times")
 
@@ -45,14 +46,14 @@ class SlidingWindow:
         self._times: deque[float] = deque()
 
     def allow(self, now: float) -> bool:
-        """Count one more happening, or refuse it; refused ones do not count."""
+        """Count one more event, or return False. Refused events do not count."""
         if self.is_full(now):
             return False
         self._times.append(now)
         return True
 
     def is_full(self, now: float) -> bool:
-        """Whether one more would be refused."""
+        """Whether one more event would be refused."""
         times = self._times
         oldest = now - self._rate.seconds
         while times and times[0] <= oldest:
@@ -60,12 +61,17 @@ class SlidingWindow:
         return len(times) >= self._rate.count
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing counts any more."""
+        """Whether the window has no events."""
         return not self._times or self._times[-1] <= now - self._rate.seconds
 
 
 class KeyedWindows:
-    """One sliding window a key, forgetting idle keys. Bounded by `max_keys`."""
+    """One sliding window for each key. Not thread-safe.
+
+    Args:
+        rate: the rate of each key.
+        max_keys: the most remembered keys; idle keys are forgotten first.
+    """
 
     def __init__(self, rate: Rate, max_keys: int = 10_000) -> None:
         self._rate = rate
@@ -73,7 +79,7 @@ class KeyedWindows:
         self._windows: dict[object, SlidingWindow] = {}
 
     def allow(self, key: object, now: float) -> bool:
-        """Count a happening under this key, or refuse it."""
+        """Count an event of this key, or return False."""
         window = self._windows.get(key)
         if window is None:
             if len(self._windows) >= self._max_keys:
@@ -82,7 +88,7 @@ class KeyedWindows:
         return window.allow(now)
 
     def is_full(self, key: object, now: float) -> bool:
-        """Whether one more under this key would be refused."""
+        """Whether one more event of this key would be refused."""
         window = self._windows.get(key)
         return window is not None and window.is_full(now)
 
@@ -90,5 +96,5 @@ class KeyedWindows:
         self._windows = {
             key: window for key, window in self._windows.items() if not window.is_idle(now)
         }
-        if len(self._windows) >= self._max_keys:  # all busy: a flood of names; start over
+        if len(self._windows) >= self._max_keys:  # no key is idle: a flood of keys; start over
             self._windows.clear()

@@ -1,4 +1,4 @@
-"""Deadlines and back-off. Pure: the clock and chance are arguments."""
+"""Deadlines and back-off. Pure: the clock and the random source are arguments."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Clock = Callable[[], float]
-"""A monotonic clock: seconds since some moment."""
+"""A monotonic clock: seconds since an arbitrary moment."""
 
 
 class Deadline:
-    """The moment by which something must be done; made once, asked by every wait on the way.
+    """The end of an operation's time. Created once, and used by all waits of the operation.
 
     Args:
         timeout: seconds from now; None is no deadline.
-        clock: the time.
+        clock: a monotonic clock.
     """
 
     __slots__ = ("_at", "_clock")
@@ -37,15 +37,15 @@ class Deadline:
 
     @property
     def has_passed(self) -> bool:
-        """Whether the moment is over."""
+        """Whether the deadline has passed."""
         return self._clock() >= self._at
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits between attempts that fail: exponential, with full jitter.
+    """The waits between failing attempts: exponential, with full jitter.
 
-    With full jitter, clients that lost the same server do not all come back at once.
+    With full jitter, clients that lost the same server do not all reconnect at the same time.
 
     Attributes:
         first: the longest wait after the first failure, in seconds. It doubles with each failure.
@@ -58,6 +58,6 @@ class Backoff:
     def wait(
         self, failures: int, uniform: Callable[[float, float], float] = random.uniform
     ) -> float:
-        """Seconds to wait after so many failures in a row (1 or more)."""
+        """Seconds to wait after this many failures in a row (1 or more)."""
         doublings = min(max(failures, 1) - 1, 30)
         return uniform(0.0, min(self.longest, self.first * 2.0**doublings))

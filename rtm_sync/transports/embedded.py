@@ -24,17 +24,15 @@ from ..rules.timing import Deadline
 from ..transfers.control import TransferControl
 from ..transfers.sink import Sink
 from .base import Credentials, Listener, Transport, TransportOptions
-from .embedded_hub import EmbeddedHub
+from .embedded_hub import STOP_TIMEOUT, EmbeddedHub
 from .embedded_media import HubAccess
 from .session import ClientSession
 from .states import StateReports
 from .store_carrier import StoreCarrier
 
-_STOP_TIMEOUT = 5.0
 _ACKNOWLEDGE_HANDLED = 32
 
 R = TypeVar("R")
-T = TypeVar("T")
 
 
 class EmbeddedTransport(Transport):
@@ -81,7 +79,7 @@ class EmbeddedTransport(Transport):
             self._forget(connection)
 
     def _forget(self, connection: _Connection) -> None:
-        """It has ended; until here another `close` would have gone on with what is left of it."""
+        """Drop a connection that has ended; until then another `close` can go on ending it."""
         with self._lock:
             if self._connection is connection:
                 self._connection = None
@@ -99,7 +97,7 @@ class EmbeddedTransport(Transport):
 
 
 class _Connection:
-    """One login: a `hub.registry.Connection` on the hub's side, a link on the client's.
+    """One login: a `hub.registry.Connection` on the hub's side, a `ClientSession` on the client's.
 
     Frames from the hub are handled on the hub's thread, which only queues events and wakes callers.
     """
@@ -169,7 +167,7 @@ class _Connection:
             done: Future[None] = Future()
             with contextlib.suppress(FutureTimeout, RuntimeError):  # the hub has ended, perhaps
                 home.call_soon(self._log_out, home, done)
-                done.result(_STOP_TIMEOUT)
+                done.result(STOP_TIMEOUT)
             home.leave(self)
 
     def _fail(self, error: BaseException) -> None:
@@ -190,7 +188,7 @@ class _Connection:
             raise control.kind.error("NOT_LOGGED_IN", "The session has ended; log in again.")
         return StoreCarrier(HubAccess(home, session))
 
-    # -- Listener of the link, on the hub's thread --
+    # -- Listener of the client session, on the hub's thread --
 
     def on_event(self, event: Event | PeerCall) -> bool:
         if isinstance(event, SessionEnded):
@@ -202,7 +200,7 @@ class _Connection:
         return self._listener.on_event(event)
 
     def on_state(self, state: object, reason: object) -> None:
-        raise NotImplementedError("a link reports no states")
+        raise NotImplementedError("a client session reports no states")
 
     def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
         raise NotImplementedError("an embedded hub is never lost")

@@ -89,7 +89,7 @@ class SlidingWindowTest(unittest.TestCase):
     def test_what_cannot_be_is_refused_by_name(self) -> None:
         for text, why in (
             ("linux web", "'web' is neither"),
-            ("sendz=1/1", "'sendz' is no limit; there are media_size"),
+            ("sendz=1/1", "'sendz' is not a limit; the limits are media_size"),
             ("sends=100", "sends is '100'; it must be COUNT/SECONDS"),
             ("sends=0/1", "sends is '0/1'"),
             ("sends=1/nan", "sends is '1/nan'"),

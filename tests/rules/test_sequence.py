@@ -134,6 +134,6 @@ class OutboxTest(unittest.TestCase):
     def test_a_frame_never_sent_cannot_be_acknowledged_away(self) -> None:
         outbox = Outbox(10, 1000)
         outbox.push("a")
-        with self.assertRaisesRegex(ValueError, "1 frames acknowledged, but only 0 to 0"):
+        with self.assertRaisesRegex(ValueError, "1 frames are acknowledged; possible are 0 to 0"):
             outbox.acknowledge(1)
         self.assertEqual(outbox.take(), "a")

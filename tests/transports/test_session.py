@@ -47,7 +47,7 @@ class App:
         return not self.full
 
     def on_state(self, state: object, reason: object) -> None:
-        raise AssertionError("a link tells no states")
+        raise AssertionError("a client session reports no states")
 
     def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
         self.events.append((channel_id, recovered))
@@ -78,15 +78,15 @@ def in_channel(sequence: int) -> ChannelMessage:
     )
 
 
-class LinkTest(RtmTestCase):
+class SessionTest(RtmTestCase):
     def setUp(self) -> None:
         self.app = App()
-        self.link = ClientSession(self.app)
+        self.session = ClientSession(self.app)
         self.wire: list[Frame] = []
 
     def attach(self, *, resumed: bool = False, received: int = 0) -> None:
         self.wire = []
-        self.link.attach(
+        self.session.attach(
             lambda frame: self.wire.append(decode(frame)), login(resumed=resumed, received=received)
         )
 
@@ -96,7 +96,7 @@ class LinkTest(RtmTestCase):
 
         def run() -> None:
             try:
-                outcome.append(self.link.call(request, timeout))
+                outcome.append(self.session.call(request, timeout))
             except RtmError as error:
                 outcome.append(error)
 
@@ -109,10 +109,10 @@ class LinkTest(RtmTestCase):
         return [frame for frame in self.wire if isinstance(frame, Call)]
 
     def answer(self, call: Call, result: Any) -> None:
-        self.link.receive(encode_reply(call.id, result))
+        self.session.receive(encode_reply(call.id, result))
 
 
-class CallTest(LinkTest):
+class CallTest(SessionTest):
     def test_a_call_gets_its_own_answer_whatever_the_order(self) -> None:
         self.attach()
         outcomes = [self.calling(send(number)) for number in range(5)]
@@ -130,24 +130,24 @@ class CallTest(LinkTest):
         outcome = self.calling(send())
         wait_until(self.calls)
         error = PeerMessageError.named("TOO_OFTEN", "slow down")
-        self.link.receive(encode_failure(self.calls()[0].id, error))
+        self.session.receive(encode_failure(self.calls()[0].id, error))
         wait_until(lambda: outcome)
         self.assertEqual((outcome[0].reason, outcome[0].message), ("TOO_OFTEN", "slow down"))
 
     def test_a_call_that_is_never_answered_times_out_and_its_late_answer_is_ignored(self) -> None:
         self.attach()
         with self.assertRaises(PeerMessageError) as caught:
-            self.link.call(send(), 0.02)
+            self.session.call(send(), 0.02)
         self.assertEqual(caught.exception.reason, "TIMEOUT")
         self.answer(self.calls()[0], PeerMessageSendResult(has_peer_received=True))
-        self.assertEqual(self.link._calls, {})
+        self.assertEqual(self.session._calls, {})
 
     def test_a_damaged_answer_is_a_failure_of_that_call_only(self) -> None:
         self.attach()
         outcome = self.calling(send())
         wait_until(self.calls)
         call_id = self.calls()[0].id
-        self.link.receive(f'{{"jsonrpc":"2.0","id":{call_id},"result":[7]}}')
+        self.session.receive(f'{{"jsonrpc":"2.0","id":{call_id},"result":[7]}}')
         wait_until(lambda: outcome)
         self.assertEqual(outcome[0].reason, "FAILURE")
 
@@ -155,18 +155,18 @@ class CallTest(LinkTest):
         self.attach()
         outcomes = [self.calling(send(number)) for number in range(3)]
         wait_until(lambda: len(self.calls()) == 3)
-        self.link.end("the session was ended")
+        self.session.end("the session was ended")
         wait_until(lambda: all(outcomes))
         self.assertEqual({outcome[0].message for outcome in outcomes}, {"the session was ended"})
         with self.assertRaises(PeerMessageError) as caught:
-            self.link.call(send(), PATIENCE)
+            self.session.call(send(), PATIENCE)
         self.assertEqual(caught.exception.reason, "USER_NOT_LOGGED_IN")
 
     def test_frames_of_many_threads_leave_in_the_order_of_their_ids(self) -> None:
         self.attach()
         threads = [
             threading.Thread(
-                target=lambda: [self.link.notify(CancelUpload(f"k{n}")) for n in range(50)]
+                target=lambda: [self.session.notify(CancelUpload(f"k{n}")) for n in range(50)]
             )
             for _ in range(8)
         ]
@@ -178,17 +178,17 @@ class CallTest(LinkTest):
         wait_until(lambda: len(self.wire) == 8 * 50 + 20)
         ids = [call.id for call in self.calls()]
         self.assertEqual(ids, sorted(ids))
-        self.link.end("done")
+        self.session.end("done")
         wait_until(lambda: all(outcomes))
 
 
-class ReconnectTest(LinkTest):
+class ReconnectTest(SessionTest):
     def test_a_resumed_session_sends_exactly_what_the_hub_lacks(self) -> None:
         self.attach()
         for number in range(5):
-            self.link.notify(CancelUpload(f"k{number}"))
-        self.link.detach()
-        self.link.notify(CancelUpload("k5"))
+            self.session.notify(CancelUpload(f"k{number}"))
+        self.session.detach()
+        self.session.notify(CancelUpload("k5"))
         self.attach(resumed=True, received=3)
         keys = [frame.event.key for frame in self.wire if isinstance(frame, Notice)]  # type: ignore[attr-defined]
         self.assertEqual(keys, ["k3", "k4", "k5"])
@@ -199,11 +199,11 @@ class ReconnectTest(LinkTest):
         wait_until(self.calls)
         self.answer(self.calls()[0], JoinResult(ChannelPosition("e", 3), recovered=True))
         wait_until(lambda: joined)
-        self.link.receive(encode_notice(in_channel(4)))
+        self.session.receive(encode_notice(in_channel(4)))
         outcome = self.calling(send())
-        self.link.notify(CancelUpload("given up"))
+        self.session.notify(CancelUpload("given up"))
         wait_until(lambda: len(self.calls()) == 2)
-        self.link.detach()
+        self.session.detach()
         self.attach(resumed=False)
         requests = [call.request for call in self.calls()]
         self.assertEqual(requests, [JoinChannel("room", ChannelPosition("e", 4)), send()])
@@ -221,7 +221,7 @@ class ReconnectTest(LinkTest):
         wait_until(lambda: joined)
         self.attach(resumed=False)
         self.answer(self.calls()[0], JoinResult(ChannelPosition("e", 3), recovered=True))
-        self.link.receive(encode_notice(in_channel(2)))
+        self.session.receive(encode_notice(in_channel(2)))
         # Lost again before the third came: it must be asked for, though the hub had told of it.
         self.attach(resumed=False)
         again = self.calls()[0]
@@ -239,7 +239,7 @@ class ReconnectTest(LinkTest):
         wait_until(lambda: joined)
         self.attach(resumed=False)
         refused = JoinChannelError.named("REJECTED", "not any more")
-        self.link.receive(encode_failure(self.calls()[0].id, refused))
+        self.session.receive(encode_failure(self.calls()[0].id, refused))
         self.assertEqual(self.app.events, [("room", False)])
         self.attach(resumed=False)
         self.assertEqual(self.calls(), [])
@@ -248,33 +248,33 @@ class ReconnectTest(LinkTest):
         def broken(frame: str) -> None:
             raise OSError("the cable is out")
 
-        self.link.attach(broken, login(resumed=False))
+        self.session.attach(broken, login(resumed=False))
         outcome = self.calling(send())
-        wait_until(lambda: self.link._send is None)
+        wait_until(lambda: self.session._send is None)
         self.attach(resumed=True, received=0)
         self.answer(self.calls()[0], PeerMessageSendResult(has_peer_received=True))
         wait_until(lambda: outcome)
         self.assertTrue(outcome[0].has_peer_received)
 
 
-class ReceiveTest(LinkTest):
+class ReceiveTest(SessionTest):
     def setUp(self) -> None:
         super().setUp()
         self.attach()
 
     def test_a_peer_message_is_answered_once_it_is_queued_and_its_copy_is_dropped(self) -> None:
         for call_id in (1, 2):
-            self.link.receive(encode_call(call_id, from_peer(7)))
-        self.link.receive(encode_call(3, from_peer(7, sender="carol")))
+            self.session.receive(encode_call(call_id, from_peer(7)))
+        self.session.receive(encode_call(3, from_peer(7, sender="carol")))
         self.assertEqual([frame.id for frame in self.wire if isinstance(frame, Reply)], [1, 2, 3])
         self.assertEqual([event.peer_id for event in self.app.events], ["bob", "carol"])
 
     def test_a_message_the_application_has_no_room_for_is_refused_and_may_come_again(self) -> None:
         self.app.full = True
-        self.link.receive(encode_call(1, from_peer(7)))
+        self.session.receive(encode_call(1, from_peer(7)))
         self.assertIsInstance(self.wire[-1], Failure)
         self.app.full = False
-        self.link.receive(encode_call(2, from_peer(7)))
+        self.session.receive(encode_call(2, from_peer(7)))
         self.assertIsInstance(self.wire[-1], Reply)
         self.assertEqual(len(self.app.events), 1)
 
@@ -283,16 +283,16 @@ class ReceiveTest(LinkTest):
             "room", RtmTextMessage("x"), "bob", "m1", ReceivedMessageProperties(1)
         )
         for _ in range(2):
-            self.link.receive(encode_notice(event))
+            self.session.receive(encode_notice(event))
         self.assertEqual(self.app.events, [event])
 
     def test_the_hub_is_acknowledged_at_the_handlers_pace(self) -> None:
         self.app.backlog = 1000  # the handlers have not run yet
         for number in range(100):
-            self.link.receive(encode_call(number + 1, from_peer(number)))
+            self.session.receive(encode_call(number + 1, from_peer(number)))
         self.assertEqual(self.acknowledged(), [])
         self.app.backlog = 20
-        self.link.acknowledge()
+        self.session.acknowledge()
         self.assertEqual(self.acknowledged(), [80])
 
     def acknowledged(self) -> list[int]:
@@ -303,7 +303,7 @@ class ReceiveTest(LinkTest):
         ]
 
     def test_what_a_client_cannot_do_is_answered_so(self) -> None:
-        self.link.receive(encode_call(1, JoinChannel("room")))
+        self.session.receive(encode_call(1, JoinChannel("room")))
         failure = self.wire[-1]
         assert isinstance(failure, Failure)
         self.assertIn("A client has no join_channel", failure.error.message)
@@ -311,10 +311,10 @@ class ReceiveTest(LinkTest):
     def test_nonsense_is_a_protocol_error(self) -> None:
         for text in ("", "[]", "7", "{", '{"jsonrpc":"2.0"}', b"\xff\xfe", "[" * 100_000):
             with self.assertRaises(ProtocolError):
-                self.link.receive(text)
+                self.session.receive(text)
 
     def test_an_impossible_acknowledgement_is_logged_and_changes_nothing(self) -> None:
         with self.assertLogs("rtm_sync.transports.session", "WARNING"):
-            self.link.receive(encode_notice(Acknowledge(99)))
-        self.link.notify(CancelUpload("k"))
+            self.session.receive(encode_notice(Acknowledge(99)))
+        self.session.notify(CancelUpload("k"))
         self.assertEqual(len(self.wire), 1)
