@@ -9,7 +9,7 @@ from .engine_kit import APP, OTHER_APP, WEEK, EnginePartContract, historical, te
 
 
 class ArchiveContract(EnginePartContract):
-    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the archive is:
+    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and make the archive:
 
         class MyArchiveTest(ArchiveContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
             def make_archive(self) -> Archive:

@@ -15,7 +15,7 @@ from .engine_kit import APP, OTHER_APP, EnginePartContract, channel_message, pee
 
 
 class BusContract(EnginePartContract):
-    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the bus is:
+    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and make the bus:
 
         class MyBusTest(BusContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
             def make_bus(self) -> Bus:

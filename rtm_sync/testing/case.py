@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TypeVar
 
 PATIENCE = 60.0
-"""Seconds after which what a test waits for has failed.
+"""Seconds that a test waits for a condition before it fails.
 
 Long, because other programs may keep the machine busy; a test that passes waits no longer for it.
 What is promised to come sooner has a bound of its own where it is tested.
 """
 
-_SETTLE = 10.0  # seconds that what is ending may take to end
+_SETTLE = 10.0  # seconds that threads, sockets and children may take to end
 _POLL = 0.005
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class RtmTestCase(unittest.TestCase):
         tempfile.tempdir = str(watched)
         try:
             gc.collect()
-            gc.freeze()  # what lives now stays; to go over all of it for each test takes minutes
+            gc.freeze()  # collecting all living objects for each test takes minutes
             threads, sockets, children = _threads(), _sockets(), _children()
             outcome = super().run(result)
             leaks = self._leaks(watched, threads, sockets, children)
@@ -99,7 +99,7 @@ class RtmTestCase(unittest.TestCase):
             ]
 
         if present():
-            gc.collect()  # what only a reference cycle keeps is no leak
+            gc.collect()  # an object that only a reference cycle keeps is no leak
             with contextlib.suppress(AssertionError):
                 wait_until(lambda: not present(), _SETTLE)
         return present()

@@ -15,7 +15,7 @@ class VirtualClock:
             …
             clock.advance(7 * 24 * 3600)
 
-    It is what a hub, an engine and `local_gateway` take as `now`. Thread-safe.
+    A hub, an engine and `local_gateway` take it as `now`. Thread-safe.
 
     Args:
         start: seconds since the epoch.

@@ -13,7 +13,7 @@ UNREACHABLE = PeerOnlineState.UNREACHABLE
 
 
 class DirectoryContract(EnginePartContract):
-    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the directory is:
+    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and make the directory:
 
         class MyDirectoryTest(DirectoryContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
             def make_directory(self) -> Directory:

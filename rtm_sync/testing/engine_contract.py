@@ -21,7 +21,7 @@ from .media_index_contract import MediaIndexContract
 class EngineContract(
     DirectoryContract, BusContract, MailboxContract, ArchiveContract, MediaIndexContract
 ):
-    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the engine is:
+    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and make the engine:
 
         class MyEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
             def make_engine(self) -> Engine:
@@ -31,11 +31,11 @@ class EngineContract(
     in the kits of those.
 
     Attributes:
-        outlives_process: what was stored durably is there after a restart.
+        outlives_process: durably stored data is there after a restart.
         wall: the time that the tests tell the engine, seconds since the epoch; an engine that
             takes a clock may be given `lambda: self.wall`.
         patience: seconds that news may take to reach the node.
-        node: notes what it is told.
+        node: a node that notes every call.
     """
 
     def make_engine(self) -> Engine:

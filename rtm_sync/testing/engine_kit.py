@@ -37,12 +37,12 @@ else:
 
 @dataclass
 class NotingNode:
-    """A hub's side of an engine: notes what it is told, in order.
+    """The hub's side of an engine: notes every call, in order.
 
     Attributes:
         told: `(name of the Node's method, its arguments…)`.
         here: (app id, uid) of the users with a session on this node.
-        delivery: what becomes of a message to a user who is here.
+        delivery: the answer to a message for a user who is here.
     """
 
     told: list[tuple[object, ...]] = field(default_factory=list)
@@ -94,11 +94,11 @@ class EnginePartContract(_Base):
     Each test has a world of its own, empty at first, and the object under test in it, started.
 
     Attributes:
-        outlives_process: what was stored durably is there after a restart.
+        outlives_process: durably stored data is there after a restart.
         wall: the time that the tests tell the engine, seconds since the epoch; an engine that
             takes a clock may be given `lambda: self.wall`.
         patience: seconds that news may take to reach the node.
-        node: notes what it is told.
+        node: a node that notes every call.
         part: the object under test.
     """
 
@@ -131,7 +131,7 @@ class EnginePartContract(_Base):
         self.part = await self.started()
 
     async def soon(self, expected: object, actual: Callable[[], object]) -> None:
-        """Assert that `actual()` becomes what is expected: news may take its time."""
+        """Assert that `actual()` becomes the expected value, at once or after a while."""
         deadline = time.monotonic() + self.patience
         while actual() != expected and time.monotonic() < deadline:  # noqa: ASYNC110  nothing tells
             await asyncio.sleep(0.005)

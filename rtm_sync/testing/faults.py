@@ -155,13 +155,13 @@ class FaultProxy:
     @property
     def bytes_sent(self) -> int:
         """Bytes forwarded from the clients to the server so far."""
-        with self._lock:  # what was forwarded is counted when the lock is free
+        with self._lock:  # forwarded bytes are counted before it is released
             return self._bytes_sent
 
     @property
     def bytes_received(self) -> int:
         """Bytes forwarded from the server to the clients so far."""
-        with self._lock:  # what was forwarded is counted when the lock is free
+        with self._lock:  # forwarded bytes are counted before it is released
             return self._bytes_received
 
     @property
@@ -358,7 +358,7 @@ class FaultProxy:
         return selector, min(later) - now if later else None
 
     def _forward(self, connection: ProxiedConnection) -> None:
-        """Move what can be moved (the lock is held)."""
+        """Move the bytes that are due (the lock is held)."""
         sent, received = connection.pipes
         now = time.monotonic()
         try:
@@ -402,7 +402,7 @@ class FaultProxy:
 def _listening(port: int) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # of what it accepts, too
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # accepted sockets inherit it
     sock.bind(("127.0.0.1", port))
     sock.listen(128)
     sock.setblocking(False)

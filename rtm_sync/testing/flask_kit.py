@@ -22,11 +22,10 @@ class FlaskKit:
             kit.http.post("/say", data={"to": "alice", "text": "hello"})
             message, sender, _ = alice.expect("MessageFromPeer")
 
-    The gateway asks nobody for a token, and nothing of it stays. Where the app has set no
-    `RTM_APP_ID`, there is one.
+    The gateway checks no tokens and leaves no files. An app that sets no `RTM_APP_ID` gets one.
 
     Args:
-        app: what `create_app` returns, not used yet.
+        app: a new application, the result of `create_app`.
 
     Attributes:
         app: the app; inside the block its `RTM_URL` is the kit's gateway.

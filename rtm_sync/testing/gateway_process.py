@@ -39,7 +39,7 @@ class GatewayProcess:
 
     Attributes:
         data: the data folder.
-        url: what `RtmClient(url=…)` takes.
+        url: for `RtmClient(url=…)`.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class GatewayProcess:
 
         Raises:
             RuntimeError: it runs already, or it ended or did not serve within `timeout` seconds;
-                the message has what it said.
+                the message has its output.
         """
         if self._process is not None:
             raise RuntimeError(f"The gateway runs already, as process {self._process.pid}.")

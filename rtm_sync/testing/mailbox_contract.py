@@ -9,7 +9,7 @@ from .engine_kit import APP, KEEP, OTHER_APP, WEEK, EnginePartContract, peer_mes
 
 
 class MailboxContract(EnginePartContract):
-    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the mailbox is:
+    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and make the mailbox:
 
         class MyMailboxTest(MailboxContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
             def make_mailbox(self) -> Mailbox:

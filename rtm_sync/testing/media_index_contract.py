@@ -10,7 +10,7 @@ from .engine_kit import APP, OTHER_APP, WEEK, EnginePartContract, medium
 
 
 class MediaIndexContract(EnginePartContract):
-    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and say what the media index is:
+    """Mix into a `RtmTestCase` and an `IsolatedAsyncioTestCase` and make the media index:
 
         class MyMediaIndexTest(MediaIndexContract, RtmTestCase, unittest.IsolatedAsyncioTestCase):
             def make_media_index(self) -> MediaIndex:

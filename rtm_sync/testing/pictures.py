@@ -22,7 +22,7 @@ CONTENT_TYPES = {
     "TIFF": "image/tiff",
     "AVIF": "image/avif",
 }
-"""The formats by Pillow's names for them, and what they are sent as."""
+"""The formats by Pillow's names for them, and their content types."""
 
 WITH_EXIF = ("JPEG", "PNG", "WEBP", "TIFF")
 """Of those, the ones that Pillow writes with an EXIF orientation."""
@@ -106,7 +106,7 @@ def with_jpeg_size(data: bytes, width: int, height: int) -> bytes:
 
 
 def hostile() -> dict[str, tuple[str, bytes]]:
-    """Files made to cost memory or time: what each is → its content type and bytes."""
+    """Files made to cost memory or time: description → content type and bytes."""
     from PIL import Image
 
     grey = Image.new("L", (64, 64))

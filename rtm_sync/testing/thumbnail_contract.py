@@ -47,7 +47,7 @@ class ThumbnailContract(_Base):
     Attributes:
         generator_class: made without arguments; importable, as hostile files are tried in a process
             of their own, whose time and memory can be measured.
-        seconds, megabytes: what a thumbnail may take at most, whatever the file. Memory is measured
+        seconds, megabytes: the most that a thumbnail of any file may take. Memory is measured
             where Python has the module `resource`: not on Windows.
         damaged: how many damaged copies of each sample are tried.
     """
@@ -92,7 +92,7 @@ class ThumbnailContract(_Base):
         return made
 
     def shown(self, made: Thumbnail, room: int = ROOM) -> Image.Image:
-        """The thumbnail as it looks; it must be what it says it is."""
+        """The thumbnail's picture; its format and size must be those it states."""
         from PIL import Image
 
         self.assertIsInstance(made, Thumbnail)
@@ -120,7 +120,7 @@ class ThumbnailContract(_Base):
             for seen, wanted in zip(pixel, (*colour, 255), strict=True):
                 self.assertLess(abs(seen - wanted), tolerance, f"{place}: {pixel}, not {colour}")
 
-    # -- who it is --
+    # -- identity --
 
     def test_it_has_a_name_a_priority_and_a_time_limit(self) -> None:
         generator = self.generator_class()
@@ -312,7 +312,7 @@ class ThumbnailContract(_Base):
                 self.assertLess(result["megabytes"], self.megabytes)
 
     def more_hostile(self) -> Mapping[str, tuple[str, bytes]]:
-        """More files made to cost memory or time: what each is → its content type and bytes."""
+        """More files made to cost memory or time: description → content type and bytes."""
         return {}
 
     def _import_path(self) -> str:
@@ -322,7 +322,7 @@ class ThumbnailContract(_Base):
 def _peak() -> float:
     """The most memory this process had so far, in MB."""
     try:
-        status = Path("/proc/self/status").read_text()  # getrusage also counts who started us
+        status = Path("/proc/self/status").read_text()  # getrusage also counts the parent process
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
     except (OSError, ValueError, IndexError):
         return _most_used("RUSAGE_SELF")
@@ -338,7 +338,7 @@ def _most_used(whose: str) -> float:
 
 
 def _measure(import_path: str, folder: Path) -> None:
-    """Try every file of the folder; a line for each tells what it came to and what it cost."""
+    """Try every file of the folder; print a line for each with its result and its cost."""
     module, _, name = import_path.partition(":")
     __import__(module)
     generator: ThumbnailGenerator = getattr(sys.modules[module], name)()
@@ -353,7 +353,7 @@ def _measure(import_path: str, folder: Path) -> None:
             outcome = "made"
         except CannotThumbnail:
             outcome = "cannot"
-        except Exception as error:  # the test shows what it was
+        except Exception as error:  # the test shows the exception
             outcome = f"raised {error!r}"
         seconds = time.monotonic() - began
         children = _most_used("RUSAGE_CHILDREN")

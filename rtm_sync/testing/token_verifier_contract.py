@@ -44,7 +44,7 @@ class TokenVerifierContract(_Base):
                 return sign("my-app", uid, ttl, OTHER_SECRET)
 
     Attributes:
-        secrets: what must never be in an error's message: keys, certificates.
+        secrets: texts that no error's message may have: keys, certificates.
         longest: seconds a token is valid at most, whatever it says; None for no such rule.
     """
 

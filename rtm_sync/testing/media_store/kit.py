@@ -83,7 +83,7 @@ def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
 
 
 def in_threads(calls: list[Callable[[], object]]) -> None:
-    """Run each call on a thread of its own; raises what one of them raised."""
+    """Run each call on a thread of its own; raises the first exception of a call."""
     with ThreadPoolExecutor(len(calls)) as threads:
         for running in [threads.submit(call) for call in calls]:
             running.result(SECONDS)

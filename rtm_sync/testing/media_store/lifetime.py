@@ -12,7 +12,7 @@ from .kit import (
 
 
 class LifetimeTests(MediaStoreKit):
-    """What stays, and what does not, when a blob is deleted or the store starts again."""
+    """Deleted blobs are gone; committed blobs, and fragments, outlive a restart where promised."""
 
     def test_deleting_what_is_not_there_is_no_matter(self) -> None:
         store = self.opened()
@@ -73,7 +73,7 @@ class LifetimeTests(MediaStoreKit):
         store = self.store()
         half, whole = store.create(ID, METADATA), store.create(OTHER, "whole")
         half.write(b"12345")
-        half.suspend()  # what the system does for a process that is killed
+        half.suspend()  # as for a process that is killed
         whole.write(b"67")
         whole.commit()
         store.close()

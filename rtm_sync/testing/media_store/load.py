@@ -100,7 +100,7 @@ class LoadTests(MediaStoreKit):
 
 @contextlib.contextmanager
 def _python_memory() -> Iterator[Callable[[], int]]:
-    """Gives what tells the peak of Python's memory over what it was at first."""
+    """Yields a function: the peak of Python's memory in the block, in bytes above its start."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

@@ -25,7 +25,7 @@ class RaceTests(TransportKit):
     """Calls made at the same moment, and calls that an exception interrupts."""
 
     def race(self, *calls: Callable[[], object]) -> list[BaseException]:
-        """Make the calls at the same moment, each on a thread; returns what they raised.
+        """Make the calls at the same moment, each on a thread; returns their exceptions.
 
         Only an RtmError may be raised, and each call must return in time.
         """

@@ -133,10 +133,10 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
 
     async def test_it_says_whether_it_has_been_started_or_stopped(self) -> None:
         new = LocalEngine(self.path)
-        with self.assertRaisesRegex(OSError, "not been started"):
+        with self.assertRaisesRegex(OSError, "was not started"):
             await new.claim(APP, "bob", "a")
         await self.engine.stop()
-        with self.assertRaisesRegex(OSError, "stopped"):
+        with self.assertRaisesRegex(OSError, "was stopped"):
             await self.waiting()
 
 
