@@ -9,6 +9,7 @@ import sys
 import unittest
 
 import rtm_sync
+from tests.support import PATIENCE, RtmTestCase, local_gateway
 
 LOADED_LATER = (
     "requests",  # by the first transfer over HTTP, and by Blob.from_url
@@ -73,6 +74,23 @@ class CostTest(unittest.TestCase):
         )
         self.assertIn("rtm_sync.transports.embedded", loaded)
         self.assertEqual(loaded.intersection({"requests", "urllib3", "websocket"}), set())
+
+
+class GatewayTest(RtmTestCase):
+    def test_requests_is_loaded_by_the_first_transfer(self) -> None:
+        url = self.entered(local_gateway())
+        report = "    print(int('requests' in sys.modules), int('tenacity' in sys.modules))\n"
+        code = (
+            "import sys, rtm_sync\n"
+            f"with rtm_sync.RtmClient('app', url={url!r}) as client:\n"
+            "    client.login('alice')\n"
+            "    client.send_message_to_peer('hello', 'bob')\n"
+            f"{report}"
+            f"    client.create_media_message_by_uploading(b'x').result({PATIENCE})\n"
+            f"{report}"
+        )
+        output = subprocess.check_output([sys.executable, "-c", code], text=True)
+        self.assertEqual(output.split(), ["0", "0", "1", "1"])
 
 
 class NameTest(unittest.TestCase):

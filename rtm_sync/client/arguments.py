@@ -1,4 +1,4 @@
-"""Checks of the arguments of API calls. Pure; raises nothing but each call's own error."""
+"""Checks of the arguments of API calls. Pure; each raises the error of its call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..rules.attributes import attributes_problem, keys_problem
 
 
 def as_list(name: str, ids: Sequence[str], family: type[RtmError]) -> tuple[str, ...]:
-    """A sequence of user or channel ids, checked; how many there may be is the hub's to say."""
+    """A sequence of user or channel ids, checked; the hub checks how many there are."""
     problem = None
     if isinstance(ids, str) or not isinstance(ids, Iterable):
         problem = f"{name} must be a list of str, not {type(ids).__name__}."
@@ -47,7 +47,7 @@ def checked_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
 
 
 def seconds_problem(name: str, seconds: object) -> str | None:
-    """Say what is wrong with a time to wait, or None."""
+    """The reason why a number of seconds is not valid, or None."""
     if isinstance(seconds, (int, float)) and 0 < seconds <= threading.TIMEOUT_MAX:
         return None
     limit = f"{threading.TIMEOUT_MAX:,.0f}"

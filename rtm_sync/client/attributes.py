@@ -21,7 +21,7 @@ class AttributeCalls(ClientCalls):
     def set_local_user_attributes(
         self, attributes: Mapping[str, str], *, timeout: float = CALL_TIMEOUT
     ) -> None:
-        """Replace this user's attributes; they live while the user is logged in.
+        """Replace this user's attributes, which last until the logout.
 
         Args:
             attributes: at most 32; keys of 1 to 32 bytes, values of 1 byte to 8 KB, 16 KB in all
@@ -73,15 +73,15 @@ class AttributeCalls(ClientCalls):
         enable_notification_to_channel_members: bool = False,
         timeout: float = CALL_TIMEOUT,
     ) -> None:
-        """Replace a channel's attributes; one need not have joined it.
+        """Replace a channel's attributes; the user need not be a member.
 
-        They are forgotten a couple of minutes after the last member left.
+        The hub deletes them a few minutes after the last member has left.
 
         Args:
             channel_id: the channel.
             attributes: at most 32; keys of 1 to 32 bytes, values of 1 byte to 8 KB, 32 KB in all
                 (reference 1.3).
-            enable_notification_to_channel_members: tell the members by `AttributesUpdated`.
+            enable_notification_to_channel_members: send the members `AttributesUpdated`.
             timeout: seconds.
 
         Raises:
@@ -130,7 +130,7 @@ class AttributeCalls(ClientCalls):
     def get_channel_attributes(
         self, channel_id: str, *, timeout: float = CALL_TIMEOUT
     ) -> dict[str, ChannelAttribute]:
-        """All attributes of a channel; one need not have joined it.
+        """All attributes of a channel; the user need not be a member.
 
         Raises:
             AttributeOperationError: not logged in, a bad argument, too often, or timed out.

@@ -23,10 +23,11 @@ class RtmChannel(ChannelEvents):
 
     Events: `ChannelMessage(message, member_id, message_props)`, `MemberJoined(member_id)`,
     `MemberLeft(member_id)`, `MemberCountUpdated(count)`, `AttributesUpdated(attributes)`, and
-    (ours) `Reconnected(recovered)`: the session was lost and the channel joined again. `recovered`
-    says that all messages missed meanwhile follow; without, some are lost (or joining failed, and
-    `send_message` says NOT_IN_CHANNEL). The sender of a message does not receive it; above 512
-    members only the count is told (reference 1.3). Thread-safe.
+    (ours) `Reconnected(recovered)`: the session was lost and the channel joined again. When
+    `recovered` is true, all messages that were missed follow. When it is false, some are lost, or
+    the channel could not be joined (then `send_message` fails with NOT_IN_CHANNEL). The sender of a
+    message does not receive it. Above 512 members, `MemberCountUpdated` replaces `MemberJoined` and
+    `MemberLeft` (reference 1.3). Thread-safe.
 
     Attributes:
         channel_id: the channel's name.
@@ -52,7 +53,7 @@ class RtmChannel(ChannelEvents):
         return f"<RtmChannel {self.channel_id!r}>"
 
     def join(self, *, timeout: float = CALL_TIMEOUT) -> None:
-        """Join the channel; blocks until the hub has made us a member.
+        """Join the channel; blocks until the user is a member.
 
         Raises:
             JoinChannelError: not logged in, joined already, 20 channels joined, or too often.
@@ -75,12 +76,12 @@ class RtmChannel(ChannelEvents):
         message_id: str | None = None,
         timeout: float = SEND_TIMEOUT,
     ) -> None:
-        """Send to all other members; returns when the hub has passed it on.
+        """Send to all other members; returns when the hub has forwarded the message.
 
         Args:
             message: a message; a `str` is a text message, bytes a raw one. At most 32 KB.
-            enable_historical_messaging: keep it in the history for seven days.
-            message_id: names the message, so that sending it again cannot duplicate it.
+            enable_historical_messaging: keep the message in the history for seven days.
+            message_id: the message's id; the same message sent again with it is not a duplicate.
             timeout: seconds.
 
         Raises:
@@ -118,10 +119,10 @@ class RtmChannel(ChannelEvents):
         """Messages of this channel that were sent with `enable_historical_messaging`. Ours.
 
         Args:
-            start, end: from when to when (the end not included); None is as far as it goes, seven
-                days at most. A `datetime`, or seconds since the epoch.
+            start, end: the period, without its end: each a `datetime`, or seconds since the epoch.
+                None is the oldest and the newest message; the history has seven days.
             limit: messages, 1 to 100,000.
-            newest_first: the order, and which end a `limit` cuts off.
+            newest_first: newest messages first; `limit` then cuts off the oldest.
             timeout: seconds.
 
         Raises:

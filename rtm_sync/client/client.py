@@ -1,4 +1,4 @@
-"""RtmClient: the face. Checks arguments, builds requests, hands them to the transport."""
+"""RtmClient, the public face: checks arguments, and makes the calls by the transport."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ _ChannelEvent: TypeAlias = (
 
 
 class LogFilter(str, Enum):
-    """How much is logged (reference 1.3)."""
+    """The levels of the log (reference 1.3)."""
 
     OFF = "OFF"
     ERROR = "ERROR"
@@ -94,38 +94,38 @@ class LogFilter(str, Enum):
 
 
 class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
-    """One user's session, seen from Python. Thread-safe; close it, or use it in `with`.
+    """A client of one user. Thread-safe; close it, or use it in `with`.
 
     Events: `MessageFromPeer(message, peer_id, message_props)`,
     `ConnectionStateChanged(new_state, reason)`, `PeersOnlineStatusChanged(states)`,
     `RemoteInvitationReceived(remote_invitation)`,
     `TokenPrivilegeWillExpire()` 30 s before the token ends, `TokenExpired()`, and (ours)
-    `Reconnected(recovered)`: a lost connection is back. `recovered` says that the session went on
-    and nothing was missed; without, each channel says for itself what it could recover.
+    `Reconnected(recovered)`: a lost connection is back. When `recovered` is true, the session went
+    on and no event was lost. When it is false, each channel has a `Reconnected` of its own.
 
     Args:
-        app_id: names the app; users of different apps never meet. 1 to 64 characters.
-        url: where the hub is: `memory://` (default; a hub in this process), `ws://host:8765` or
-            `wss://…` (a gateway), or what an installed transport plugin serves.
+        app_id: the app's id, 1 to 64 characters. Users of different apps never meet.
+        url: the hub's address: `memory://` (default; a hub in this process), `ws://host:8765` or
+            `wss://…` (a gateway), or the URL of an installed transport plugin.
         token_provider: called for a token before each attempt to connect.
         transfer_backlog: transfers that may wait while nine run; 0 refuses the tenth, as the
             reference does.
         stall_timeout: seconds without a byte that end a transfer with TIMEOUT (reference 1.3: 120).
         login_timeout: seconds for a login (reference 1.3: 12).
-        ping_interval, ping_timeout: seconds between signs of life, and of silence after which the
-            connection counts as lost. A gateway expects a sign every 10 seconds (`silence`).
+        ping_interval, ping_timeout: seconds between pings, and seconds of silence after which the
+            connection counts as lost. A gateway expects a frame every 10 seconds (`silence`).
         proxy: URL of an HTTP proxy for WebSocket and HTTP, `http://user:pass@host:3128`; "" for
-            none, None for what `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY` say.
-        ca_file: a PEM file of certificates to trust for `wss://`; None for what
-            `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE` say, or else certifi's.
+            no proxy; None for the environment's `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
+        ca_file: a PEM file of certificates to trust for `wss://`; None for the
+            file that `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE` names, or else certifi's.
         auto_thumbnails: make a thumbnail for every upload that has none, where a plugin can.
-        on_handler_error: called with what a handler or progress callback raised; it is logged too.
-        media: URL of the media store where the transport needs one: an embedded hub's (memory by
-            default).
-        plugins: plugin objects for this client only; they are asked before all others.
+        on_handler_error: called with the exception of a handler or progress callback, which is
+            logged as well.
+        media: URL of the media store of an embedded hub (default: in memory).
+        plugins: plugin objects for this client only; their hooks come before those of all others.
 
     Raises:
-        CreateInstanceError: an argument is not valid, or nobody serves the URL.
+        CreateInstanceError: an argument is not valid, or no plugin serves the URL.
     """
 
     EVENTS = frozenset(
@@ -254,7 +254,8 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
             token: from the app's server; not needed where the hub runs without a secret.
 
         Raises:
-            LoginError: refused (and why), unreachable, or not done within the login time-out.
+            LoginError: refused (`reason` says why), unreachable, or not done within the login
+                time-out.
         """
         problem = id_problem("uid", uid)
         if problem is None and token is not None and not isinstance(token, str):
@@ -274,21 +275,21 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
 
     @staticmethod
     def set_parameters(*, log_filter: LogFilter | str) -> None:
-        """Say how much the package logs, for the whole process: the level of logger `rtm_sync`.
+        """Set the level of the logger `rtm_sync`, for the whole process.
 
         Raises:
-            ValueError: there is no such filter.
+            ValueError: the filter has no such value.
         """
         logging.getLogger("rtm_sync").setLevel(LogFilter(log_filter).level)
 
     update_config = set_parameters
-    """The reference's later name for it (1.4.2)."""
+    """The reference's later name of `set_parameters` (1.4.2)."""
 
     def renew_token(self, token: str, *, timeout: float = CALL_TIMEOUT) -> None:
-        """Replace the token, before or after it has expired (see `TokenPrivilegeWillExpire`).
+        """Replace the token, before or after it expires (see `TokenPrivilegeWillExpire`).
 
         Args:
-            token: a fresh one from the app's server.
+            token: a new token from the app's server.
             timeout: seconds.
 
         Raises:
@@ -303,7 +304,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         self._transport.renew_token(token, timeout)
 
     def close(self) -> None:
-        """Log out and end every thread of the client. Idempotent; may be called from a handler."""
+        """Log out and end every thread of the client. Idempotent; a handler may call it."""
         self._lifetime.close()
 
     # -- messages --
@@ -323,10 +324,10 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         Args:
             message: a message; a `str` is a text message, bytes a raw one. At most 32 KB.
             peer_id: the receiver's uid.
-            enable_offline_messaging: where the receiver is offline, keep it for the next login
-                (200 messages a receiver, seven days).
-            enable_historical_messaging: keep it in the history for seven days.
-            message_id: names the message, so that sending it again cannot duplicate it.
+            enable_offline_messaging: keep the message for the next login of a receiver who is
+                offline (200 messages a receiver, seven days).
+            enable_historical_messaging: keep the message in the history for seven days.
+            message_id: the message's id; the same message sent again with it is not a duplicate.
             timeout: seconds.
 
         Raises:
@@ -359,14 +360,14 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         newest_first: bool = False,
         timeout: float = CALL_TIMEOUT,
     ) -> list[HistoricalMessage]:
-        """Messages to and from a user, sent with `enable_historical_messaging`. Ours.
+        """Messages to and from a user that were sent with `enable_historical_messaging`. Ours.
 
         Args:
             peer_id: the other user.
-            start, end: from when to when (the end not included); None is as far as it goes, seven
-                days at most. A `datetime`, or seconds since the epoch.
+            start, end: the period, without its end: each a `datetime`, or seconds since the epoch.
+                None is the oldest and the newest message; the history has seven days.
             limit: messages, 1 to 100,000.
-            newest_first: the order, and which end a `limit` cuts off.
+            newest_first: newest messages first; `limit` then cuts off the oldest.
             timeout: seconds.
 
         Raises:
@@ -386,7 +387,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         )
 
     def create_local_invitation(self, callee_id: str) -> LocalInvitation:
-        """An invitation to a user, not sent yet; no network.
+        """Make an invitation to a user, without sending it. No network.
 
         Raises:
             InvitationApiCallError: the id is not valid.
@@ -398,7 +399,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
     def get_channel_member_count(
         self, channel_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
     ) -> dict[str, int]:
-        """How many members each of these channels has; one that nobody joined has none.
+        """The number of members of each channel; 0 for a channel without members.
 
         Args:
             channel_ids: 1 to 32 ids (reference 1.3).
@@ -412,7 +413,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         return self._call(GetChannelMemberCount(ids), timeout).counts
 
     def create_channel(self, channel_id: str) -> RtmChannel:
-        """The channel object of that id (always the same one); no network, allowed before login.
+        """The channel object of an id, always the same one. No network; allowed before login.
 
         Raises:
             CreateChannelError: the id is not valid.
@@ -504,13 +505,13 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
     # -- Listener: called by the transport --
 
     def on_event(self, event: Event | PeerCall) -> bool:
-        """Take an event from the transport (not for applications)."""
+        """Queue an event of the transport for its handlers (not for applications)."""
         if isinstance(event, InvitationFromPeer):
             return self._invitations.take(event)
         return self._dispatcher.submit(lambda: self._dispatch(event))
 
     def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
-        """Take the news of a restored session or channel (not for applications)."""
+        """Queue `Reconnected` of the client or of a channel (not for applications)."""
 
         def tell() -> None:
             with self._lock:
@@ -521,7 +522,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         self._dispatcher.submit(tell)
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
-        """Take a state change from the transport (not for applications)."""
+        """Take the transport's new state, and queue its event (not for applications)."""
         reason = self._lifetime.state_changed(state, reason)
         self._dispatcher.submit(
             lambda: self.emit(
@@ -531,7 +532,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
 
     @property
     def backlog(self) -> int:
-        """Events that wait for their handlers."""
+        """The number of events that wait for their handlers."""
         return self._dispatcher.backlog
 
 

@@ -30,10 +30,10 @@ class ReceivedEvent(NamedTuple):
 
 
 def event_name(event: str, known: frozenset[str], owner: str) -> str:
-    """The name of an event as the reference writes it, from either way to write it.
+    """The name of an event as the reference writes it, from either form.
 
     Raises:
-        ValueError: `owner` has no such event; says which it has.
+        ValueError: `owner` has no such event; the message lists its events.
     """
     if event in known:
         return event
@@ -49,8 +49,8 @@ class EventEmitter:
 
     Names are accepted as the reference writes them or in snake case: "MessageFromPeer" and
     "message_from_peer" are the same event. Handlers run one at a time on the client's dispatcher
-    thread, in the order the events arrived; a handler may call any blocking method. What a handler
-    raises is reported and disturbs nobody. Thread-safe.
+    thread, in the order the events arrived; a handler may call any blocking method. An
+    exception of a handler is reported, and does not affect other handlers. Thread-safe.
     """
 
     EVENTS: frozenset[str] = frozenset()
@@ -115,15 +115,15 @@ class EventEmitter:
     ) -> tuple[Any, ...]:
         """Block until the next `event` and return its arguments. For scripts; not for handlers.
 
-        Only events that arrive after the call began count; use `events()` around the cause where
-        that is a race.
+        Only events that arrive after the call began count. Where that is a race, begin `events()`
+        before the cause.
 
         Args:
             timeout: seconds; None waits for ever.
-            predicate: called with the event's arguments; only where it returns true counts.
+            predicate: called with the event's arguments; events for which it is false do not count.
 
         Raises:
-            TimeoutError: nothing came in time, or before the client was closed.
+            TimeoutError: no event came in time, or before the client was closed.
         """
         with self.events(event) as arriving:
             for received in arriving.until(timeout):
@@ -135,10 +135,10 @@ class EventEmitter:
     def events(self, *names: str, max_waiting: int = 10_000) -> EventStream:
         """An iterator over the named events (all, without names), from now on.
 
-        Use it as a context manager; it collects from its making until its end or the client's.
+        Use it as a context manager. It collects events until it is closed, or the client is.
 
         Args:
-            max_waiting: events kept until they are taken; the oldest make room for new ones.
+            max_waiting: the bound of the queue; a full queue drops its oldest event.
         """
         chosen = frozenset(self.event_name(name) for name in names) or self.EVENTS
         return EventStream(self, chosen, max_waiting)
@@ -155,7 +155,7 @@ class EventEmitter:
         for handler in chosen:
             try:
                 handler(*args)
-            except BaseException as error:  # sys.exit() in a handler must not end the thread
+            except BaseException as error:  # such as sys.exit(), which must not end the thread
                 on_error(error)
 
     def _add(self, event: str, handler: H, *, once: bool) -> H:
@@ -197,7 +197,7 @@ class EventEmitter:
 
 
 class _Waiter:
-    """A bounded queue of the events somebody waits for."""
+    """A bounded queue of events for one `EventStream`."""
 
     def __init__(self, names: frozenset[str], max_waiting: int) -> None:
         self.names = names
@@ -211,7 +211,7 @@ class _Waiter:
             self._changed.notify()
 
     def get(self, timeout: float | None) -> ReceivedEvent | None:
-        """The next event; None when there is none in time, or none will come."""
+        """The next event; None after the time-out, and after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout)
             return self._waiting.popleft() if self._waiting else None
@@ -249,7 +249,7 @@ class EventStream:
             yield event
 
     def close(self) -> None:
-        """Stop collecting; who iterates gets what was collected, and then the end."""
+        """Stop collecting. An iteration gets the events that were collected, and then ends."""
         self._emitter._unlisten(self._waiter)
         self._waiter.close()
 
@@ -275,7 +275,7 @@ class Dispatcher:
 
     @property
     def backlog(self) -> int:
-        """How many events wait."""
+        """The number of calls that wait."""
         return self._queue.qsize()
 
     def start(self) -> None:
@@ -301,18 +301,19 @@ class Dispatcher:
         with self._lock:
             if self._closed or self._queue.qsize() >= self._max_waiting:
                 return False
-            self._queue.put(run)  # with the lock: nothing that was taken comes after the end mark
+            self._queue.put(run)  # with the lock: no call may come after the end mark
         return True
 
     def close(self, drain: float = 1.0, timeout: float = 5.0) -> None:
-        """Take nothing more, run what waits for up to `drain` seconds, end. Idempotent.
+        """Take no more calls, run the waiting ones for up to `drain` seconds, and end. Idempotent.
 
-        Called from a handler it does not wait: the thread ends after that handler and what waits.
+        A call from a handler does not wait: the thread ends after the handler and the calls that
+        wait.
         """
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._queue.put(None)  # the end mark; the bound is for calls alone
+                self._queue.put(None)  # the end mark, which the bound does not count
         self._thread.join(drain)
         if self._thread.is_alive and not self._thread.is_current:
             self._stopping.set()

@@ -1,7 +1,7 @@
 """The handlers of client and channel events, for type checkers: overloads by event name.
 
-At run time all of it is `EventEmitter`. A name that is no event, and a handler that does not fit
-its event, are then errors before the program runs. Where a name is only known at run time, say
+At run time, `EventEmitter` does all of it. A type checker reports a name that is no event, and a
+handler that does not fit its event. For a name that is known at run time only, write
 `EventEmitter.on(client, name, handler)`.
 """
 

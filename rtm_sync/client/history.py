@@ -13,7 +13,7 @@ from ..rules.timing import Deadline
 from .calls import Caller
 
 PAGE = 100
-"""Messages asked for at once; a hub gives fewer when they are large."""
+"""Messages in one request; a hub returns fewer when they are large."""
 
 MAX_MESSAGES = 100_000
 
@@ -31,10 +31,10 @@ def read_history(
     newest_first: bool,
     timeout: float,
 ) -> list[HistoricalMessage]:
-    """All messages of the conversation in a time, up to `limit`.
+    """The messages of a conversation in a period, up to `limit`.
 
     Raises:
-        HistoryError: an argument is not valid, or what the hub said.
+        HistoryError: an argument is not valid, or the hub refused.
     """
     if type(limit) is not int or not 1 <= limit <= MAX_MESSAGES:
         raise HistoryError.named(

@@ -155,7 +155,7 @@ class ClientLifetime:
         self._end_login(login)
 
     def close(self) -> None:
-        """Log out and end every thread of the client. Idempotent; may be called from a handler."""
+        """Log out and end every thread of the client. Idempotent; a handler may call it."""
         if os.getpid() != self._pid:
             return  # sockets and threads belong to the parent process
         try:

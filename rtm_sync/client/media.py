@@ -53,10 +53,10 @@ class MediaCalls(ClientCalls):
         thumbnail_width: int = 0,
         thumbnail_height: int = 0,
     ) -> RtmMessage:
-        """Make a message from its parts; no network, nothing is checked with the hub.
+        """Make a message from its parts. No network, and no check by the hub.
 
-        Exactly one of `text`, `raw_message` and `media_id` (an earlier upload's) says what it is;
-        with `media_id`, `message_type` is FILE unless it says IMAGE.
+        Exactly one of `text`, `raw_message` and `media_id` (an earlier upload's) is the content;
+        with `media_id`, `message_type` is FILE by default, or IMAGE.
 
         Raises:
             ValueError: none or several of them, a message type that does not fit, or over 32 KB.
@@ -157,9 +157,9 @@ class MediaCalls(ClientCalls):
                 `(blob, max_bytes) -> bytes`, "auto", or the name of an installed generator.
             width, height, thumbnail_width, thumbnail_height: pixels; read from the pictures'
                 headers when not given. Accepted and ignored with FILE.
-            resume_from: a file in which the upload's name is kept until it is done or cancelled. A
-                process that was killed, or an upload that failed, goes on where it stopped when
-                the same source is uploaded with the same journal within ten minutes.
+            resume_from: a journal file, which keeps the upload's name until the upload is done or
+                cancelled. After a failure or the end of the process, uploading the same source
+                with the same journal within ten minutes continues where it stopped.
             cancel_signal: set it to cancel the upload.
             on_operation_progress: called with `MediaOperationProgress`, on the transfer's thread:
                 one call at a time, about ten a second, the last one at 100 %.
@@ -226,23 +226,23 @@ class MediaCalls(ClientCalls):
         cancel_signal: threading.Event | None = None,
         on_operation_progress: ProgressCallback | None = None,
     ) -> Transfer[Blob] | Transfer[Path] | Transfer[IO[bytes]]:
-        """Download a medium; every byte is checked by SHA-256.
+        """Download a medium, and check it by SHA-256.
 
-        A lost connection is tried again for half a minute without progress, and the download goes
-        on where it was; bytes that were damaged on their way are fetched again, twice at most.
+        After a lost connection, the download continues where it was; it fails after half a minute
+        without progress. Damaged bytes are fetched again, twice at most.
 
         A download to a path or a folder writes to a hidden file in the same folder,
-        `.rtm-….part`. When the process is killed, or the connection stays lost or silent, it stays,
-        and the next download of that medium into that folder goes on from it, in whichever process.
-        It is gone after success, cancellation, and an error that trying again does not mend:
-        NOT_EXIST, bytes that stay damaged, a disk that is full. Downloads of one medium at the same
-        time each have their own.
+        `.rtm-….part`. The file stays when the process is killed, or the connection stays lost or
+        silent; the next download of that medium into that folder, in any process, continues from
+        it. The file is removed after success, after a cancellation, and after an error that is
+        permanent: NOT_EXIST, bytes that stay damaged, a full disk. Concurrent downloads of one
+        medium each have a file of their own.
 
         Args:
             media_id: from a received message.
             to: None for a `Blob` in memory; a path, which appears whole or not at all and replaces
-                an older file; an existing folder, into which it goes under the sender's file name
-                (made safe, never over another file); or a binary file to write into.
+                an older file; an existing folder, for a file with the sender's file name (made
+                safe, and never over another file); or a binary file to write into.
             cancel_signal, on_operation_progress: as for uploads.
 
         Returns:
@@ -250,8 +250,8 @@ class MediaCalls(ClientCalls):
 
         Raises:
             DownloadMediaError: at once for bad arguments or not being logged in; the rest, such as
-                NOT_EXIST for an unknown or expired id, or FAILURE with what the operating system
-                says of the destination, from `result()`.
+                NOT_EXIST for an unknown or expired id, or FAILURE with the operating
+                system's error about the destination, from `result()`.
         """
         work = DownloadWork(media_id, to)
         transfer = self._start_transfer(
@@ -265,14 +265,15 @@ class MediaCalls(ClientCalls):
     def open_media(self, media_id: str) -> MediaStream:
         """Download a medium as a binary file that can be read from its first bytes on.
 
-        For those who pass it on, such as a web server: nothing waits for the whole, and seeking
-        serves parts of it. Use it in `with`: closing ends the download. Counts as one of the nine.
+        For programs that forward it, such as a web server: reading does not wait for the whole
+        medium, and seeking serves parts of it. Use it in `with`: closing ends the download. The
+        stream counts as one of the nine transfers.
 
         Args:
             media_id: from a received message.
 
         Returns:
-            The stream; its `info` tells size, type and file name.
+            The stream; its `info` has size, type and file name.
 
         Raises:
             DownloadMediaError: at once for a bad argument or not being logged in; the rest, such as

@@ -22,7 +22,7 @@ class PresenceCalls(ClientCalls):
     def query_peers_online_status(
         self, peer_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
     ) -> dict[str, bool]:
-        """Who of these users is logged in, in the order given.
+        """Whether each of these users is logged in, in the order given.
 
         Args:
             peer_ids: 1 to 256 uids (reference 1.3).
@@ -37,12 +37,12 @@ class PresenceCalls(ClientCalls):
     def subscribe_peers_online_status(
         self, peer_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
     ) -> None:
-        """Be told of these users by `PeersOnlineStatusChanged`, the first time at once.
+        """Get `PeersOnlineStatusChanged` for these users, the first at once.
 
-        The subscription outlives lost connections and ends with the logout.
+        The subscription survives lost connections, and ends with the logout.
 
         Args:
-            peer_ids: uids; at most 512 in all (reference 1.3). Repeating some is harmless.
+            peer_ids: uids; at most 512 in all (reference 1.3). A user may be repeated.
             timeout: seconds.
 
         Raises:
@@ -55,7 +55,7 @@ class PresenceCalls(ClientCalls):
     def unsubscribe_peers_online_status(
         self, peer_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
     ) -> None:
-        """Not be told of these users any more.
+        """End the subscription to these users.
 
         Raises:
             PeerSubscriptionStatusError: not logged in, a bad argument, too often, or timed out.
@@ -72,7 +72,7 @@ class PresenceCalls(ClientCalls):
         """The users this client is subscribed to.
 
         Raises:
-            ValueError: there is no such option.
+            ValueError: the option has no such value.
             QueryPeersBySubscriptionOptionError: not logged in, too often, or timed out.
         """
         request = QueryPeersBySubscriptionOption(PeerSubscriptionOption(option))

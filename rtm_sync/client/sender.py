@@ -1,4 +1,4 @@
-"""RtmSender: for server processes that send, and need no session of their own."""
+"""RtmSender: sends over HTTP, for server processes without a session of their own."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ from .arguments import chosen_message_id
 from .history import PAGE, Moment
 
 SEND_TIMEOUT = 10.0
-"""Seconds for one call, tries again included (reference 1.3: 10 s)."""
+"""Seconds for one call, retries included (reference 1.3: 10 s)."""
 
 _CONNECT_TIMEOUT = 5.0
 _BACKOFF = Backoff(first=0.1, longest=2.0)
-_TRIED_AGAIN = frozenset({429, 502, 503, 504})
+_RETRIED = frozenset({429, 502, 503, 504})
 
 
 class _Busy(Exception):
-    """The gateway is not there, or has no time now; the same may be asked again."""
+    """The gateway is unreachable or overloaded; the request may be repeated."""
 
 
 class RtmSender:
     """Sends messages and media as any user of an app, over HTTP. Thread-safe.
 
     It holds no connection and receives nothing, so any number of processes may have one each: web
-    workers, cron jobs. Messages carry ids, so that a call that is tried again after a lost answer
+    workers, cron jobs. Messages have ids, so a call that is repeated after a lost answer
     delivers once.
 
     Args:
         app_id: the app.
-        secret: the app's secret; whoever has it may act as any user. None where the gateway runs
+        secret: the app's secret, which allows acting as any user. None where the gateway runs
             without one.
         url: the gateway, `ws://host:8765` or `http://host:8765` (or `wss`, `https`).
-        uid: who sends, unless a call says otherwise.
-        timeout: seconds for one call, tries again included.
+        uid: the sending user, unless a call names another.
+        timeout: seconds for one call, retries included.
         proxy, ca_file: as for `RtmClient`.
 
     Raises:
@@ -156,7 +156,7 @@ class RtmSender:
         """Send a message to one user; returns when the user's client has it, or is offline.
 
         Args:
-            uid: who sends; the sender's own uid when not given.
+            uid: the sending user; the sender's own uid when not given.
             message, peer_id, enable_offline_messaging, enable_historical_messaging, message_id: as
                 for `RtmClient.send_message_to_peer`.
 
@@ -189,7 +189,7 @@ class RtmSender:
         enable_historical_messaging: bool = False,
         message_id: str | None = None,
     ) -> None:
-        """Send a message to a channel's members; the sender need not be one.
+        """Send a message to a channel's members, without being a member.
 
         Raises:
             ChannelMessageError: refused, or timed out.
@@ -278,15 +278,15 @@ class RtmSender:
         limit: int = 100,
         newest_first: bool = False,
     ) -> list[HistoricalMessage]:
-        """Messages that were sent with `enable_historical_messaging`, anybody's.
+        """Messages of all users that were sent with `enable_historical_messaging`.
 
         Args:
-            source: who sent them.
+            source: the user who sent them.
             destination: the user or channel they were sent to; one of the two is needed.
-            start, end: from when to when, to the second; None is as far as it goes, seven days at
-                most. A `datetime`, or seconds since the epoch.
+            start, end: the period, to the second: each a `datetime`, or seconds since the epoch.
+                None is the oldest and the newest message; the history has seven days.
             limit: messages, at least 1.
-            newest_first: the order, and which end a `limit` cuts off.
+            newest_first: newest messages first; `limit` then cuts off the oldest.
 
         Raises:
             HistoryError: refused, or timed out.
@@ -317,9 +317,9 @@ class RtmSender:
         """End a user's session (the client is ABORTED, BANNED_BY_SERVER).
 
         Args:
-            uid: whose.
-            ban_seconds: for how long logins are refused; 0 ends a ban.
-            revoke_tokens: also refuse, for good, the user's tokens that were made until now.
+            uid: the user.
+            ban_seconds: how long logins are refused; 0 ends a ban.
+            revoke_tokens: also refuse, permanently, all tokens of the user that exist now.
 
         Returns:
             Whether the user was logged in.
@@ -332,7 +332,7 @@ class RtmSender:
         return bool(answer.get("was_online"))
 
     def get_bans(self) -> dict[str, float]:
-        """Who is banned now, and until when, seconds since the epoch.
+        """The banned users, and the end of each ban in seconds since the epoch.
 
         Raises:
             SenderError: refused, or timed out.
@@ -355,7 +355,7 @@ class RtmSender:
     def _ask(
         self, method: str, path: str, body: dict[str, Any] | None, family: type[RtmError]
     ) -> dict[str, Any]:
-        """One call, tried again while the gateway is not there or has no time."""
+        """One call, repeated while the gateway is unreachable or overloaded."""
         deadline = Deadline(self._timeout)
         attempt = 0
         while True:
@@ -367,7 +367,8 @@ class RtmSender:
                 if pause >= deadline.left:
                     raise family.named(
                         "TIMEOUT",
-                        f"{self._project} did not do it within {self._timeout:g} seconds: {error}",
+                        f"{self._project} did not complete the call within "
+                        f"{self._timeout:g} seconds: {error}",
                         error,
                     ) from error
                 time.sleep(pause)
@@ -400,7 +401,7 @@ class RtmSender:
             answer = None
         if not isinstance(answer, dict):
             answer = {"message": f"{response.status_code} {response.reason}, and no JSON"}
-        if response.status_code in _TRIED_AGAIN:
+        if response.status_code in _RETRIED:
             raise _Busy(str(answer.get("message")))
         if response.status_code != 200:
             raise _refusal(response.status_code, answer, family)
@@ -419,7 +420,7 @@ class RtmSender:
         return session
 
     def _media_of(self, user: str) -> MediaHttp:
-        """The way media of this user go, made at first use."""
+        """The HTTP side of a user's media, made by the first transfer."""
         with self._lock:
             http = self._media.get(user)
         if http is None:
@@ -438,9 +439,9 @@ class RtmSender:
 
 
 class _Bearer:
-    """A media session's token, asked for again before it can have ended."""
+    """A media session's token, renewed before it can expire."""
 
-    _GOOD_FOR = 5.0  # after a restart of the gateway the old one is worth nothing
+    _GOOD_FOR = 5.0  # seconds; a restart of the gateway invalidates tokens
 
     def __init__(self, ask: Callable[[], dict[str, Any]]) -> None:
         self._ask = ask
@@ -456,7 +457,7 @@ class _Bearer:
 
 
 class _Carrier:
-    """Carries an upload's bytes over a sender's HTTP."""
+    """The `MediaCarrier` of a sender."""
 
     def __init__(self, http: Callable[[], MediaHttp]) -> None:
         self._http = http

@@ -11,7 +11,7 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from http import HTTPStatus
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import websocket
 
@@ -25,11 +25,15 @@ from ...protocol.values import ConnectionChangeReason, LoginResult
 from ...rules.lifecycle import Lifecycle, ProofOfLife
 from ...rules.timing import Backoff, Deadline
 from ...supervision import BackgroundThread, supervised_thread
+from ...transfers.control import STALL_TIMEOUT
 from ..base import Credentials, Listener, TransportOptions
+from ..retry import RetryPolicy
 from ..session import ClientSession
 from ..states import StateReports
-from .media_http import MediaHttp
 from .proxy_settings import ProxySettings
+
+if TYPE_CHECKING:
+    from .media_http import MediaHttp
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)
 _LOGOUT_TIMEOUT = 1.0
@@ -55,12 +59,14 @@ class Connection:
     def __init__(
         self,
         url: str,
+        media_url: str,
         proxy_settings: ProxySettings,
         options: TransportOptions,
         credentials: Credentials,
         listener: Listener,
     ) -> None:
         self._url = url
+        self._media_url = media_url
         self._proxy_settings = proxy_settings
         self._options = options
         self._credentials = credentials
@@ -74,7 +80,8 @@ class Connection:
         self._socket: websocket.WebSocket | None = None
         self._asked: websocket.WebSocket | None = None  # the socket on which a login was sent
         self._socket_lock = threading.Lock()  # guards _socket against closing from outside
-        self.media: MediaHttp | None = None
+        self._http: MediaHttp | None = None
+        self._http_lock = threading.Lock()  # guards making _http
         self.session = ClientSession(self._Filter(self, listener))
         self._is_leaving = False  # logging out: that the hub closes the connection is all right
         self._hub_was_told = False  # of the logout, as well as it could be
@@ -106,8 +113,20 @@ class Connection:
 
     @property
     def http(self) -> MediaHttp:
-        assert self.media is not None
-        return self.media
+        """The HTTP side, for media. The first transfer makes it, and so loads `requests`."""
+        from .media_http import MediaHttp
+
+        with self._http_lock:
+            if self._http is None:
+                self._http = MediaHttp(
+                    self._media_url,
+                    self._proxy_settings,
+                    lambda: self.token,
+                    self._options.connect_timeout,
+                    STALL_TIMEOUT,
+                    RetryPolicy(patience=self._options.retry_timeout),
+                )
+            return self._http
 
     def use_token(self, token: str) -> None:
         """Log in with this token next; a reconnect that waits tries it at once."""
@@ -182,8 +201,10 @@ class Connection:
             self._reader.join(_HANG_UP_AGAIN)
             self._hang_up()  # it may just have been connecting, where there is nothing yet
         self.session.end(message)
-        if self.media is not None:
-            self.media.close()
+        with self._http_lock:
+            http = self._http
+        if http is not None:
+            http.close()
 
     def _tell_hub(self) -> None:
         """Log out where the hub has a session, or is about to have one: a login is on its way.

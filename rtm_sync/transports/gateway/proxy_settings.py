@@ -11,11 +11,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import requests
-import requests.utils
+import certifi
+
+if TYPE_CHECKING:
+    import requests
 
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _NOWHERE = "not-a-host.invalid"
@@ -78,8 +80,7 @@ def find_proxy_settings(
         ValueError: the proxy is no HTTP proxy, or the file does not exist.
     """
     if proxy is None and not _is_this_machine(urlsplit(url).hostname or ""):
-        found = requests.utils.get_environ_proxies(url)
-        proxy = requests.utils.select_proxy(url, found)
+        proxy = _environment_proxy(url)
         if proxy and "://" not in proxy:
             proxy = f"http://{proxy}"
     if proxy:
@@ -91,7 +92,7 @@ def find_proxy_settings(
             )
     chosen = ca_file or next(filter(None, map(environment.get, _CA_VARIABLES)), None)
     if chosen is None:
-        chosen = requests.utils.DEFAULT_CA_BUNDLE_PATH
+        chosen = certifi.where()
     elif not Path(chosen).is_file():
         raise ValueError(f"There is no file of certificates at {os.fspath(chosen)!r}.")
     return ProxySettings(proxy or None, os.fspath(chosen))
@@ -102,3 +103,14 @@ def _is_this_machine(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.rstrip(".").lower() == "localhost"
+
+
+def _environment_proxy(url: str) -> str | None:
+    """The proxy for the URL by the environment, with the rules of `requests` for NO_PROXY."""
+    from urllib.request import getproxies
+
+    if not getproxies():  # then `requests` is not loaded before the first transfer
+        return None
+    import requests.utils
+
+    return requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))

@@ -12,12 +12,10 @@ from ...errors import LoginError, RenewTokenError
 from ...protocol.events import CancelUpload
 from ...protocol.requests import RenewToken, Request
 from ...protocol.values import MediaInfo
-from ...transfers.control import STALL_TIMEOUT, TransferControl
+from ...transfers.control import TransferControl
 from ...transfers.sink import Sink
 from ..base import Credentials, Listener, Transport, TransportOptions
-from ..retry import RetryPolicy
 from .connection import Connection
-from .media_http import MediaHttp
 from .proxy_settings import find_proxy_settings
 
 SIGNALLING_PATH = "/v1/signalling"
@@ -49,17 +47,14 @@ class GatewayTransport(Transport):
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
         connection = Connection(
-            self._signalling, self._proxy_settings, self._options, credentials, listener
+            self._signalling,
+            self._media_url,
+            self._proxy_settings,
+            self._options,
+            credentials,
+            listener,
         )
         try:
-            connection.media = MediaHttp(
-                self._media_url,
-                self._proxy_settings,
-                lambda: connection.token,
-                self._options.connect_timeout,
-                STALL_TIMEOUT,
-                RetryPolicy(patience=self._options.retry_timeout),
-            )
             with self._lock:
                 if self._connection is not None:
                     raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
