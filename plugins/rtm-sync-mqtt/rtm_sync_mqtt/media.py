@@ -17,7 +17,7 @@ from rtm_sync.rules.timing import Deadline
 from rtm_sync.transfers import TransferControl
 from rtm_sync.transfers.sink import Sink
 
-from .connection import Refused, SessionOver
+from .contract import Refused, SessionOver
 from .session import Session
 
 _CHUNK = 256 * 1024

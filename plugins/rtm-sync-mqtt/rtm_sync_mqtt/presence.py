@@ -30,7 +30,8 @@ from rtm_sync.rules.limits import Limits
 from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Listener
 
-from .connection import Connection, fail, settle
+from .connection import Connection
+from .contract import fail, settle
 from .memory import Budget
 from .names import Topics
 

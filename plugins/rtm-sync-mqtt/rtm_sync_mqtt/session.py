@@ -47,11 +47,11 @@ from rtm_sync.rules.limits import Limits
 from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
 
+from .broker_client import NO_MATCHING_SUBSCRIBERS
 from .channels import Channels
-from .connection import (
-    NO_MATCHING_SUBSCRIBERS,
+from .connection import Connection
+from .contract import (
     Arrived,
-    Connection,
     ConnectionLost,
     LoggedInElsewhere,
     Refused,
