@@ -12,7 +12,8 @@ from ..errors import RtmError
 from ..protocol.frames import encode_call
 from ..protocol.requests import Request
 from ..rules.limits import Limits
-from ..rules.rates import KeyedWindows, SlidingWindow
+from ..rules.rates import KeyedWindows
+from ..rules.requests import CallRates
 from ..rules.sequence import Outbox, OutboxFull
 from .auth.tokens import Grant, Privileges
 from .engine.node import Delivery
@@ -64,7 +65,7 @@ class Session:
         self.reachable = True
         self.grant: Grant | None = None
         self.warned = False
-        self._budgets: dict[str, SlidingWindow] = {}
+        self._rates = CallRates(limits)
         self._lost_at = asyncio.get_running_loop().time()
         self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
         self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
@@ -109,13 +110,9 @@ class Session:
         Raises:
             RtmError: TOO_OFTEN, of that family.
         """
-        rate = getattr(self._limits, name)
-        window = self._budgets.get(name)
-        if window is None:
-            window = self._budgets[name] = SlidingWindow(rate)
-        if not window.allow(asyncio.get_running_loop().time()):
-            what = name.replace("_", " ")
-            raise family.named("TOO_OFTEN", f"More {what} than {rate}; slow down.")
+        refusal = self._rates.refusal(name, asyncio.get_running_loop().time())
+        if refusal is not None:
+            raise family.named(*refusal)
 
     def take_grant(self, grant: Grant | None) -> None:
         """What the session's newest token allows."""

@@ -1,10 +1,10 @@
-"""What makes a request that is sent twice happen once."""
+"""Requests and messages that are sent twice and must happen once."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -69,3 +69,45 @@ class IdempotencyCache:
         known = self._outcomes.get(key)
         if known is not None and known[1] is future:
             del self._outcomes[key]
+
+
+class RecentIds:
+    """Remembers the ids of messages, so that one that comes again is known. Not thread-safe.
+
+    Args:
+        most: how many ids are remembered; the oldest is forgotten first.
+        window: seconds for which an id is remembered.
+    """
+
+    def __init__(self, most: int, window: float = float("inf")) -> None:
+        self._most = most
+        self._window = window
+        self._times: OrderedDict[Hashable, float] = OrderedDict()
+
+    def add(self, key: Hashable, now: float = 0.0) -> bool:
+        """Remember an id; False when it is known.
+
+        Args:
+            now: seconds of a clock; needed with a `window`.
+        """
+        times = self._times
+        while times and next(iter(times.values())) < now - self._window:
+            times.popitem(last=False)
+        if key in times:
+            return False
+        times[key] = now
+        if len(times) > self._most:
+            times.popitem(last=False)
+        return True
+
+    def remove(self, key: Hashable) -> None:
+        """Forget an id: its message was not taken, and may come again."""
+        self._times.pop(key, None)
+
+    def items(self) -> list[tuple[Hashable, float]]:
+        """The ids, the oldest first, each with the time when it came."""
+        return list(self._times.copy().items())
+
+    def restore(self, key: Hashable, at: float) -> None:
+        """Remember an id that came at an earlier time, unless it is known."""
+        self._times.setdefault(key, at)

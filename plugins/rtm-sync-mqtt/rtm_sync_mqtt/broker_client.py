@@ -171,6 +171,9 @@ class BrokerClient:
         except (ValueError, OSError) as error:  # paho finds it wrong, or the socket breaks
             fail(future, Refused(str(error)))
             return
+        except BaseException:
+            fail(future, loss)
+            raise
         if packet is None or not self.is_connected:
             fail(future, loss)
         else:

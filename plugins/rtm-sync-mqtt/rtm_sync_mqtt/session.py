@@ -44,6 +44,7 @@ from rtm_sync.protocol import (
     encode_json,
 )
 from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.requests import invitation_problem, peer_message_refusal
 from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
 
@@ -154,6 +155,9 @@ class Session:
     ) -> PeerMessageSendResult:
         if request.enable_historical_messaging:
             raise PeerMessageError.named("FAILURE", _NO_HISTORY)
+        refusal = peer_message_refusal(request)
+        if refusal is not None:
+            raise PeerMessageError.named(*refusal)
         self._budget.check_rate("sends", PeerMessageError)
         message = MessageFromPeer(
             request.message, self._uid, request.message_id, ReceivedMessageProperties(_now_ms())
@@ -172,6 +176,10 @@ class Session:
         return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
 
     def _send_invitation(self, request: SendInvitation, deadline: Deadline) -> InvitationSent:
+        problem = invitation_problem(request, self._limits)
+        if problem is not None:
+            raise request.ERROR.named("INVALID_ARGUMENT", problem)
+        self._budget.check_rate("sends", request.ERROR)
         step = InvitationFromPeer(
             self._uid, request.invitation_id, request.step, request.content, request.channel_id
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +32,7 @@ from ...protocol.requests import (
 from ...protocol.values import Done, JoinResult, MemberCounts, ReceivedMessageProperties, UserIds
 from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
+from ...rules.requests import announces_members, join_refusal, listed_members
 from ..auth.tokens import NotPrivileged
 from ..counts import MemberCountThrottle
 from ..engine.bus import Bus
@@ -149,10 +149,7 @@ class ChannelService:
             )
         session.check_rate("member_lists", GetMembersError)
         members = await self._bus.members(session.app_id, request.channel_id)
-        limit = self._limits.announced_members
-        if len(members) > limit:
-            members = random.sample(members, limit)
-        return UserIds(tuple(members))
+        return UserIds(tuple(listed_members(members, self._limits)))
 
     async def counts(self, session: Session, request: GetChannelMemberCount) -> MemberCounts:
         ids, limit = request.channel_ids, self._limits.counted_channels
@@ -221,20 +218,12 @@ class ChannelService:
             raise JoinChannelError.named(
                 "REJECTED", f"The token does not allow to join {channel_id!r}.", NotPrivileged()
             )
-        if channel_id in session.channels:
-            raise JoinChannelError.named("ALREADY_JOINED", f"{channel_id!r} is joined already.")
-        if len(session.channels) >= self._limits.joined_channels:
-            raise JoinChannelError.named(
-                "EXCEED_LIMIT",
-                f"{len(session.channels)} channels are joined, as many as a client may; "
-                "leave one first.",
-            )
         now = asyncio.get_running_loop().time()
-        if not session.same_channel_joins.allow(channel_id, now):
-            raise JoinChannelError.named(
-                "JOIN_SAME_CHANNEL_TOO_OFTEN",
-                f"{channel_id!r} is joined more than {self._limits.same_channel_joins}.",
-            )
+        refusal = join_refusal(
+            channel_id, session.channels, session.same_channel_joins, self._limits, now
+        )
+        if refusal is not None:
+            raise JoinChannelError.named(*refusal)
         session.check_rate("joins", JoinChannelError)
 
     async def _send(self, session: Session, request: SendChannelMessage) -> Done:
@@ -290,7 +279,7 @@ class ChannelService:
 
     def _is_large(self, channel: _Channel) -> bool:
         news = self._counts.get(channel)
-        return news is not None and news.count > self._limits.announced_members
+        return news is not None and not announces_members(news.count, self._limits)
 
     def _tell_count(self, channel: _Channel, news: MemberCountThrottle) -> None:
         """Tell a channel's members how many they are, now or when it may be told."""
