@@ -12,7 +12,8 @@ from ..errors import RtmError
 from ..protocol.frames import encode_call
 from ..protocol.requests import Request
 from ..rules.limits import Limits
-from ..rules.rates import KeyedWindows, SlidingWindow
+from ..rules.rates import KeyedWindows
+from ..rules.requests import CallRates
 from ..rules.sequence import Outbox, OutboxFull
 from .auth.tokens import Grant, Privileges
 from .engine.node import Delivery
@@ -65,7 +66,7 @@ class Session:
         self.reachable = True
         self.grant: Grant | None = None
         self.token_warning_sent = False
-        self._rate_windows: dict[str, SlidingWindow] = {}
+        self._rates = CallRates(limits)
         self._last_seen = asyncio.get_running_loop().time()
         self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
         self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
@@ -114,13 +115,9 @@ class Session:
         Raises:
             RtmError: TOO_OFTEN, of that family.
         """
-        rate = getattr(self._limits, name)
-        window = self._rate_windows.get(name)
-        if window is None:
-            window = self._rate_windows[name] = SlidingWindow(rate)
-        if not window.allow(asyncio.get_running_loop().time()):
-            calls = name.replace("_", " ")
-            raise family.named("TOO_OFTEN", f"More {calls} than {rate}; slow down.")
+        refusal = self._rates.refusal(name, asyncio.get_running_loop().time())
+        if refusal is not None:
+            raise family.named(*refusal)
 
     def set_grant(self, grant: Grant | None) -> None:
         """Set the grant of the session's newest token."""

@@ -1,9 +1,9 @@
-"""The outcomes of recent work by key, so that a request which is sent twice happens once."""
+"""Requests and messages that are sent twice and must happen once."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 O = TypeVar("O")  # noqa: E741  an outcome
@@ -24,10 +24,6 @@ class IdempotencyCache(Generic[O]):
 
     def __len__(self) -> int:
         return len(self._outcomes)
-
-    def __iter__(self) -> Iterator[tuple[Hashable, float, O]]:
-        """Every key with the time and the outcome that it was put with, the oldest first."""
-        return iter([(key, at, outcome) for key, (at, outcome) in self._outcomes.items()])
 
     def get(self, key: Hashable, now: float) -> O | None:
         """The key's outcome, or None when there is none or it is too old."""
@@ -50,3 +46,45 @@ class IdempotencyCache(Generic[O]):
         known = self._outcomes.get(key)
         if known is not None and known[1] is outcome:
             del self._outcomes[key]
+
+
+class RecentIds:
+    """Remembers the ids of messages, so that one that comes again is known. Not thread-safe.
+
+    Args:
+        most: how many ids are remembered; the oldest is forgotten first.
+        window: seconds for which an id is remembered.
+    """
+
+    def __init__(self, most: int, window: float = float("inf")) -> None:
+        self._most = most
+        self._window = window
+        self._times: OrderedDict[Hashable, float] = OrderedDict()
+
+    def add(self, key: Hashable, now: float = 0.0) -> bool:
+        """Remember an id; False when it is known.
+
+        Args:
+            now: seconds of a clock; needed with a `window`.
+        """
+        times = self._times
+        while times and next(iter(times.values())) < now - self._window:
+            times.popitem(last=False)
+        if key in times:
+            return False
+        times[key] = now
+        if len(times) > self._most:
+            times.popitem(last=False)
+        return True
+
+    def remove(self, key: Hashable) -> None:
+        """Forget an id: its message was not taken, and may come again."""
+        self._times.pop(key, None)
+
+    def items(self) -> list[tuple[Hashable, float]]:
+        """The ids, the oldest first, each with the time when it came."""
+        return list(self._times.copy().items())
+
+    def restore(self, key: Hashable, at: float) -> None:
+        """Remember an id that came at an earlier time, unless it is known."""
+        self._times.setdefault(key, at)

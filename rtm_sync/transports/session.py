@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -32,6 +31,7 @@ from ..protocol.frames import (
 )
 from ..protocol.requests import InvitationFromPeer, JoinChannel, MessageFromPeer, Request
 from ..protocol.values import Done, JoinResult, LoginResult
+from ..rules.idempotency import RecentIds
 from ..rules.sequence import Outbox, OutboxFull
 from .base import Listener
 from .resume_state import ResumeState
@@ -83,7 +83,7 @@ class ClientSession:
         self._acknowledged = 0
         self._ended: str | None = None
         # Used by the thread that feeds `receive` alone:
-        self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._seen = RecentIds(_REMEMBERED_IDS)
 
     @property
     def received(self) -> int:
@@ -159,7 +159,7 @@ class ClientSession:
             with self._lock:
                 if event.position is not None:
                     self._resume_state.came_to(event.channel_id, event.position)
-            if self._is_new(event.member_id, event.message_id):
+            if self._seen.add((event.member_id, event.message_id)):
                 self._listener.on_event(event)
         else:
             self._listener.on_event(frame.event)
@@ -343,12 +343,12 @@ class ClientSession:
         elif not isinstance(request, MessageFromPeer):
             error = ProtocolError(RpcCode.METHOD_NOT_FOUND, f"A client has no {request.METHOD}.")
             answer = encode_failure(frame.id, error)
-        elif not self._is_new(request.peer_id, request.message_id) or self._listener.on_event(
+        elif not self._seen.add((request.peer_id, request.message_id)) or self._listener.on_event(
             request
         ):
             answer = encode_reply(frame.id, Done())
         else:
-            self._seen.pop((request.peer_id, request.message_id), None)
+            self._seen.remove((request.peer_id, request.message_id))
             full = PeerMessageError.named("FAILURE", "The receiver's event queue is full.")
             answer = encode_failure(frame.id, full)
         with self._lock:
@@ -357,12 +357,3 @@ class ClientSession:
             except OutboxFull as error:  # the hub takes nothing: a new connection may help
                 raise ProtocolError(RpcCode.INVALID_REQUEST, str(error), frame.id) from error
         self._flush()
-
-    def _is_new(self, sender: str, message_id: str) -> bool:
-        key = (sender, message_id)
-        if key in self._seen:
-            return False
-        self._seen[key] = None
-        if len(self._seen) > _REMEMBERED_IDS:
-            self._seen.popitem(last=False)
-        return True

@@ -103,4 +103,6 @@ class IdempotencyCacheTest(unittest.TestCase):
         cache: IdempotencyCache[int] = IdempotencyCache(60, 1000)
         for number in range(100):
             cache.put(number, number, float(number))
-        self.assertEqual([key for key, _, _ in cache], list(range(40, 100)))
+        self.assertEqual(len(cache), 60)
+        self.assertIsNone(cache.get(39, 99.0))
+        self.assertEqual(cache.get(40, 99.0), 40)

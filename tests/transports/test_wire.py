@@ -28,7 +28,7 @@ class WireTest(RtmTestCase):
         self.control = TransferControl(TransferKind.DOWNLOAD)
 
     def get(self, address: str, proxies: dict[str, str] | None = None) -> None:
-        self.session.get(f"http://{address}/", timeout=PATIENCE, proxies=proxies)
+        self.session.get(f"http://{address}/", timeout=10.0, proxies=proxies)
 
     def cut_when(self, is_time: Callable[[Wire], bool], address: str, problem: str) -> None:
         """GET, and cancel the transfer from another thread; the call must end at once."""

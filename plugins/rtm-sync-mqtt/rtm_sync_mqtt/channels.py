@@ -21,6 +21,7 @@ from rtm_sync.protocol import (
 )
 from rtm_sync.rules.limits import Limits
 from rtm_sync.rules.rates import KeyedWindows
+from rtm_sync.rules.requests import announces_members, join_refusal, listed_members
 from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Listener
 
@@ -93,21 +94,13 @@ class Channels:
 
     def join(self, request: JoinChannel, deadline: Deadline) -> JoinResult:
         name = request.channel_id
-        self._budget.check_rate("joins", JoinChannelError)
         with self._lock:
-            if name in self._channels:
-                raise JoinChannelError.named("ALREADY_JOINED", f"{name!r} is joined already.")
-            if len(self._channels) >= self._limits.joined_channels:
-                raise JoinChannelError.named(
-                    "EXCEED_LIMIT",
-                    f"{self._limits.joined_channels} channels are joined, as many as may be; "
-                    "leave one first.",
-                )
-            if not self._same_joins.allow(name, time.monotonic()):
-                raise JoinChannelError.named(
-                    "JOIN_SAME_CHANNEL_TOO_OFTEN",
-                    f"{name!r} is joined more than {self._limits.same_channel_joins}.",
-                )
+            refusal = join_refusal(
+                name, self._channels, self._same_joins, self._limits, time.monotonic()
+            )
+            if refusal is not None:
+                raise JoinChannelError.named(*refusal)
+            self._budget.check_rate("joins", JoinChannelError)
             self._channels[name] = _Channel()
         try:
             self._connection.persist(lambda: self.enter(name, deadline), deadline)
@@ -141,7 +134,7 @@ class Channels:
                 "NOT_IN_CHANNEL", f"Join {request.channel_id!r} to see its members."
             )
         self._budget.check_rate("member_lists", GetMembersError)
-        return UserIds((self._topics.uid, *others)[: self._limits.announced_members])
+        return UserIds(tuple(listed_members((self._topics.uid, *others), self._limits)))
 
     # -- the session's --
 
@@ -198,8 +191,9 @@ class Channels:
             is_new = uid not in channel.members
             channel.members.setdefault(uid, set()).add(session)
             is_open = channel.is_open
+            is_told = is_new and announces_members(len(channel.members) + 1, self._limits)
         if is_open:
-            if is_new:
+            if is_told:
                 self._listener.on_event(MemberJoined(name, uid))
             watch = self._presence.watch(uid)  # its will is the only sign of a sudden end
             watch.known.add_done_callback(lambda _: self._check(name, uid))
@@ -237,6 +231,10 @@ class Channels:
             has_left = not channel.members[uid]
             if has_left:
                 del channel.members[uid]
-            is_open = channel.is_open
-        if has_left and is_open:
+            is_told = (
+                has_left
+                and channel.is_open
+                and announces_members(len(channel.members) + 1, self._limits)
+            )
+        if is_told:
             self._listener.on_event(MemberLeft(name, uid))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import selectors
 import socket
 import threading
 import time
@@ -17,18 +16,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
-
-from paho.mqtt import client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
+from typing import TypeVar, cast
 
 from rtm_sync.errors import LoginError
-from rtm_sync.protocol import FRAME_LIMIT, ConnectionChangeReason
+from rtm_sync.protocol import ConnectionChangeReason
 from rtm_sync.rules.lifecycle import Lifecycle
 from rtm_sync.rules.timing import Backoff, Deadline
 from rtm_sync.supervision import BackgroundThread, supervised_thread
@@ -36,14 +27,24 @@ from rtm_sync.transports.base import Credentials, Listener, TransportOptions
 from rtm_sync.transports.gateway.proxy_settings import find_proxy_settings
 from rtm_sync.transports.states import StateReports
 
+from .broker_client import (
+    FAILED,
+    BrokerClient,
+    Send,
+    publishing,
+    subscribing,
+    unsubscribing,
+)
+from .contract import (
+    ConnectionLost,
+    Guest,
+    LoggedInElsewhere,
+    Refused,
+    SessionOver,
+    fail,
+)
 from .names import Address
 
-NO_MATCHING_SUBSCRIBERS = 0x10
-
-_FAILED = 0x80  # reason codes from here on are errors
-_PACKET_LIMIT = FRAME_LIMIT + 4096  # a message of ours and its topics
-# Made anew for each wait, so one that needs no descriptor; Windows has no poll.
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _BACKOFF = Backoff(first=0.2, longest=5.0)
 _JOIN_TIMEOUT = 2.0
 _GOODBYE = 0.5
@@ -58,61 +59,6 @@ _REFUSALS = {
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-class ConnectionLost(Exception):
-    """The connection went away before the broker answered; on the next it may."""
-
-    def __init__(self) -> None:
-        super().__init__("the connection was lost")
-
-
-class SessionOver(Exception):
-    """The session has ended, and why."""
-
-
-class Refused(Exception):
-    """The broker refused a subscription or a message; the text is its reason."""
-
-
-class LoggedInElsewhere(Exception):
-    """A later login of the user is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A message from the broker.
-
-    Attributes:
-        is_retained: the broker kept it; it was not published just now.
-        response_topic, correlation: where and under which mark an answer is wanted.
-    """
-
-    topic: str
-    payload: bytes
-    is_retained: bool
-    response_topic: str
-    correlation: bytes
-
-
-class Guest(Protocol):
-    """Whom a connection serves. Called on the reader thread."""
-
-    def greet(self, *, first: bool, deadline: Deadline) -> None:
-        """The broker has a new session of ours: subscribe. May wait by `Connection.wait`.
-
-        Raises:
-            LoggedInElsewhere, Refused, ConnectionLost, TimeoutError: it cannot go on.
-        """
-
-    def greeted(self, *, first: bool, resumed: bool) -> None:
-        """The state is CONNECTED and was told."""
-
-    def take(self, arrived: Arrived) -> None:
-        """A message arrived. Does not wait."""
-
-    def lost(self, error: Exception) -> None:
-        """What was asked of the session before this will not be answered."""
 
 
 class Connection:
@@ -147,17 +93,15 @@ class Connection:
         self._over: str | None = None
         self._renewed: str | None = None
         self._lock = threading.Lock()  # guards _work and _reading
-        self._work: deque[tuple[Future[int], Callable[[mqtt.Client], int | None]]] = deque()
+        self._work: deque[tuple[Future[int], Send]] = deque()
         self._reading = False
         self._woken: socket.socket | None = None
         self._waker: socket.socket | None = None
         self._thread = BackgroundThread("rtm-sync-reader", self._run)
         self._guest: Guest | None = None
         # The reader's own:
-        self._client: mqtt.Client | None = None
-        self._answer: tuple[int, str, bool] | None = None  # CONNACK: code, its name, same session
+        self._client: BrokerClient | None = None
         self._is_whole = False  # the broker's session has all subscriptions
-        self._waiting: dict[int, Future[int]] = {}  # by packet id
         self._taken_over: ConnectionChangeReason | None = None
 
     # -- for the transport --
@@ -230,18 +174,9 @@ class Connection:
             expiry: seconds after which it is no more delivered.
             answer_to, mark: the topic and the mark under which a receipt is wanted, or given.
         """
-        properties = _properties(PacketTypes.PUBLISH)
-        if expiry is not None:
-            properties.MessageExpiryInterval = max(1, math.ceil(expiry))
-        if answer_to is not None:
-            properties.ResponseTopic = answer_to
-        if mark is not None:
-            properties.CorrelationData = mark
-
-        def send(client: mqtt.Client) -> int:
-            return client.publish(topic, payload, 1, retain, properties).mid
-
-        return self._submit(send)
+        return self._submit(
+            publishing(topic, payload, retain=retain, expiry=expiry, answer_to=answer_to, mark=mark)
+        )
 
     def subscribe(self, filters: Sequence[str], *, own_too: bool = True) -> Future[int]:
         """Subscribe at QoS 1; retained messages come again.
@@ -249,15 +184,10 @@ class Connection:
         Args:
             own_too: also what this session publishes itself.
         """
-        options = SubscribeOptions(qos=1, noLocal=not own_too)
-
-        def send(client: mqtt.Client) -> int | None:
-            return client.subscribe([(name, options) for name in filters])[1]
-
-        return self._submit(send)
+        return self._submit(subscribing(filters, own_too=own_too))
 
     def unsubscribe(self, filters: Sequence[str]) -> Future[int]:
-        return self._submit(lambda client: client.unsubscribe(list(filters))[1])
+        return self._submit(unsubscribing(filters))
 
     def wait(self, future: Future[T], deadline: Deadline) -> T:
         """The future's result, whichever thread asks.
@@ -304,7 +234,7 @@ class Connection:
 
     # -- inside --
 
-    def _submit(self, send: Callable[[mqtt.Client], int | None]) -> Future[int]:
+    def _submit(self, send: Send) -> Future[int]:
         future: Future[int] = Future()
         if self._thread.is_current:
             self._do(future, send)
@@ -360,7 +290,7 @@ class Connection:
             self._disconnect()
             with self._lock:
                 self._reading = False
-            self._fail_waiting()
+            self._drop()  # what was asked for meanwhile
             if self._guest is not None:
                 self._guest.lost(self._loss())
             self._close_wakers()
@@ -454,35 +384,27 @@ class Connection:
 
     def _connect(self, deadline: Deadline, *, first: bool) -> None:
         assert self._guest is not None
-        self._answer = None
         client = self._client = self._make_client()
-        properties = _properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = self._address.grace
-        properties.MaximumPacketSize = _PACKET_LIMIT
-        keepalive = max(1, int(self._options.ping_timeout / 2))  # paho gives up after two
-        client.connect_timeout = max(0.1, min(deadline.left, self._options.connect_timeout))
         client.connect(
             self._address.host,
             self._address.port,
-            keepalive,
+            keepalive=max(1, int(self._options.ping_timeout / 2)),
+            timeout=max(0.1, min(deadline.left, self._options.connect_timeout)),
             clean_start=not self._is_whole,
-            properties=properties,
         )
-        carrier = _socket_of(client)
-        if carrier is not None:
-            carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _acknowledge_at_once(carrier)
-        while self._answer is None:
-            if not deadline.left:
+        while client.welcome is None:
+            if deadline.has_passed:
                 raise TimeoutError
             if self._stopping.is_set():
                 raise ConnectionLost
             self._pump(min(_TICK, deadline.left))
-        code, reason, resumed = self._answer
-        if code >= _FAILED:
+        welcome = client.welcome
+        if welcome.code >= FAILED:
             raise LoginError.named(
-                _REFUSALS.get(code, "UNKNOWN"), f"{self._address} refused the login: {reason}."
+                _REFUSALS.get(welcome.code, "UNKNOWN"),
+                f"{self._address} refused the login: {welcome.reason}.",
             )
+        resumed = welcome.resumed
         if not resumed:
             self._is_whole = False
             self._guest.lost(ConnectionLost())
@@ -494,33 +416,26 @@ class Connection:
         self._states.report(Lifecycle.connected)
         self._guest.greeted(first=first, resumed=resumed)
 
-    def _make_client(self) -> mqtt.Client:
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            self._name,
-            protocol=mqtt.MQTTv5,
-            reconnect_on_failure=False,
-        )
+    def _make_client(self) -> BrokerClient:
+        assert self._guest is not None
         username, password = self._address.username, self._address.password
         token = self._renewed or self._credentials.current_token()
         if token is not None:
             username, password = username or self._credentials.uid, token
-        if username is not None:
-            client.username_pw_set(username, password)
+        ca_file = None
         if self._address.is_secure:
-            proxy_settings = find_proxy_settings(
-                f"https://{self._address.host}", "", self._options.ca_file
-            )
-            client.tls_set(proxy_settings.ca_file)
-        properties = _properties(PacketTypes.WILLMESSAGE)
-        properties.WillDelayInterval = self._address.grace
-        client.will_set(self._will, b"", 1, retain=True, properties=properties)
-        client.on_connect = self._on_connect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        client.on_subscribe = self._on_codes
-        client.on_unsubscribe = self._on_codes
-        return client
+            url = f"https://{self._address.host}"
+            ca_file = find_proxy_settings(url, "", self._options.ca_file).ca_file
+        return BrokerClient(
+            self._name,
+            username,
+            password,
+            self._will,
+            self._address.grace,
+            self._guest.take,
+            is_secure=self._address.is_secure,
+            ca_file=ca_file,
+        )
 
     def _pump(self, timeout: float) -> None:
         """Do what is asked for, read and write, for at most so long. Raises ConnectionLost."""
@@ -530,162 +445,34 @@ class Connection:
                 self._do(future, send)
             else:  # asked for when there was a connection, and now there is none yet
                 fail(future, self._loss())
-        client = self._client
-        carrier = None if client is None else _socket_of(client)
-        if client is None or carrier is None:
+        if self._client is None:
             raise ConnectionLost
-        pending = getattr(carrier, "pending", None)
-        if pending is not None and pending():  # TLS has read more than it gave
-            timeout = 0.0
         assert self._woken is not None
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.want_write() else 0)
-        with _Selector() as selector:
-            selector.register(self._woken, selectors.EVENT_READ)
-            selector.register(carrier, wanted)
-            ready = {key.fileobj: events for key, events in selector.select(timeout)}
-        if self._woken in ready:
-            with contextlib.suppress(OSError):
-                self._woken.recv(4096)
-        events = ready.get(carrier, 0)
-        if events & selectors.EVENT_READ or not timeout:
-            client.loop_read()
-            _acknowledge_at_once(carrier)
-        if events & selectors.EVENT_WRITE:
-            client.loop_write()
-        client.loop_misc()
-        if _socket_of(client) is None and self._answer is None:
-            raise ConnectionLost
+        self._client.pump(self._woken, timeout)
 
-    def _do(self, future: Future[int], send: Callable[[mqtt.Client], int | None]) -> None:
-        client = self._client
-        try:
-            packet = None if client is None or _socket_of(client) is None else send(client)
-        except (ValueError, OSError) as error:  # paho finds it wrong, or the socket breaks
-            fail(future, Refused(str(error)))
-            return
-        if packet is None or client is None or _socket_of(client) is None:
+    def _do(self, future: Future[int], send: Send) -> None:
+        if self._client is None:
             fail(future, self._loss())
         else:
-            self._waiting[packet] = future
+            self._client.submit(future, send, self._loss())
 
     def _drop(self) -> None:
-        """Forget the socket, and tell those who wait for answers on it."""
+        """Close the connection, and fail the futures that wait for answers on it."""
         client, self._client = self._client, None
-        if client is not None:
-            carrier = _socket_of(client)
-            if carrier is not None:
-                carrier.close()
-            for name in ("connect", "message", "publish", "subscribe", "unsubscribe"):
-                setattr(client, f"on_{name}", None)
-        self._fail_waiting()
-
-    def _fail_waiting(self) -> None:
+        waiting = [] if client is None else client.close()
         with self._lock:
-            work = [future for future, _ in self._work]
+            waiting += [future for future, _ in self._work]
             self._work.clear()
-        waiting, self._waiting = list(self._waiting.values()), {}
-        for future in (*waiting, *work):
+        for future in waiting:
             fail(future, self._loss())
 
     def _disconnect(self) -> None:
         """Say goodbye where there is a connection: the broker forgets the session, not its will."""
         client = self._client
-        if client is not None and _socket_of(client) is not None:
-            properties = _properties(PacketTypes.DISCONNECT)
-            properties.SessionExpiryInterval = 0
+        if client is not None and client.is_connected:
             with contextlib.suppress(OSError, ConnectionLost):
-                client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=0x04), properties)
+                client.say_goodbye()
                 deadline = Deadline(_GOODBYE)
-                while deadline.left:  # hanging up on what is unread would overtake the goodbye
+                while deadline.left:  # closing with unread bytes would overtake the goodbye
                     self._pump(deadline.left)
         self._drop()
-
-    # -- paho's callbacks, on the reader thread --
-
-    def _on_connect(
-        self,
-        client: mqtt.Client,
-        data: object,
-        flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        self._answer = (reason.value, str(reason), flags.session_present)
-
-    def _on_message(self, client: mqtt.Client, data: object, message: mqtt.MQTTMessage) -> None:
-        assert self._guest is not None
-        properties = message.properties
-        arrived = Arrived(
-            message.topic,
-            bytes(message.payload),
-            message.retain,
-            getattr(properties, "ResponseTopic", ""),
-            getattr(properties, "CorrelationData", b""),
-        )
-        try:
-            self._guest.take(arrived)
-        except Exception:  # anybody may publish anything; one message is lost, not the connection
-            logger.exception("a message on %r could not be taken", message.topic)
-
-    def _on_publish(
-        self,
-        client: mqtt.Client,
-        data: object,
-        packet: int,
-        reason: ReasonCode,
-        properties: Properties,
-    ) -> None:
-        self._settle(packet, [reason])
-
-    def _on_codes(
-        self,
-        client: mqtt.Client,
-        data: object,
-        packet: int,
-        reasons: list[ReasonCode],
-        properties: Properties | None,
-    ) -> None:
-        self._settle(packet, reasons)
-
-    def _settle(self, packet: int, reasons: list[ReasonCode]) -> None:
-        future = self._waiting.pop(packet, None)
-        if future is None:
-            return
-        bad = next((reason for reason in reasons if reason.value >= _FAILED), None)
-        if bad is not None:
-            fail(future, Refused(str(bad)))
-        else:
-            settle(future, reasons[0].value if reasons else 0)
-
-
-def _socket_of(client: mqtt.Client) -> socket.socket | None:
-    return cast("socket.socket | None", client.socket())
-
-
-def _acknowledge_at_once(carrier: socket.socket) -> None:
-    """Do not let a broker that gathers small packets wait for us.
-
-    Mosquitto does unless it is told `set_tcp_nodelay true`, and a kernel that is in no hurry to
-    acknowledge makes each receipt 44 ms late (measured; 1.1 ms with this). Linux forgets it again
-    and again; elsewhere there is no such thing.
-    """
-    quick = getattr(socket, "TCP_QUICKACK", None)
-    if quick is not None:
-        with contextlib.suppress(OSError):  # it has just been closed
-            carrier.setsockopt(socket.IPPROTO_TCP, quick, 1)
-
-
-def _properties(packet: int) -> Properties:
-    return Properties(packet)  # type: ignore[no-untyped-call]
-
-
-def settle(future: Future[T], value: T) -> None:
-    """Give a future its result, unless nobody waits for it any more."""
-    with contextlib.suppress(InvalidStateError):
-        future.set_result(value)
-
-
-def fail(future: Future[T], error: Exception) -> None:
-    """Give a future its exception, unless nobody waits for it any more."""
-    with contextlib.suppress(InvalidStateError):
-        future.set_exception(error)

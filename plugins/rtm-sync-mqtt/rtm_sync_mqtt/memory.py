@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import OrderedDict
 
 from rtm_sync.errors import RtmError
+from rtm_sync.rules.idempotency import RecentIds
 from rtm_sync.rules.limits import Limits
-from rtm_sync.rules.rates import Rate, SlidingWindow
+from rtm_sync.rules.requests import CallRates
 
 _KEPT_IDS = 500  # of messages delivered lately, for the user's next session
 _PEER_KEY = 2  # a sender and a message id; keys of channel messages are longer
@@ -19,18 +19,15 @@ class Budget:
     """Keeps a session to the reference's call frequencies. Thread-safe."""
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._lock = threading.Lock()  # guards _windows
-        self._windows: dict[str, SlidingWindow] = {}
+        self._lock = threading.Lock()  # guards _rates
+        self._rates = CallRates(limits)
 
     def check_rate(self, name: str, family: type[RtmError]) -> None:
         """Count one more call of the limit with that name. Raises TOO_OFTEN."""
-        rate: Rate = getattr(self._limits, name)
         with self._lock:
-            window = self._windows.setdefault(name, SlidingWindow(rate))
-            allowed = window.allow(time.monotonic())
-        if not allowed:
-            raise family.named("TOO_OFTEN", f"{name.replace('_', ' ')}: more than {rate}.")
+            refusal = self._rates.refusal(name, time.monotonic())
+        if refusal is not None:
+            raise family.named(*refusal)
 
 
 class Delivered:
@@ -40,31 +37,26 @@ class Delivered:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self._window = limits.duplicate_window
-        self._most = limits.remembered_sends
-        self._at: OrderedDict[tuple[str, ...], float] = OrderedDict()
+        # By the wall clock, for the user's next session may be on another machine.
+        self._ids = RecentIds(limits.remembered_sends, limits.duplicate_window)
 
     def add(self, key: tuple[str, ...]) -> bool:
         """Note a message; False when it was delivered already."""
-        now = time.time()
-        while self._at and next(iter(self._at.values())) < now - self._window:
-            self._at.popitem(last=False)
-        if key in self._at:
-            return False
-        self._at[key] = now
-        if len(self._at) > self._most:
-            self._at.popitem(last=False)
-        return True
+        return self._ids.add(key, time.time())
 
     def remove(self, key: tuple[str, ...]) -> None:
-        self._at.pop(key, None)
+        self._ids.remove(key)
 
     def dump(self) -> bytes:
         """The latest peer messages' ids, for the next session."""
-        peer = [(*key, at) for key, at in self._at.copy().items() if len(key) == _PEER_KEY]
+        peer = [
+            (*key, at)
+            for key, at in self._ids.items()
+            if isinstance(key, tuple) and len(key) == _PEER_KEY
+        ]
         return json.dumps(peer[-_KEPT_IDS:]).encode()
 
     def load(self, dumped: bytes) -> None:
         """Learn what an earlier session knew. Raises ValueError, TypeError."""
         for sender, message_id, at in json.loads(dumped)[:_KEPT_IDS]:
-            self._at.setdefault((str(sender), str(message_id)), float(at))
+            self._ids.restore((str(sender), str(message_id)), float(at))

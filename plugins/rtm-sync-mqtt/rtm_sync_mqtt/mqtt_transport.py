@@ -6,12 +6,13 @@ import threading
 from typing import TypeVar
 
 from rtm_sync import Blob, LoginError, MediaInfo, RenewTokenError
+from rtm_sync.hub.media import MediaStore
 from rtm_sync.protocol import Request
 from rtm_sync.transfers import TransferControl
 from rtm_sync.transfers.sink import Sink
 from rtm_sync.transports.base import Credentials, Listener, Transport, TransportOptions
+from rtm_sync.transports.store_carrier import DirectAccess, StoreCarrier
 
-from .media import Media
 from .names import Address
 from .session import Session
 
@@ -32,9 +33,9 @@ class MqttTransport(Transport):
     def __init__(self, url: str, options: TransportOptions) -> None:
         self._address = Address.of(url)
         self._options = options
-        self._lock = threading.Lock()  # guards _session and _media
+        self._lock = threading.Lock()  # guards both below
         self._session: Session | None = None
-        self._media: Media | None = None
+        self._store: MediaStore | None = None
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
         session = Session(self._address, self._options, credentials, listener)
@@ -43,9 +44,9 @@ class MqttTransport(Transport):
                 if self._session is not None:
                     raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
                 self._session = session
-            media = self._make_media(session)
+            store = self._make_store()
             with self._lock:
-                self._media = media
+                self._store = store
             session.connection.start(session)
         except BaseException as error:
             session.connection.give_up(error)
@@ -67,10 +68,10 @@ class MqttTransport(Transport):
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
     ) -> MediaInfo:
-        return self._store(control).upload(blob, control)  # nothing to go on with is kept
+        return self._carrier(control).upload(blob, control, resume_key)
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
-        return self._store(control).download(media_id, sink, control)
+        return self._carrier(control).download(media_id, sink, control)
 
     def close(self) -> None:
         session = self._session
@@ -79,37 +80,37 @@ class MqttTransport(Transport):
             self._let_go(session)
 
     def _let_go(self, session: Session) -> None:
-        """It has ended; until here another `close` would have gone on with what is left of it."""
+        """Drop a session that has ended; until then another `close` can go on ending it."""
         with self._lock:
             if self._session is not session:
                 return
-            media = self._media
-        if media is not None:
-            media.close()
+            store = self._store
+        if store is not None:
+            store.close()
         with self._lock:
             if self._session is session:
-                self._session = self._media = None
+                self._session = self._store = None
 
-    def _make_media(self, session: Session) -> Media | None:
+    def _make_store(self) -> MediaStore | None:
         url = self._address.media or self._options.media
         if url is None:
             return None
         try:
-            return Media(self._options.make_media_store(url), session)
+            return self._options.make_media_store(url)
         except Exception as error:  # a media store's plugin may raise anything
             raise LoginError.named(
                 "REJECTED", f"The media store cannot be made: {error}", error
             ) from error
 
-    def _store(self, control: TransferControl) -> Media:
+    def _carrier(self, control: TransferControl) -> StoreCarrier:
         with self._lock:
-            media, session = self._media, self._session
+            store, session = self._store, self._session
         if session is None:
             raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
-        if media is None:
+        if store is None:
             raise control.kind.error(
                 "FAILURE",
                 "Without a media store there is nowhere to put media: add "
                 "?media=disk:///folder or another store's URL to the client's URL.",
             )
-        return media
+        return StoreCarrier(DirectAccess(store, session.records))

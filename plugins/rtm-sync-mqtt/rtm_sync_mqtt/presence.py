@@ -24,13 +24,14 @@ from rtm_sync.protocol import (
     SubscribePeersOnlineStatus,
     UnsubscribePeersOnlineStatus,
     UserIds,
-    id_problem,
 )
 from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.requests import peers_problem
 from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Listener
 
-from .connection import Connection, fail, settle
+from .connection import Connection
+from .contract import fail, settle
 from .memory import Budget
 from .names import Topics
 
@@ -229,12 +230,6 @@ class Presence:
 
 
 def _check_peers(peer_ids: Sequence[str], limit: int | None, family: type[RtmError]) -> None:
-    problem = None
-    if not peer_ids:
-        problem = "peer_ids is empty; name at least one user."
-    elif limit is not None and len(peer_ids) > limit:
-        problem = f"{len(peer_ids)} peer_ids are too many for one call; the limit is {limit}."
-    for uid in peer_ids:
-        problem = problem or id_problem("peer_id", uid)
+    problem = peers_problem(peer_ids, limit)
     if problem is not None:
         raise family.named("INVALID_ARGUMENT", problem)

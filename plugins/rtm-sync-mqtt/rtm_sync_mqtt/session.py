@@ -44,14 +44,15 @@ from rtm_sync.protocol import (
     encode_json,
 )
 from rtm_sync.rules.limits import Limits
+from rtm_sync.rules.requests import invitation_problem, peer_message_refusal
 from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Credentials, Listener, TransportOptions
 
+from .broker_client import NO_MATCHING_SUBSCRIBERS
 from .channels import Channels
-from .connection import (
-    NO_MATCHING_SUBSCRIBERS,
+from .connection import Connection
+from .contract import (
     Arrived,
-    Connection,
     ConnectionLost,
     LoggedInElsewhere,
     Refused,
@@ -62,6 +63,7 @@ from .connection import (
 from .memory import Budget, Delivered
 from .names import Address, Topics
 from .presence import Presence
+from .records import BrokerRecords
 
 _QUEUE_FULL = b"full"
 
@@ -90,13 +92,13 @@ class Session:
         self._began = time.time()
         self._budget = Budget(self._limits)
         shared = (self.connection, self._topics, listener, self._limits, self._budget, self._fence)
+        self.records = BrokerRecords(self.connection, self._topics, self._fence)
         self._channels = Channels(*shared)
         self._presence = Presence(*shared, self._channels.users)
         self._channels.follow(self._presence)
         self._lock = threading.Lock()  # guards all below; never held while waiting or telling
         self._receipts: dict[bytes, tuple[str, Future[bytes | None]]] = {}
         self._fences: dict[bytes, Future[None]] = {}
-        self._sought: dict[str, list[Future[bytes]]] = {}  # media records, by topic
         self._handlers: dict[type, object] = {
             SendMessageToPeer: self._send_to_peer,
             SendChannelMessage: self._send_to_channel,
@@ -153,6 +155,9 @@ class Session:
     ) -> PeerMessageSendResult:
         if request.enable_historical_messaging:
             raise PeerMessageError.named("FAILURE", _NO_HISTORY)
+        refusal = peer_message_refusal(request)
+        if refusal is not None:
+            raise PeerMessageError.named(*refusal)
         self._budget.check_rate("sends", PeerMessageError)
         message = MessageFromPeer(
             request.message, self._uid, request.message_id, ReceivedMessageProperties(_now_ms())
@@ -171,6 +176,10 @@ class Session:
         return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
 
     def _send_invitation(self, request: SendInvitation, deadline: Deadline) -> InvitationSent:
+        problem = invitation_problem(request, self._limits)
+        if problem is not None:
+            raise request.ERROR.named("INVALID_ARGUMENT", problem)
+        self._budget.check_rate("sends", request.ERROR)
         step = InvitationFromPeer(
             self._uid, request.invitation_id, request.step, request.content, request.channel_id
         )
@@ -256,38 +265,6 @@ class Session:
         for future in told:
             self.connection.wait(future, deadline)
         return Done()
-
-    # -- media records, on a transfer's thread --
-
-    def keep_record(self, media_id: str, record: bytes, expiry: float) -> Future[int]:
-        """Have the broker keep what a medium is called, for so many seconds."""
-        topic = self._topics.medium(media_id)
-        return self.connection.publish(topic, record, retain=True, expiry=expiry)
-
-    def find_record(self, media_id: str) -> Future[bytes]:
-        """What was kept of a medium; empty when nothing is."""
-        topic = self._topics.medium(media_id)
-        found: Future[bytes] = Future()
-        with self._lock:
-            self._sought.setdefault(topic, []).append(found)
-
-        def end(fence: Future[None]) -> None:
-            with self._lock:
-                seekers = self._sought.get(topic, [])
-                if found in seekers:
-                    seekers.remove(found)
-                if not seekers:
-                    self._sought.pop(topic, None)
-            error = fence.exception()
-            if isinstance(error, Exception):
-                fail(found, error)
-            else:
-                settle(found, b"")
-            self.connection.unsubscribe([topic])
-
-        subscribed = self.connection.subscribe([topic])
-        subscribed.add_done_callback(lambda _: self._fence().add_done_callback(end))
-        return found
 
     # -- shared --
 
@@ -406,10 +383,7 @@ class Session:
             case ["c", name, "member", uid, session]:
                 self._channels.take(name, uid, session, is_there=bool(arrived.payload))
             case ["m", _] if arrived.payload:
-                with self._lock:
-                    seekers = self._sought.pop(arrived.topic, [])
-                for seeker in seekers:
-                    settle(seeker, arrived.payload)
+                self.records.take(arrived.topic, arrived.payload)
 
     def lost(self, error: Exception) -> None:
         with self._lock:

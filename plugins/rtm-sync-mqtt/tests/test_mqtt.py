@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import rtm_sync_mqtt
 import trustme
 from paho.mqtt import publish as paho
+from rtm_sync_mqtt.contract import ConnectionLost
 
 from rtm_sync import (
     ConnectionChangeReason,
@@ -30,6 +31,7 @@ from rtm_sync import (
     UploadMediaError,
 )
 from rtm_sync.client.events import EventStream
+from rtm_sync.supervision import loop_failures
 from rtm_sync.testing import FaultProxy, RtmTestCase, wait_until
 from rtm_sync.transports.base import TransportOptions
 
@@ -175,6 +177,28 @@ class LostConnectionTest(BrokerCase):
         arriving = self.listen(second, "MessageFromPeer")
         self.assertTrue(self.client("bob").send_message_to_peer("hi", "alice").has_peer_received)
         self.assertEqual(self.next_of(arriving)[0].text, "hi")
+
+
+class SupervisedTest(BrokerCase):
+    def test_the_reader_goes_on_after_an_unexpected_error(self) -> None:
+        alice, bob = self.client("alice"), self.client("bob")
+        arriving = self.listen(alice, "MessageFromPeer", "Reconnected")
+        connection = alice._transport._session.connection  # type: ignore[attr-defined]
+        before = loop_failures().get("MQTT reader", 0)
+
+        def fail(client: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        with self.assertLogs("rtm_sync.supervision", "ERROR") as logs:
+            asked = connection._submit(fail)
+            events = arriving.until(PATIENCE)
+            self.assertEqual(next(events), ("Reconnected", (True,)))
+            self.assertIsInstance(asked.exception(0), ConnectionLost)
+        self.assertTrue(bob.send_message_to_peer("hi", "alice").has_peer_received)
+        self.assertEqual(next(events).args[0].text, "hi")
+        self.assertEqual(loop_failures()["MQTT reader"] - before, 1)
+        self.assertIn("ZeroDivisionError: a bug", logs.output[0])
+        self.assertEqual(alice.connection_state, ConnectionState.CONNECTED)
 
 
 class RestartTest(BrokerCase):

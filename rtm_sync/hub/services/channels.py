@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +32,7 @@ from ...protocol.requests import (
 from ...protocol.values import Done, JoinResult, MemberCounts, ReceivedMessageProperties, UserIds
 from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
+from ...rules.requests import announces_members, join_refusal, listed_members
 from ..auth.tokens import NotPrivileged
 from ..engine.bus import Bus
 from ..engine.node import ChannelEvent
@@ -150,10 +150,7 @@ class ChannelService:
             )
         session.check_rate("member_lists", GetMembersError)
         members = await self._bus.members(session.app_id, request.channel_id)
-        limit = self._limits.announced_members
-        if len(members) > limit:
-            members = random.sample(members, limit)
-        return UserIds(tuple(members))
+        return UserIds(tuple(listed_members(members, self._limits)))
 
     async def counts(self, session: Session, request: GetChannelMemberCount) -> MemberCounts:
         ids, limit = request.channel_ids, self._limits.counted_channels
@@ -224,23 +221,12 @@ class ChannelService:
                 f"The token does not allow the user to join {channel_id!r}.",
                 NotPrivileged(),
             )
-        if channel_id in session.channels:
-            raise JoinChannelError.named(
-                "ALREADY_JOINED", f"The user has already joined {channel_id!r}."
-            )
-        if len(session.channels) >= self._limits.joined_channels:
-            raise JoinChannelError.named(
-                "EXCEED_LIMIT",
-                f"The user has joined {len(session.channels)} channels; the limit is "
-                f"{self._limits.joined_channels}. Leave one first.",
-            )
         now = asyncio.get_running_loop().time()
-        if not session.same_channel_joins.allow(channel_id, now):
-            raise JoinChannelError.named(
-                "JOIN_SAME_CHANNEL_TOO_OFTEN",
-                f"{channel_id!r} is joined more often than {self._limits.same_channel_joins}; "
-                "try again later.",
-            )
+        refusal = join_refusal(
+            channel_id, session.channels, session.same_channel_joins, self._limits, now
+        )
+        if refusal is not None:
+            raise JoinChannelError.named(*refusal)
         session.check_rate("joins", JoinChannelError)
 
     async def _send(self, session: Session, request: SendChannelMessage) -> Done:
@@ -297,7 +283,7 @@ class ChannelService:
 
     def _is_large(self, channel: _Channel) -> bool:
         throttle = self._counts.get(channel)
-        return throttle is not None and throttle.count > self._limits.announced_members
+        return throttle is not None and not announces_members(throttle.count, self._limits)
 
     def _send_count(self, channel: _Channel, throttle: MemberCountThrottle) -> None:
         """Send the member count to the channel's members, now or as soon as the throttle allows."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from ...errors import InvitationApiCallError
-from ...protocol.ids import id_problem, message_id_problem
 from ...protocol.requests import InvitationFromPeer, SendInvitation
 from ...protocol.values import InvitationReceipt, InvitationSent
 from ...rules.limits import Limits
+from ...rules.requests import invitation_problem
 from ..engine.bus import Bus
 from ..engine.node import Delivery
 from ..session import Session
@@ -29,13 +29,7 @@ class InvitationService:
         self._limits = limits
 
     async def send(self, session: Session, request: SendInvitation) -> InvitationSent:
-        problem = id_problem("peer_id", request.peer_id)
-        if problem is None and request.channel_id:
-            problem = id_problem("channel_id", request.channel_id)
-        problem = problem or message_id_problem(request.invitation_id)
-        size, limit = len(request.content.encode()), self._limits.invitation_content
-        if problem is None and size > limit:
-            problem = f"content has {size:,} bytes; the limit is {limit:,}."
+        problem = invitation_problem(request, self._limits)
         if problem is not None:
             raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
         session.check_rate("sends", InvitationApiCallError)

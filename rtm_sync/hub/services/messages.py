@@ -11,11 +11,11 @@ from typing import Any
 
 from ...errors import PeerMessageError
 from ...protocol.errors import ProtocolError
-from ...protocol.ids import id_problem, message_id_problem
 from ...protocol.requests import MessageFromPeer, SendMessageToPeer
 from ...protocol.values import PeerMessageSendResult, ReceivedMessageProperties
 from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
+from ...rules.requests import peer_message_refusal
 from ..engine.bus import Bus
 from ..engine.mailbox import Mailbox
 from ..engine.node import Delivery
@@ -59,12 +59,9 @@ class MessageService:
         self._metrics_sink = metrics_sink
 
     async def send(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
-        problem = id_problem("peer_id", request.peer_id)
-        if problem is not None:
-            raise PeerMessageError.named("INVALID_USERID", problem)
-        problem = message_id_problem(request.message_id)
-        if problem is not None:
-            raise PeerMessageError.named("INVALID_MESSAGE", problem)
+        refusal = peer_message_refusal(request)
+        if refusal is not None:
+            raise PeerMessageError.named(*refusal)
         session.check_rate("sends", PeerMessageError)
         with timed(self._metrics_sink, "peer") as timing:
             result = await once(

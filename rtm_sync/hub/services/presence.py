@@ -15,7 +15,6 @@ from ...errors import (
 )
 from ...protocol.events import PeersOnlineStatusChanged
 from ...protocol.frames import encode_notice
-from ...protocol.ids import id_problem
 from ...protocol.requests import (
     QueryPeersBySubscriptionOption,
     QueryPeersOnlineStatus,
@@ -24,6 +23,7 @@ from ...protocol.requests import (
 )
 from ...protocol.values import Done, OnlineStatuses, PeerOnlineState, PeerStates, UserIds
 from ...rules.limits import Limits
+from ...rules.requests import peers_problem
 from ..engine.directory import Directory
 from ..session import Session
 from ..tasks import BackgroundTasks
@@ -207,12 +207,6 @@ class PresenceService:
 
 
 def _check_peers(peer_ids: tuple[str, ...], limit: int | None, family: type[RtmError]) -> None:
-    problem = None
-    if not peer_ids:
-        problem = "peer_ids is empty; name at least one user."
-    elif limit is not None and len(peer_ids) > limit:
-        problem = f"{len(peer_ids)} peer_ids are too many for one call; the limit is {limit}."
-    for uid in peer_ids:
-        problem = problem or id_problem("peer_id", uid)
+    problem = peers_problem(peer_ids, limit)
     if problem is not None:
         raise family.named("INVALID_ARGUMENT", problem)

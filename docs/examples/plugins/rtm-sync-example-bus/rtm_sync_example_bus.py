@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import threading
 import time
 import weakref
@@ -22,7 +20,7 @@ from rtm_sync import (
     ReceivedMessageProperties,
     hookimpl,
 )
-from rtm_sync.hub.media import MEDIA_ID
+from rtm_sync.hub.media.memory import MemoryMediaStore
 from rtm_sync.protocol import (
     ChannelMessage,
     ChannelPosition,
@@ -39,12 +37,16 @@ from rtm_sync.protocol import (
     SendChannelMessage,
     SendMessageToPeer,
 )
-from rtm_sync.rules.lifecycle import Lifecycle, StateChange
+from rtm_sync.rules.idempotency import RecentIds
+from rtm_sync.rules.lifecycle import Lifecycle
 from rtm_sync.rules.limits import Limits
 from rtm_sync.rules.rates import KeyedWindows
+from rtm_sync.rules.requests import join_refusal
 from rtm_sync.transfers import TransferControl
 from rtm_sync.transfers.sink import Sink
 from rtm_sync.transports.base import Credentials, Listener, Transport, TransportOptions
+from rtm_sync.transports.states import StateReports
+from rtm_sync.transports.store_carrier import DirectAccess, StoreCarrier
 
 R = TypeVar("R")
 
@@ -57,6 +59,26 @@ def transport(url: str, options: TransportOptions) -> Transport | None:
 
 
 # end: hook
+
+
+# begin: records
+class BusRecords:
+    """What the bus's media are called. Single operations on a dictionary are atomic."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, MediaInfo] = {}
+
+    def keep(self, info: MediaInfo, control: TransferControl) -> None:
+        self._records[info.media_id] = info
+
+    def find(self, media_id: str, control: TransferControl) -> MediaInfo | None:
+        return self._records.get(media_id)
+
+    def forget(self, media_id: str) -> None:
+        self._records.pop(media_id, None)
+
+
+# end: records
 
 
 # begin: bus
@@ -73,22 +95,13 @@ class ProcessBus:
         self.lock = threading.Lock()
         self.boxes: dict[str, BusTransport] = {}
         self.waiting: dict[str, dict[tuple[str, str], MessageFromPeer]] = {}
-        self.delivered: dict[tuple[str, ...], None] = {}
-        self.media: dict[str, tuple[MediaInfo, bytes]] = {}
+        self.delivered = RecentIds(10_000)
+        self.media = StoreCarrier(DirectAccess(MemoryMediaStore(), BusRecords()))
 
     @classmethod
     def at(cls, url: str, app_id: str) -> ProcessBus:
         with cls._all_lock:
             return cls._all.setdefault((url, app_id), cls())
-
-    def is_new(self, *key: str) -> bool:
-        """Note a message's id; False when it has been here. Only the last 10,000 are known."""
-        if key in self.delivered:
-            return False
-        self.delivered[key] = None
-        if len(self.delivered) > 10_000:
-            del self.delivered[next(iter(self.delivered))]
-        return True
 
     def members(self, channel_id: str, *, but: BusTransport) -> list[BusTransport]:
         """The others in a channel."""
@@ -106,8 +119,8 @@ class BusTransport(Transport):
     def __init__(self, url: str) -> None:  # no I/O: nobody is logged in yet
         self._url = url
         self._limits = Limits()
-        self._lifecycle = Lifecycle(reconnecting_after=0)
         self._bus: ProcessBus | None = None
+        self._states: StateReports | None = None
         self.channels: set[str] = set()
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
@@ -115,7 +128,8 @@ class BusTransport(Transport):
             raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
         self._uid, self._listener = credentials.uid, listener
         self._joins = KeyedWindows(self._limits.same_channel_joins)
-        self._tell(self._lifecycle.login_started())
+        states = self._states = StateReports(Lifecycle(reconnecting_after=0), listener)
+        states.report(Lifecycle.login_started)
         bus = self._bus = ProcessBus.at(self._url, credentials.app_id)
         with bus.lock:
             former = bus.boxes.get(self._uid)
@@ -124,21 +138,23 @@ class BusTransport(Transport):
         with bus.lock:
             bus.boxes[self._uid] = self
             waiting = bus.waiting.pop(self._uid, {})
-        self._tell(self._lifecycle.connected())
+        states.report(Lifecycle.connected)
         for message in waiting.values():
             listener.on_event(message)
 
     def close(self) -> None:
-        self.leave_office()
+        self.leave_bus()
         self._bus = None
-        self._tell(self._lifecycle.logged_out())
+        if self._states is not None:  # also after a login that was interrupted
+            self._states.report(Lifecycle.logged_out)
 
     def end(self, reason: ConnectionChangeReason) -> None:
-        """The session is over, and the client did not ask for it."""
-        self.leave_office()
-        self._tell(self._lifecycle.aborted(reason))
+        """End the session from the other side."""
+        self.leave_bus()
+        if self._states is not None:
+            self._states.report(lambda lifecycle: lifecycle.aborted(reason))
 
-    def leave_office(self) -> None:
+    def leave_bus(self) -> None:
         bus = self._bus
         if bus is None:
             return
@@ -147,10 +163,6 @@ class BusTransport(Transport):
         with bus.lock:
             if bus.boxes.get(self._uid) is self:
                 del bus.boxes[self._uid]
-
-    def _tell(self, change: StateChange | None) -> None:
-        if change is not None:
-            self._listener.on_state(change.state, change.reason)
 
     # end: open
 
@@ -196,10 +208,10 @@ class BusTransport(Transport):
                     while len(box) > self._limits.offline_messages:
                         del box[next(iter(box))]
                 return PeerMessageSendResult(False, request.enable_offline_messaging)
-            is_new = bus.is_new(*key)
+            is_new = bus.delivered.add(key)
         if is_new and not peer._listener.on_event(message):  # with no lock held
             with bus.lock:
-                bus.delivered.pop(key, None)
+                bus.delivered.remove(key)
             raise PeerMessageError.named("FAILURE", "The receiver's event queue is full.")
         return PeerMessageSendResult(has_peer_received=True)
 
@@ -218,7 +230,7 @@ class BusTransport(Transport):
             request.channel_id, request.message, self._uid, request.message_id, now
         )
         with bus.lock:
-            is_new = bus.is_new(self._uid, "#", request.channel_id, request.message_id)
+            is_new = bus.delivered.add((self._uid, "#", request.channel_id, request.message_id))
         if is_new:
             self._tell_members(bus, request.channel_id, message)
         return Done()
@@ -226,16 +238,9 @@ class BusTransport(Transport):
     def _join(self, bus: ProcessBus, request: JoinChannel) -> object:
         name = request.channel_id
         with bus.lock:
-            if name in self.channels:
-                raise JoinChannelError.named("ALREADY_JOINED", f"{name!r} is joined already.")
-            if len(self.channels) >= self._limits.joined_channels:
-                raise JoinChannelError.named(
-                    "EXCEED_LIMIT", f"{self._limits.joined_channels} channels are joined."
-                )
-            if not self._joins.allow(name, time.monotonic()):
-                raise JoinChannelError.named(
-                    "JOIN_SAME_CHANNEL_TOO_OFTEN", f"{name!r} is joined too often."
-                )
+            refusal = join_refusal(name, self.channels, self._joins, self._limits, time.monotonic())
+            if refusal is not None:
+                raise JoinChannelError.named(*refusal)
             self.channels.add(name)
         self._tell_members(bus, name, MemberJoined(name, self._uid))
         return JoinResult(ChannelPosition("", 0), recovered=False)
@@ -261,47 +266,15 @@ class BusTransport(Transport):
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
     ) -> MediaInfo:
-        bus = self._bus
-        if bus is None:
-            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
-        data = bytearray()
-        with blob.open() as file:
-            while chunk := file.read(65_536):
-                data += chunk
-                control.advance(len(data), blob.size)  # raises when the transfer is cancelled
-        info = MediaInfo(
-            secrets.token_urlsafe(24),
-            len(data),
-            hashlib.sha256(data).hexdigest(),
-            blob.name,
-            blob.content_type,
-            time.time() + self._limits.retention,
-        )
-        control.check()
-        with bus.lock:
-            bus.media[info.media_id] = info, bytes(data)
-        return info
+        return self._media(control).upload(blob, control, resume_key)
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
+        return self._media(control).download(media_id, sink, control)
+
+    def _media(self, control: TransferControl) -> StoreCarrier:
         bus = self._bus
         if bus is None:
             raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
-        if not MEDIA_ID.fullmatch(media_id):
-            raise control.kind.error("INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id.")
-        with bus.lock:
-            found = bus.media.get(media_id)
-        if found is None or found[0].expires_at < time.time():
-            raise control.kind.error("NOT_EXIST", f"There is no medium {media_id}.")
-        info, data = found
-        if sink.size and sink.whole != info.sha256:  # the beginning of something else
-            sink.restart()
-        sink.begin(info)
-        while sink.size < info.size:
-            sink.write(data[sink.size : sink.size + 65_536])
-            control.advance(sink.size, info.size)
-        if sink.sha256() != info.sha256:
-            sink.restart()
-            raise control.kind.error("FAILURE", "What was there already is damaged; try again.")
-        return info
+        return bus.media
 
     # end: media
