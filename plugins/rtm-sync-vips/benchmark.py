@@ -1,8 +1,8 @@
-"""libvips and Pillow side by side: seconds and memory for a thumbnail of 25 KB.
+"""Compare libvips and Pillow: seconds and memory for a thumbnail of 25 KB.
 
     python benchmark.py
 
-Each measurement is the best of five in a process of its own; the two take turns.
+Each measurement is the best of five in a new process. The libraries take turns.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ print(json.dumps({"seconds": min(seconds), "megabytes": grown}))
 
 
 def measured(kind: str, path: Path) -> dict[str, float]:
-    done = subprocess.run(  # noqa: S603  ourselves
+    done = subprocess.run(  # noqa: S603  this program's own code
         [sys.executable, "-c", CHILD, kind, str(path)], capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""The rtm-sync plugin: one hook, which gives the verifier of apps whose secret is `agora:…`."""
+"""The rtm-sync plugin: a hook that makes the token verifier of apps whose secret is `agora:…`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEME = "agora:"
 
 @hookimpl
 def token_verifier(app_id: str, secret: str, clock_skew: float) -> TokenVerifier | None:
-    """Answer `rtm_sync`'s hook of this name: the secret is `agora:` and the app's certificate."""
+    """Implement the hook `token_verifier`: the secret is `agora:` and the app's certificate."""
     if not secret.startswith(SCHEME):
         return None
     return AgoraTokenVerifier(app_id, secret.removeprefix(SCHEME), clock_skew=clock_skew)

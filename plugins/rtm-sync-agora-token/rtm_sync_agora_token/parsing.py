@@ -1,7 +1,7 @@
-"""The bytes of AccessToken 006 and 007. Nothing is believed here: whoever reads must verify.
+"""The format of AccessToken 006 and 007. The content is not verified here: the caller must do it.
 
-All numbers are little-endian; a string is its length in two bytes and itself; a map is its length
-in two bytes and pairs of a two-byte key and a four-byte value.
+All numbers are little-endian. A string is its length in two bytes and its bytes. A map is its
+length in two bytes, and pairs of a two-byte key and a four-byte value.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ MAX_CHARACTERS = 4 * 1024  # the published builders' tokens have 140 to 400
 _MAX_UNPACKED = 16 * 1024
 _APP_ID = 32
 
-_RTC, RTM = 1, 2  # services, in the order in which they stand in a token
+_RTC, RTM = 1, 2  # services, in their order in a token
 
 
 class BadToken(ValueError):
-    """It is none; the text says what is wrong, never what would be right."""
+    """The token is not valid. The message says why, but not what would be valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token006:
-    """What a token of version 006 says. The user is not among it.
+    """The content of a token of version 006, which does not contain the user.
 
     Attributes:
-        message: what is signed, besides app id and user.
-        ends_at: a day after it was made, seconds since the epoch.
-        privileges: number → when it ends, seconds since the epoch; 0 for never.
+        app_id: the app.
+        signature: of app id, user and `message`.
+        account_checksum: CRC-32 of the user.
+        message: the signed bytes of the token.
+        ends_at: the end of the token, one day after it was made, in seconds since the epoch.
+        privileges: number → end of the privilege in seconds since the epoch; 0 for no end.
     """
 
     app_id: str
@@ -42,14 +45,16 @@ class Token006:
 
 @dataclass(frozen=True, slots=True)
 class Token007:
-    """What a token of version 007 says.
+    """The content of a token of version 007.
 
     Attributes:
-        message: what is signed.
+        app_id: the app.
+        signature: of `message`.
+        message: the signed bytes of the token.
         issued_at: seconds since the epoch.
-        lifetime: seconds from then.
+        lifetime: seconds from `issued_at`.
         salt: part of the key.
-        user: of the RTM service; None when the token has no such service.
+        user: the user of the RTM service; None when the token does not have that service.
         privileges: of the RTM service: number → seconds from `issued_at`.
     """
 
@@ -76,7 +81,7 @@ def parse(token: str) -> Token006 | Token007:
 
 
 class _Reader:
-    """Takes numbers and strings off the front of some bytes. Raises BadToken at their end."""
+    """Reads numbers and strings from bytes. Raises BadToken when too few bytes are left."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -108,10 +113,10 @@ def _parse_006(app_id: str, reader: _Reader) -> Token006:
     signature = reader.string()
     account_checksum = reader.number(4)
     if reader.number(4):  # the checksum of the slot that RTM leaves empty
-        raise BadToken("it has a channel and a user, so it is none for RTM")
+        raise BadToken("it has a channel and a user, so it is not a token for RTM")
     message = reader.string()
     if reader.rest():
-        raise BadToken("something follows its end")
+        raise BadToken("it has bytes after its end")
     inside = _Reader(message)
     inside.number(4)  # the salt
     ends_at = inside.number(4)
@@ -130,7 +135,7 @@ def _parse_007(reader: _Reader) -> Token007:
         if service == RTM:
             user, privileges = reader.string(), granted
             break
-        if service != _RTC:  # later services do not matter, and how they go on is not known
+        if service != _RTC:  # the format of other services is not known, and they come later
             break
         reader.string(), reader.string()  # a channel and its user
     return Token007(
@@ -159,5 +164,5 @@ def _unpacked(data: bytes) -> bytes:
     except zlib.error:
         raise BadToken("it cannot be unpacked") from None
     if not unpacker.eof or unpacker.unused_data:
-        raise BadToken("it is cut off, or too large, or something follows its end")
+        raise BadToken("it is cut off, or too large, or it has bytes after its end")
     return unpacked

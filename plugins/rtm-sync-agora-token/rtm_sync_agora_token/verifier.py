@@ -1,4 +1,4 @@
-"""AccessToken 006 and 007 of the reference's vendor, verified for RTM logins."""
+"""The verifier of AccessToken 006 and 007 of the reference's vendor, for RTM logins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rtm_sync.hub.auth.tokens import CLOCK_SKEW, Grant, TokenVerifier
 from .parsing import BadToken, Token006, Token007, parse
 
 DAY = 24 * 3600
-"""Seconds that a token is valid at most, whatever it says (the vendor's rule for RTM)."""
+"""The longest validity of a token in seconds, even if it claims more (the vendor's rule)."""
 
 _HEX = re.compile(r"[0-9a-fA-F]{32}")
 _LOGIN_006 = 1000  # kRtmLogin
@@ -27,16 +27,16 @@ logger = logging.getLogger(__name__)
 
 
 class AgoraTokenVerifier(TokenVerifier):
-    """Verifies an app's tokens of versions 006 and 007. Thread-safe; keeps nothing.
+    """Verifies an app's tokens of versions 006 and 007. Thread-safe; it has no state.
 
     Args:
-        app_id: 32 hexadecimal digits.
+        app_id: the app, 32 hexadecimal digits.
         certificate: the app's certificate, 32 hexadecimal digits.
-        now: the wall clock, seconds since the epoch.
-        clock_skew: seconds that the clocks of token server and gateway may differ.
+        now: the wall clock, in seconds since the epoch.
+        clock_skew: seconds by which the clocks of token server and gateway may differ.
 
     Raises:
-        ValueError: one of them is not 32 hexadecimal digits.
+        ValueError: app id or certificate is not 32 hexadecimal digits.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class AgoraTokenVerifier(TokenVerifier):
         self._clock_skew = clock_skew
 
     def verify(self, token: str, uid: str) -> Grant:
-        """Accept a token with the privilege to log in to RTM as this user.
+        """Verify that a token has the privilege to log in to RTM as this user.
 
         Raises:
-            LoginError: INVALID_TOKEN for what is none, is signed by somebody else, or for another
-                user; INVALID_APP_ID; TOKEN_EXPIRED; NOT_AUTHORIZED without the privilege.
+            LoginError: INVALID_TOKEN for a malformed token, another certificate or another user;
+                INVALID_APP_ID for another app; TOKEN_EXPIRED; NOT_AUTHORIZED without the privilege.
         """
         try:
             parsed = parse(token)
@@ -70,14 +70,14 @@ class AgoraTokenVerifier(TokenVerifier):
                 )
             if isinstance(parsed, Token006):
                 ends_at = self._check_006(parsed, uid.encode())
-                issued_at = parsed.ends_at - DAY  # as the vendor's builders count
+                issued_at = parsed.ends_at - DAY  # the vendor's builders add a day
             else:
                 ends_at = self._check_007(parsed, uid.encode())
                 issued_at = parsed.issued_at
             if ends_at <= self._now() - self._clock_skew:
                 raise _refused(
                     LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED,
-                    "The token has expired; get a fresh one.",
+                    "The token has expired; get a new one.",
                 )
         except BadToken as error:
             refusal = _refused(
@@ -96,7 +96,7 @@ class AgoraTokenVerifier(TokenVerifier):
         if not hmac.compare_digest(expected, token.signature):
             raise BadToken("it was not signed for this user with this app's certificate")
         if token.account_checksum != zlib.crc32(user):
-            raise BadToken("its checksum is another user's")
+            raise BadToken("its checksum is of another user")
         if token.ends_at > self._now() + DAY + self._clock_skew:
             raise BadToken("it was made in the future")
         if _LOGIN_006 not in token.privileges:
@@ -113,7 +113,7 @@ class AgoraTokenVerifier(TokenVerifier):
         if token.user is None:
             raise _not_authorized()
         if token.user != user:
-            raise BadToken("it is another user's")
+            raise BadToken("it is for another user")
         if _LOGIN_007 not in token.privileges:
             raise _not_authorized()
         return token.issued_at + min(token.lifetime, token.privileges[_LOGIN_007], DAY)

@@ -212,7 +212,7 @@ class VectorTest(RtmTestCase):
             (VECTOR_007[:-8], "cut off|unpacked|base64"),
             (token_006("alice", 600, OTHER_APP), "another app"),
             (token_007("alice", 600, made_at=time.time() + 900), "in the future"),
-            (token_007("bob", 600), "another user's"),
+            (token_007("bob", 600), "for another user"),
             ("x", "neither 006 nor 007"),
         ):
             uid = "test_user" if token.startswith(VECTOR_007[:9]) else "alice"

@@ -1,4 +1,4 @@
-"""The thumbnail generator: has the first page drawn (`page.py`, in a process of its own)."""
+"""The thumbnail generator. The first page is drawn in a separate process (`page.py`)."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ _PAGE = Path(__file__).with_name("page.py")
 
 
 class PdfGenerator(ThumbnailGenerator):
-    """First pages of PDF documents by PDFium. Thread-safe; two at once."""
+    """Makes thumbnails of the first pages of PDF documents, by PDFium. Thread-safe; two at once."""
 
     name = "pdf"
     priority = 100
 
     def can_handle(self, content_type: str) -> bool:
-        """Whether it is PDF; parameters and case do not count."""
+        """Whether the type is PDF; its parameters and case are ignored."""
         return bare_type(content_type) in CONTENT_TYPES
 
     def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
-        """The best-looking JPEG of at most `max_bytes` that shows the first page, on white paper.
+        """Make the best-looking JPEG of at most `max_bytes` bytes of the first page, on white.
 
-        At most 480 pixels on its longest side.
+        Its longest side has at most 480 pixels.
 
         Raises:
-            CannotThumbnail: not a PDF, damaged, locked, too costly to draw, or none fits.
+            CannotThumbnail: the blob is not a PDF, is damaged or locked, takes too much time or
+                memory to draw, or no thumbnail fits.
         """
         content = read_content(blob, MAX_FILE_BYTES)
         page = decoded_apart(_PAGE, content, LONGEST_SIDE)

@@ -1,4 +1,4 @@
-"""A decoder of PDF, run by `rtm_sync.thumbnails.subprocess` in a process of its own."""
+"""A decoder of PDF, which `rtm_sync.thumbnails.subprocess` runs in a separate process."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import math
 
 import pypdfium2
 
-OVERSAMPLING = 2  # small letters look better when they are drawn larger and shrunk
-_MARKER, _MARKER_WITHIN = b"%PDF-", 1024  # where readers look for it, as junk may come first
+OVERSAMPLING = 2  # small letters look better when they are drawn larger and then shrunk
+_MARKER, _MARKER_WITHIN = b"%PDF-", 1024  # readers accept up to 1,024 bytes of junk before it
 
 
 def decode(content: bytes, side: int) -> tuple[int, int, bytes]:
     """Width, height and RGB bytes of the first page, `OVERSAMPLING` times as large as `side`.
 
     Raises:
-        ValueError: not a PDF, damaged (a document without pages is, too) or locked; says which.
+        ValueError: the content is not a PDF, is damaged or has no pages, or is locked. The message
+            says which.
     """
     if _MARKER not in content[:_MARKER_WITHIN]:
         raise ValueError("It does not begin like a PDF")
@@ -31,7 +32,7 @@ def decode(content: bytes, side: int) -> tuple[int, int, bytes]:
     if not (math.isfinite(longest) and min(width, height) > 0):
         raise ValueError(f"Its first page claims {width:g} × {height:g} points")
     drawn = page.render(scale=OVERSAMPLING * side / longest, rev_byteorder=True)
-    # Rows of the bitmap may be longer than the picture is wide.
+    # The rows of the bitmap may have padding at their ends.
     data, row = bytes(drawn.buffer), 3 * drawn.width
     starts = range(0, drawn.height * drawn.stride, drawn.stride)
     return drawn.width, drawn.height, b"".join(data[start : start + row] for start in starts)

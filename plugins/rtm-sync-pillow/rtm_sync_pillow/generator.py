@@ -1,4 +1,4 @@
-"""The thumbnail generator: reads a picture (`picture.py`), writes what fits."""
+"""The thumbnail generator: it reads a picture (`picture.py`) and encodes a thumbnail that fits."""
 
 from __future__ import annotations
 
@@ -10,41 +10,43 @@ from rtm_sync.thumbnails.encoding import LONGEST_SIDE, bare_type, encode_thumbna
 
 from .picture import CONTENT_TYPES, MAX_FILE_BYTES, read_picture
 
-# Pictures decoded at once in this process: each may take a few hundred megabytes, and every client
-# has nine threads that may all want a thumbnail.
-_decoding = threading.BoundedSemaphore(2)
+# Pictures decoded at once in this process. Each may take a few hundred megabytes, and each client
+# has nine threads that may make thumbnails.
+_slots = threading.BoundedSemaphore(2)
 
 
 class PillowGenerator(ThumbnailGenerator):
-    """Thumbnails of the common picture formats by Pillow. Thread-safe; two at once."""
+    """Makes thumbnails of common picture formats, by Pillow. Thread-safe; two at once."""
 
     name = "pillow"
     priority = 100
 
     def can_handle(self, content_type: str) -> bool:
-        """Whether this Pillow reads such content; parameters and case do not count."""
+        """Whether the installed Pillow reads the type; its parameters and case are ignored."""
         return bare_type(content_type) in CONTENT_TYPES
 
     def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
-        """The best-looking thumbnail of at most `max_bytes`: upright, sRGB, without metadata.
+        """Make the best-looking thumbnail of at most `max_bytes` bytes.
 
-        At most 480 pixels on its longest side and never larger than the picture. A JPEG; where
-        the picture is transparent a WebP (a PNG where Pillow has no WebP).
+        It is upright, in sRGB and without metadata. Its longest side has at most 480 pixels, and it
+        is not larger than the picture. It is a JPEG; for a transparent picture it is a WebP, or a
+        PNG where Pillow has no WebP.
 
         Raises:
-            CannotThumbnail: not a picture, damaged, too large to decode safely, or none fits.
+            CannotThumbnail: the blob is not a picture, is damaged or too large to decode safely, or
+                no thumbnail fits.
         """
         try:
             content = read_content(blob, MAX_FILE_BYTES)
-            # On a thread of its own, because glibc keeps a thread's freed memory for that thread:
-            # nine transfer threads would each go on holding what their largest picture took.
-            with _decoding, ThreadPoolExecutor(1, "rtm-sync-pillow") as thread:
+            # On a new thread, because glibc keeps the freed memory of a thread for that thread:
+            # nine transfer threads would each keep the memory of their largest picture.
+            with _slots, ThreadPoolExecutor(1, "rtm-sync-pillow") as thread:
                 return thread.submit(_made, content, max_bytes).result()
         except CannotThumbnail:
             raise
         except MemoryError as error:
             raise CannotThumbnail("There is not enough memory to decode the picture.") from error
-        except Exception as error:  # seven decoders, a stranger's bytes: they raise anything
+        except Exception as error:  # decoders may raise any exception for a hostile file
             reason = f"{error}".rstrip(".") or type(error).__name__
             raise CannotThumbnail(f"The picture is damaged: {reason}.") from error
 

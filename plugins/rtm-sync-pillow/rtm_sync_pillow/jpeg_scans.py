@@ -1,8 +1,9 @@
-"""What a JPEG would cost to decode, read from its markers without decoding anything.
+"""The cost of decoding a JPEG, read from its markers without decoding it.
 
-Pixels do not tell. A baseline JPEG is decoded in bands and shrunk on the way, so 120 megapixels
-cost little. A progressive one keeps every coefficient of the whole picture in memory, and each of
-its scans, even a scan of a hundred bytes, walks over all of them: a small file can ask for hours.
+The number of pixels does not show the cost. A baseline JPEG is decoded in bands and shrunk at the
+same time, so 120 megapixels cost little. A progressive JPEG keeps all coefficients of the picture
+in memory, and each scan, even one of a hundred bytes, walks over all of them. So a small file can
+take hours.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ class JpegScans:
     """The cost of one JPEG.
 
     Attributes:
-        scans: how many times the decoder walks over the picture; counted up to the limit asked.
-        buffered_bytes: coefficients the decoder keeps in memory; 0 when it decodes in bands.
-        steps: markers, and bytes of junk between those before the first scan. Pillow looks at
-            each of them in Python, a million in a second.
+        scans: the number of scans of the picture; counted to just above the limit.
+        buffered_bytes: bytes of coefficients that the decoder keeps in memory; 0 when it decodes in
+            bands.
+        steps: the number of markers, and of junk bytes between the markers before the first scan.
+            Pillow handles each of them in Python, a million in a second.
     """
 
     scans: int
@@ -36,9 +38,9 @@ class JpegScans:
 
 
 def read_jpeg_scans(data: bytes, max_scans: int, max_steps: int) -> JpegScans:
-    """Walk the markers of the first picture in `data` until its end or past one of the limits.
+    """Read the markers of the first picture in `data`, until its end or above a limit.
 
-    Damaged markers end the walk; the decoder will complain about them in its own words.
+    Damaged markers end the reading; the decoder will raise its own error for them.
     """
     scans = steps = 0
     components = 0
@@ -67,12 +69,12 @@ def read_jpeg_scans(data: bytes, max_scans: int, max_steps: int) -> JpegScans:
 
 
 def _length(data: bytes, position: int) -> int:
-    """Bytes in the segment at `position`, its two length bytes not counted."""
+    """The number of bytes in the segment at `position`, without its two length bytes."""
     return max(0, int.from_bytes(data[position : position + 2], "big") - 2)
 
 
 def _coefficient_bytes(frame: bytes) -> int:
-    """Memory for all coefficients of the frame that this start-of-frame segment declares."""
+    """Bytes of memory for all coefficients of the frame of a start-of-frame segment."""
     height = int.from_bytes(frame[1:3], "big")
     width = int.from_bytes(frame[3:5], "big")
     sampling = [(code >> 4, code & 15) for code in frame[7 : 6 + 3 * frame[5] : 3]]

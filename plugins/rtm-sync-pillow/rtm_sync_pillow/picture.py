@@ -1,8 +1,8 @@
 """From untrusted bytes to a small, upright sRGB picture, in bounded memory and time.
 
-The format is told by the first bytes, never by a name. Pillow's format classes are called
-directly and not through `Image.open`: that would warn about large pictures by a mechanism that
-cannot be silenced for one thread alone, and would offer the bytes to formats we do not vouch for.
+The first bytes decide the format, not a name. Pillow's format classes are called directly and not
+through `Image.open`: that warns about large pictures, which cannot be silenced for one thread only,
+and it would try formats that are not checked here.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ except ImportError:  # Pillow may be built without LittleCMS
     ImageCms = None  # type: ignore[assignment]
 
 MAX_FILE_BYTES = 32 * 1024 * 1024  # a medium has at most 30 MB; some decoders hold it twice
-MAX_SIDE = 65_535  # more than any camera or scanner makes; a picture of 1 × 100,000 shows nothing
-MAX_JPEG_SCANS = 100  # a usual progressive JPEG has ten
-MAX_JPEG_STEPS = 100_000  # a usual file has some dozens
+MAX_SIDE = 65_535  # more than any camera or scanner makes
+MAX_JPEG_SCANS = 100  # most progressive JPEGs have ten
+MAX_JPEG_STEPS = 100_000  # most files have some dozens
 MAX_JPEG_WORK = 4_000_000_000  # buffered bytes × scans; takes 1.2 seconds
 MAX_JPEG_BUFFER = 200_000_000  # bytes; 67 MP of progressive 4:2:0, 33 MP of 4:4:4
 MAX_RLE_BMP_BYTES = 2 * 1024 * 1024  # Pillow decodes these in Python: a second for each 2 MB
@@ -50,13 +50,13 @@ _BAND_PIXELS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """A format we read.
+    """A picture format that is read.
 
     Attributes:
-        name: for messages.
-        content_types: the MIME types it goes by.
+        name: the format's name in messages.
+        content_types: its MIME types.
         open: reads the header.
-        max_pixels: so that decoding stays below 300 MB; measured, see README.md.
+        max_pixels: the limit with which decoding takes less than 300 MB; measured, see README.md.
     """
 
     name: str
@@ -76,7 +76,7 @@ def _avif() -> _Format | None:
 def _heic() -> _Format | None:
     try:
         from pillow_heif import HeifImageFile
-    except ImportError:  # an extra: it brings a decoder of 10 MB
+    except ImportError:  # an extra of this distribution, because its decoder has 10 MB
         return None
     return _Format(
         "HEIC",
@@ -99,9 +99,9 @@ _GIF = _Format("GIF", frozenset({"image/gif"}), GifImagePlugin.GifImageFile, 50_
 _BMP = _Format(
     "BMP", frozenset({"image/bmp", "image/x-ms-bmp"}), BmpImagePlugin.BmpImageFile, 50_000_000
 )
-# A strip may be the whole picture and turning it upright copies it, on top of the picture itself.
+# A strip may be the whole picture, and the rotation copies it: three pictures in memory.
 _TIFF = _Format("TIFF", frozenset({"image/tiff"}), TiffImagePlugin.TiffImageFile, 20_000_000)
-# The decoder keeps two canvases and hands over a third; the picture is the fourth.
+# The decoder keeps two canvases and returns a third one; the picture is the fourth.
 _WEBP = _Format("WebP", frozenset({"image/webp"}), WebPImagePlugin.WebPImageFile, 12_500_000)
 _AVIF = _avif()
 _HEIC = _heic()
@@ -113,7 +113,7 @@ CONTENT_TYPES = frozenset[str]().union(
         if known is not None
     )
 )
-"""The MIME types `read_picture()` can handle with this Pillow."""
+"""The MIME types that `read_picture()` can handle with the installed Pillow."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -130,14 +130,14 @@ def read_picture(data: bytes, side: int) -> Image.Image:
     """The picture in `data`, upright, in sRGB, with its longest side at most `side` pixels.
 
     Returns:
-        An RGB image, or RGBA when some of it is transparent, that carries no metadata.
+        An RGB image without metadata, or RGBA when a part is transparent.
 
     Raises:
-        CannotThumbnail: not a picture, too large to decode safely.
-        Exception: damaged; Pillow's decoders raise whatever they meet.
+        CannotThumbnail: the data is not a picture, or it is too large to decode safely.
+        Exception: the picture is damaged; Pillow's decoders raise many types of exceptions.
     """
     known = _recognise(data)
-    if known is _WEBP:  # allocates its canvas on opening, so look before
+    if known is _WEBP:  # opening it allocates its canvas, so check the size before
         _check_size(known, _webp_size(data))
     if known is _JPEG:
         _check_jpeg(data)
@@ -189,7 +189,7 @@ def _recognise(data: bytes) -> _Format:
 
 
 def _of_brands(data: bytes) -> _Format | None:
-    """AVIF and HEIC are one container; its brands say whose codec is inside."""
+    """The format of an ISO media file: the brands distinguish AVIF and HEIC."""
     end = min(int.from_bytes(data[:4], "big"), 256)
     brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
     if brands & {b"avif", b"avis"}:
@@ -236,7 +236,7 @@ def _check_png(data: bytes) -> None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    """The canvas that the first chunk of a WebP declares."""
+    """The canvas size that the first chunk of a WebP declares."""
     kind = data[12:16]
     if len(data) >= 30 and kind == b"VP8X":
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
@@ -258,13 +258,13 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _shrunk(image: Image.Image, side: int) -> Image.Image:
-    """`image` in one of our plain modes, brought down to `side`.
+    """`image` in one of the plain modes, reduced to `side`.
 
-    Goes band by band: converting (and, for transparency, premultiplying) the whole of a large
-    picture would hold two or three copies of it.
+    It works in bands: converting a whole large picture (and premultiplying it, for transparency)
+    would need two or three copies of it.
     """
     width, height = image.size
-    factor = max(1, max(image.size) // (2 * side))  # leaves the final resampling twice the pixels
+    factor = max(1, max(image.size) // (2 * side))  # the final resampling needs twice the size
     lowest, highest = _range(image)
     rows = max(1, _BAND_PIXELS // (width * factor)) * factor
     reduced: Image.Image | None = None
@@ -281,10 +281,10 @@ def _shrunk(image: Image.Image, side: int) -> Image.Image:
 
 
 def _range(image: Image.Image) -> tuple[float, float]:
-    """What is black and what is white in a grey picture of more than eight bits."""
+    """The levels of black and white in a grey picture of more than eight bits."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return 0, 65_535
-    if image.mode in ("I", "F"):  # 32 bits or real numbers have no white of their own
+    if image.mode in ("I", "F"):  # 32-bit and float pictures do not define a level of white
         low, high = image.getextrema()
         if isinstance(low, (int, float)) and isinstance(high, (int, float)):
             return low, high
@@ -292,7 +292,7 @@ def _range(image: Image.Image) -> tuple[float, float]:
 
 
 def _plain(band: Image.Image, lowest: float, highest: float) -> Image.Image:
-    """`band` as L, RGB, CMYK, LA or RGBA, the modes that shrink well and have colour profiles."""
+    """`band` in a plain mode (L, RGB, CMYK, LA or RGBA), which can be shrunk and has profiles."""
     mode = band.mode
     if mode.startswith(("I", "F")):
         scale = 255 / (highest - lowest) if highest > lowest else 0.0
@@ -308,18 +308,18 @@ def _plain(band: Image.Image, lowest: float, highest: float) -> Image.Image:
 
 
 def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """`image` as RGB, or RGBA when some of it is transparent, by its colour profile if sound."""
+    """`image` as RGB, or RGBA when a part is transparent, by its profile if that is valid."""
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     colours = image.convert(image.mode.removesuffix("A")) if alpha else image
     colours = _by_profile(colours, profile) or colours.convert("RGB")
     if alpha is not None and alpha.getextrema() != (255, 255):
         colours.putalpha(alpha)
-    colours.info.clear()  # or comments and profiles would be saved with the thumbnail
+    colours.info.clear()  # otherwise comments and profiles would be saved with the thumbnail
     return colours
 
 
 def _by_profile(image: Image.Image, profile: object) -> Image.Image | None:
-    """`image` brought from its embedded ICC profile to sRGB; None when that cannot be done."""
+    """`image` converted from its embedded ICC profile to sRGB; None when that fails."""
     if ImageCms is None or not isinstance(profile, bytes):
         return None
     try:
@@ -328,6 +328,6 @@ def _by_profile(image: Image.Image, profile: object) -> Image.Image | None:
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
         return converted
-    except Exception:  # damaged, or for another kind of picture: the plain colours will do
+    except Exception:  # a damaged or wrong profile: use the colours without it
         return None
     return converted

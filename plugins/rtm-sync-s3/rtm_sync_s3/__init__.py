@@ -1,4 +1,4 @@
-"""The rtm-sync plugin: one hook, which gives the media store of `s3://…` URLs."""
+"""The rtm-sync plugin: a hook that makes the media store of `s3://…` URLs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["media_store"]
 
 @hookimpl
 def media_store(url: str) -> MediaStore | None:
-    """Answer `rtm_sync`'s hook of this name."""
+    """Implement the hook `media_store`."""
     if not url.startswith("s3:"):
         return None
-    from .store import S3MediaStore  # boto3 takes its time to import
+    from .store import S3MediaStore  # only now: importing boto3 is slow
 
     return S3MediaStore.from_url(url)

@@ -1,4 +1,4 @@
-"""The bucket's own rule, which removes what no gateway is left to remove."""
+"""The bucket's lifecycle rule, which removes objects that no gateway removes any more."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def ensure_rule(client: S3Client, address: S3Address) -> None:
-    """Set the rule where it is not there; the bucket's other rules stay.
+    """Set the lifecycle rule unless the bucket has it. The bucket's other rules are kept.
 
-    Blobs end after `address.days`; S3 counts from the following midnight, so never too early.
-    Multipart uploads whose gateway was killed end after a day. Where that is not permitted, a
+    S3 removes blobs after `address.days` days, counted from the next midnight, so never too early.
+    It removes multipart uploads of a killed gateway after a day. When the rule is not permitted, a
     warning is logged.
 
     Raises:
-        OSError: the bucket does not exist or cannot be reached.
+        OSError: the bucket does not exist, or cannot be reached.
     """
     bucket = address.bucket
     with os_errors(f"looking at the bucket {bucket!r}"):
@@ -43,9 +43,9 @@ def ensure_rule(client: S3Client, address: S3Address) -> None:
             if error_code(error) not in _NOT_PERMITTED:
                 raise
             logger.warning(
-                "no lifecycle rule for %s/ in the bucket %s could be set (%s): what a gateway that "
-                "is killed leaves there stays. Have the bucket's owner set one of %d days, or say "
-                "days=0 in the store's URL.",
+                "no lifecycle rule for %s/ in the bucket %s could be set (%s): objects that a "
+                "killed gateway leaves there stay. Ask the bucket's owner to set a rule of %d "
+                "days, or pass days=0 in the store's URL.",
                 address.prefix,
                 bucket,
                 error_code(error),

@@ -1,6 +1,6 @@
-"""boto3 as far as the store uses it: the calls, their time-outs, and their errors as OSError."""
+"""The part of boto3 that the store uses: the calls, their timeouts, and their errors as OSError."""
 
-# ruff: noqa: N803  boto3 names its arguments as S3 does
+# ruff: noqa: N803  boto3's arguments have the names of S3
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .address import S3Address
 _CONNECT_TIMEOUT = 5.0  # seconds
 _READ_TIMEOUT = 15.0  # seconds without a byte
 _ATTEMPTS = 3
-_POOL = 32  # kept-alive connections; more are opened where more is read at once
+_POOL = 32  # connections that are kept open; further reads at once open more
 _UNKNOWN = frozenset({"NoSuchKey", "NotFound", "404"})
 
 
 class Body(Protocol):
-    """The bytes of an answer, as they come."""
+    """The body of a response, as a stream."""
 
     def read(self, size: int) -> bytes: ...
     def close(self) -> None: ...
 
 
 class Found(TypedDict, total=False):
-    """What the service says of an object."""
+    """The service's response about an object."""
 
     Body: Body
     ContentLength: int
@@ -54,7 +54,7 @@ class Part(TypedDict):
 
 
 class Sent(TypedDict):
-    """A part that was taken."""
+    """A part that the service has stored."""
 
     ETag: str
 
@@ -69,7 +69,7 @@ class Rules(TypedDict):
 
 
 class S3Client(Protocol):
-    """The calls of boto3's S3 client that are used. Thread-safe."""
+    """The used methods of boto3's S3 client. Thread-safe."""
 
     def get_object(
         self, *, Bucket: str, Key: str, Range: str = ..., IfMatch: str = ...
@@ -116,14 +116,14 @@ class S3Client(Protocol):
 
 
 def connected(address: S3Address) -> S3Client:
-    """A client of the service; nothing is sent yet. Credentials are found as boto3 does."""
+    """A client of the service, which has not sent a request yet. boto3 finds the credentials."""
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT,
         read_timeout=_READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=_POOL,
         signature_version="s3v4",
-        # The checksums are ours; services that are not AWS stumble over the default ones.
+        # The store sends its own checksums. Some services other than AWS refuse boto3's defaults.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"addressing_style": "path" if address.endpoint else "auto"},
@@ -131,7 +131,7 @@ def connected(address: S3Address) -> S3Client:
     session = boto3.session.Session()
     region = address.region or session.region_name
     if region is None and address.endpoint:
-        region = "us-east-1"  # what services without regions take
+        region = "us-east-1"  # services without regions accept it
     with os_errors(f"connecting to the bucket {address.bucket!r}"):
         made = session.client(
             "s3", region_name=region, endpoint_url=address.endpoint, config=config
@@ -140,17 +140,18 @@ def connected(address: S3Address) -> S3Client:
 
 
 def error_code(error: ClientError) -> str:
-    """The service's own name of an error."""
+    """The error code of the service."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 @contextlib.contextmanager
 def os_errors(doing: str) -> Iterator[None]:
-    """Errors of boto3 within are raised as OSError, as stores promise; FileNotFoundError for an
-    object that is not there.
+    """Raise errors of boto3 in a block as OSError, which is the contract of stores.
+
+    A missing object raises FileNotFoundError.
 
     Args:
-        doing: what is tried, for the message.
+        doing: the action for the message, such as "reading KEY".
     """
     try:
         yield
@@ -158,5 +159,5 @@ def os_errors(doing: str) -> Iterator[None]:
         if error_code(error) in _UNKNOWN:
             raise FileNotFoundError(errno.ENOENT, f"S3 has no such object ({doing})") from error
         raise OSError(f"S3 refused {doing}: {error}") from error
-    except (BotoCoreError, HTTPError) as error:  # the latter from a body that breaks off
+    except (BotoCoreError, HTTPError) as error:  # HTTPError: the body broke off
         raise OSError(f"S3 failed at {doing}: {error}") from error

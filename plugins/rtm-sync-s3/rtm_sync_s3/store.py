@@ -1,8 +1,8 @@
-"""The media store: blobs are objects, named by media id under a prefix.
+"""The media store: blobs are objects whose keys are a prefix and the media id.
 
-A blob goes out in parts as it comes in; the parts become an object, whole and at once, with the
-commit. What was sent is proved by SHA-256: the service's own of each part, or, where it has none,
-by reading the object back.
+A blob is sent in parts while it is written. The commit makes an object of the parts, atomically.
+SHA-256 proves that the stored bytes are right: the service's digests of the parts, or, where the
+service has none, the digest of the object when it is read back.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .lifecycle import ensure_rule
 from .service import Body, Part, S3Client, connected, os_errors
 
 PART_SIZE = 5 * 1024 * 1024
-"""Bytes of a part but the last: the least that S3 takes, and the most a writer has in memory."""
+"""Bytes of each part but the last: S3's minimum, and the most that a writer holds in memory."""
 
 _BUFFER = 256 * 1024
-_LONGEST_LOCATION = 7 * 24 * 3600  # seconds; a presigned URL cannot hold longer
+_LONGEST_LOCATION = 7 * 24 * 3600  # seconds; the longest validity of a presigned URL
 _CONTENT_TYPE = "application/octet-stream"
 logger = logging.getLogger(__name__)
 
@@ -36,17 +36,18 @@ logger = logging.getLogger(__name__)
 class S3MediaStore(MediaStore):
     """Keeps blobs in a bucket. Thread-safe; any number of gateways may share a prefix.
 
-    What is on its way in is in a temporary file as well, which has no name: S3 does not give back
-    the parts of an upload, and a chunk that fails its checksum may be cut off in the middle of one.
+    A blob that is being written is also in an anonymous temporary file. S3 does not return the
+    parts of an unfinished upload, and a chunk with a wrong checksum may end in the middle of a
+    part, which must then be sent again.
 
     Args:
-        address: where in S3.
+        address: the bucket and the prefix.
 
     Raises:
-        OSError: the bucket does not exist or cannot be reached.
+        OSError: the bucket does not exist, or cannot be reached.
     """
 
-    threads = 12  # each may have a part in memory
+    threads = 12  # each may hold a part in memory
 
     def __init__(self, address: S3Address) -> None:
         self._address = address
@@ -62,8 +63,8 @@ class S3MediaStore(MediaStore):
         """The store of `s3://bucket/prefix?endpoint=URL&region=NAME&days=7&redirect=1`.
 
         Raises:
-            PluginError: the URL is of another form.
-            OSError: the bucket does not exist or cannot be reached.
+            PluginError: the URL has another form.
+            OSError: the bucket does not exist, or cannot be reached.
         """
         return cls(S3Address.parse(url))
 
@@ -86,13 +87,13 @@ class S3MediaStore(MediaStore):
         self._client.close()
 
     def _object(self, media_id: str) -> _S3Object:
-        if not MEDIA_ID.fullmatch(media_id):  # a hub never asks for one; nor may it by mistake
+        if not MEDIA_ID.fullmatch(media_id):  # never a key outside the prefix
             raise FileNotFoundError(errno.ENOENT, "No media id", media_id)
         return _S3Object(self._client, self._address.bucket, f"{self._address.prefix}/{media_id}")
 
 
 class _S3Object:
-    """One object of the bucket, there or not: what can be asked of the service about it."""
+    """One object of the bucket, which may not exist, and the requests about it."""
 
     def __init__(self, client: S3Client, bucket: str, key: str) -> None:
         self._client = client
@@ -100,7 +101,7 @@ class _S3Object:
         self._key = key
 
     def get(self, start: int = 0, etag: str | None = None) -> tuple[Body, int, str]:
-        """The bytes from `start` on, how many there are, and the object's ETag."""
+        """The bytes from `start` on, their number, and the object's ETag."""
         with os_errors(f"reading {self._key}"):
             if etag is None:
                 found = self._client.get_object(Bucket=self._bucket, Key=self._key)
@@ -115,8 +116,11 @@ class _S3Object:
             self._client.delete_object(Bucket=self._bucket, Key=self._key)
 
     def location(self, info: MediaInfo, seconds: float) -> str:
-        """A presigned URL of GET. Asks first: whoever follows it could not tell an object that is
-        gone from a URL that is wrong."""
+        """A presigned URL for GET.
+
+        The object is checked first, because a client that follows the URL cannot tell a missing
+        object from a wrong URL.
+        """
         self.state()
         with os_errors(f"signing a URL of {self._key}"):
             return self._client.generate_presigned_url(
@@ -143,7 +147,7 @@ class _S3Object:
             )
 
     def begin_parts(self) -> str:
-        """Begin a multipart upload; returns its id."""
+        """Begin a multipart upload. Returns its id."""
         with os_errors(f"storing {self._key}"):
             begun = self._client.create_multipart_upload(
                 Bucket=self._bucket,
@@ -154,7 +158,7 @@ class _S3Object:
         return begun["UploadId"]
 
     def put_part(self, upload_id: str, number: int, data: bytes) -> Part:
-        """Send a part; one that was sent under its number is replaced."""
+        """Send a part. It replaces an earlier part of the same number."""
         checksum = _base64(hashlib.sha256(data).digest())
         with os_errors(f"storing {self._key}"):
             sent = self._client.upload_part(
@@ -179,28 +183,31 @@ class _S3Object:
             )
 
     def drop_parts(self, upload_id: str) -> None:
-        """Give a multipart upload up."""
-        with os_errors(f"giving {self._key} up"):
+        """Abort a multipart upload."""
+        with os_errors(f"aborting the upload of {self._key}"):
             self._client.abort_multipart_upload(
                 Bucket=self._bucket, Key=self._key, UploadId=upload_id
             )
 
     def state(self) -> tuple[int, str]:
-        """The object's size, and its SHA-256 in base64 ("" where the service has none).
+        """The object's size, and its SHA-256 in base64, which is "" where the service has none.
 
-        Of an object of parts, it is the digest of the parts' digests.
+        The SHA-256 of an object of parts is the digest of the digests of its parts.
         """
         with os_errors(f"looking at {self._key}"):
             found = self._client.head_object(
                 Bucket=self._bucket, Key=self._key, ChecksumMode="ENABLED"
             )
-        # The number of parts may stand after the digest.
+        # Some services add the number of parts after a hyphen.
         return found["ContentLength"], found.get("ChecksumSHA256", "").partition("-")[0]
 
 
 class _S3Reader(io.RawIOBase):
-    """Reads an object; one request for each place it is read from. Begins with one for the whole,
-    so that an object that is deleted meanwhile is still read to its end."""
+    """Reads an object, with a new request after each seek.
+
+    The first request is for the whole object, so that an object that is deleted meanwhile can still
+    be read to its end.
+    """
 
     def __init__(self, source: _S3Object) -> None:
         super().__init__()
@@ -252,7 +259,7 @@ class _S3Reader(io.RawIOBase):
 
 
 class _S3Writer(MediaWriter):
-    """A blob on its way out. Parts are sent as soon as they are full and something follows."""
+    """Writes a blob. A full part is sent when a byte follows it."""
 
     def __init__(self, target: _S3Object) -> None:
         self._target = target
@@ -274,7 +281,7 @@ class _S3Writer(MediaWriter):
         self._file.truncate(size)
         self._file.seek(size)
         self._size = size
-        del self._parts[size // PART_SIZE :]  # a part that is cut is sent again
+        del self._parts[size // PART_SIZE :]  # a truncated part is sent again
 
     def commit(self) -> None:
         if self._upload_id is None:
@@ -299,7 +306,7 @@ class _S3Writer(MediaWriter):
             try:
                 self._target.drop_parts(upload_id)
             except OSError as error:
-                logger.warning("parts stay until the bucket's rule removes them: %s", error)
+                logger.warning("parts stay until the lifecycle rule removes them: %s", error)
 
     @property
     def _sent(self) -> int:
@@ -314,14 +321,14 @@ class _S3Writer(MediaWriter):
         self._parts.append(self._target.put_part(self._upload_id, number + 1, data))
 
     def _read(self, start: int) -> bytes:
-        """The part of the file that begins there."""
+        """The part of the file that begins at `start`."""
         self._file.seek(start)
         data = self._file.read(PART_SIZE)
         self._file.seek(self._size)
         return data
 
     def _prove(self, expected: str) -> None:
-        """Raises OSError, and removes the object, when it is not what was written."""
+        """Check the stored object. Raises OSError, and removes it, when its bytes are wrong."""
         size, found = self._target.state()
         same = found == expected if found else self._read_back() == self._sha256()
         if size != self._size or not same:

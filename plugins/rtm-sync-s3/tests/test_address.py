@@ -35,7 +35,7 @@ class AddressTest(unittest.TestCase):
             ("s3://cats?days=-1", "days is '-1'; it must be 0 to 3,650"),
             ("s3://cats?days=9999", "days is '9999'"),
             ("s3://cats?endpoint=127.0.0.1:9000", "endpoint is '127.0.0.1:9000'"),
-            ("s3://cats?prefix=x", "'prefix' is no option; there are endpoint, region"),
+            ("s3://cats?prefix=x", "'prefix' is not an option; the options are endpoint, region"),
             ("s3://cats?redirect", "not of the form name=value"),
             ("s3://cats/" + "x" * 513, "longer than 512 bytes"),
         ):

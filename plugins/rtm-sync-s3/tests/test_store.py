@@ -149,4 +149,4 @@ class S3StoreTest(MediaStoreContract, S3Case):
             writer.commit()
         with self.assertLogs("rtm_sync_s3", "WARNING") as logged:
             writer.abort()
-        self.assertIn("until the bucket's rule removes them", logged.output[0])
+        self.assertIn("until the lifecycle rule removes them", logged.output[0])

@@ -1,4 +1,4 @@
-"""The rtm-sync plugin: one hook, which gives the generator of poster frames."""
+"""The rtm-sync plugin: a hook that makes the thumbnail generator for videos."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["VideoGenerator", "thumbnail"]
 
 @hookimpl
 def thumbnail() -> ThumbnailGenerator:
-    """Answer `rtm_sync`'s hook of this name."""
+    """Implement the hook `thumbnail`."""
     return VideoGenerator()

@@ -1,4 +1,4 @@
-"""The thumbnail generator: has a frame decoded (`poster.py`, in a process of its own)."""
+"""The thumbnail generator. A frame is decoded in a separate process (`poster.py`)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ _POSTER = Path(__file__).with_name("poster.py")
 
 
 class VideoGenerator(ThumbnailGenerator):
-    """Poster frames of the common kinds of video by PyAV. Thread-safe; two at once."""
+    """Makes thumbnails of frames of common video formats, by PyAV. Thread-safe; two at once."""
 
     name = "video"
     priority = 100
 
     def can_handle(self, content_type: str) -> bool:
-        """Whether it is video of a kind we read; parameters and case do not count."""
+        """Whether the type is a known video format; its parameters and case are ignored."""
         return bare_type(content_type) in CONTENT_TYPES
 
     def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
-        """The best-looking JPEG of at most `max_bytes` that shows a frame: upright, in sRGB.
+        """Make the best-looking JPEG of at most `max_bytes` bytes of a frame, upright and in sRGB.
 
-        The first frame, or one further on where that is all of one colour. At most 480 pixels on
-        its longest side and never larger than the video.
+        It shows the first frame, or a later one when the first has only one colour. Its longest
+        side has at most 480 pixels, and it is not larger than the video.
 
         Raises:
-            CannotThumbnail: not such a video, damaged, too large to decode safely, or none fits.
+            CannotThumbnail: the blob is not a known video format, is damaged or too large to decode
+                safely, or no thumbnail fits.
         """
         content = read_content(blob, MAX_FILE_BYTES)
         frame = decoded_apart(_POSTER, content, LONGEST_SIDE)

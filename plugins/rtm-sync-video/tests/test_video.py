@@ -144,7 +144,7 @@ class VideoTest(ThumbnailContract, RtmTestCase):
     def test_the_reason_of_a_refusal_is_told(self) -> None:
         avi = film([quarters()], "avi", "mpeg4")
         for data, why in (
-            (sound(), "no pictures in it, only sound"),
+            (sound(), "no video stream, only sound"),
             (avi, "does not begin like a video that we read"),
             (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "does not begin like a video"),
         ):

@@ -1,4 +1,4 @@
-"""The rtm-sync plugin: one hook, which gives the libvips thumbnail generator."""
+"""The rtm-sync plugin: a hook that makes the libvips thumbnail generator."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["VipsGenerator", "thumbnail"]
 
 @hookimpl
 def thumbnail() -> ThumbnailGenerator:
-    """Answer `rtm_sync`'s hook of this name."""
+    """Implement the hook `thumbnail`."""
     return VipsGenerator()

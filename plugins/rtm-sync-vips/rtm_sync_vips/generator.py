@@ -1,7 +1,7 @@
-"""Thumbnails by libvips, which streams: the picture is shrunk while it is read.
+"""Thumbnails by libvips, which shrinks a picture while it reads it.
 
-libvips knows many formats, some by way of large libraries. Only bytes that begin like one of the
-formats below are handed to it, so no other loader ever sees a stranger's file.
+libvips supports many formats, some through large libraries. It gets only bytes that begin like one
+of the formats below, so its other loaders never read an untrusted file.
 """
 
 from __future__ import annotations
@@ -15,25 +15,27 @@ from rtm_sync import Blob, CannotThumbnail, Thumbnail, ThumbnailGenerator
 from rtm_sync.thumbnails.encoding import LONGEST_SIDE, bare_type, best_fit, read_content
 
 MAX_FILE_BYTES = 32 * 1024 * 1024  # a medium has at most 30 MB
-MAX_PIXELS = 120_000_000  # where the picture is streamed; takes half a second
-MAX_WHOLE_BYTES = 200_000_000  # where it is decoded as a whole; the decoders hold it once or twice
-MAX_SCANS = 100  # of a progressive JPEG; a usual one has ten
+MAX_PIXELS = 120_000_000  # of a picture that is streamed; it takes half a second
+MAX_WHOLE_BYTES = 200_000_000  # of a picture decoded as a whole; decoders hold it once or twice
+MAX_SCANS = 100  # of a progressive JPEG; most have ten
 MAX_CHUNKS = 100_000  # of a PNG; a 30 MB file has 4,000 of the usual 8 KB
-MAX_MARKERS = 100_000  # bytes and parts in front of a JPEG's picture; a usual file has some dozens
+MAX_MARKERS = 100_000  # segments and fill bytes before a JPEG's first scan; most have some dozens
 
-# The operations libvips remembers keep their pictures: ten progressive JPEGs, a gigabyte.
+# libvips' cache of operations would keep pictures: a gigabyte after ten progressive JPEGs.
 pyvips.cache_set_max(0)
 
-_decoding = threading.BoundedSemaphore(2)  # pictures at once in this process
+_slots = threading.BoundedSemaphore(2)  # pictures decoded at once in this process
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """A format we read.
+    """A picture format that is read.
 
     Attributes:
-        content_types: the MIME types it goes by.
-        streams: it is decoded row by row, unless it is interlaced.
+        name: the format's name in messages.
+        loader: the name of libvips' operation.
+        content_types: its MIME types.
+        streams: whether it is decoded row by row, unless it is interlaced.
     """
 
     name: str
@@ -56,31 +58,32 @@ _FORMATS = tuple(
     if pyvips.type_find("VipsOperation", f"{known.loader}_buffer")
 )
 CONTENT_TYPES = frozenset[str]().union(*(known.content_types for known in _FORMATS))
-"""The MIME types that this libvips can handle."""
+"""The MIME types that the installed libvips can handle."""
 
 
 class VipsGenerator(ThumbnailGenerator):
-    """Thumbnails of the common picture formats by libvips. Thread-safe; two at once."""
+    """Makes thumbnails of common picture formats, by libvips. Thread-safe; two at once."""
 
     name = "vips"
     priority = 110  # above Pillow's: measured as fast or faster, in less memory
 
     def can_handle(self, content_type: str) -> bool:
-        """Whether this libvips reads such content; parameters and case do not count."""
+        """Whether the installed libvips reads the type; its parameters and case are ignored."""
         return bare_type(content_type) in CONTENT_TYPES
 
     def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
-        """The best-looking thumbnail of at most `max_bytes`: upright, sRGB, without metadata.
+        """Make the best-looking thumbnail of at most `max_bytes` bytes.
 
-        At most 480 pixels on its longest side and never larger than the picture. A JPEG; where
-        the picture is transparent a WebP.
+        It is upright, in sRGB and without metadata. Its longest side has at most 480 pixels, and it
+        is not larger than the picture. It is a JPEG, or a WebP for a transparent picture.
 
         Raises:
-            CannotThumbnail: not a picture, damaged, too large to decode safely, or none fits.
+            CannotThumbnail: the blob is not a picture, is damaged or too large to decode safely, or
+                no thumbnail fits.
         """
         content = read_content(blob, MAX_FILE_BYTES)
         try:
-            with _decoding:
+            with _slots:
                 return _encoded(_small(content), max_bytes)
         except pyvips.Error as error:
             reason = " ".join(f"{error}".split())
@@ -96,7 +99,7 @@ def _small(content: bytes) -> pyvips.Image:
         height=LONGEST_SIDE,
         size="down",
         output_profile="srgb",
-        fail_on="error",  # what is cut off would be grey below
+        fail_on="error",  # otherwise the missing part of a truncated picture would be grey
     )
     if picture.format != "uchar" or picture.interpretation not in ("srgb", "b-w"):
         picture = picture.colourspace("srgb")
@@ -107,7 +110,7 @@ def _small(content: bytes) -> pyvips.Image:
 
 
 def _check(content: bytes) -> None:
-    """Refuse what is none of our formats, or would take too much memory or time."""
+    """Refuse other formats, and pictures that take too much memory or time to decode."""
     known = _recognised(content)
     if known is _JPEG:
         _check_jpeg(content)
@@ -128,11 +131,11 @@ def _check(content: bytes) -> None:
 
 
 def _whole_bytes(known: _Format, header: pyvips.Image) -> int:
-    """Bytes for each pixel of what is not decoded row by row; 0 for what is."""
+    """Bytes of memory for each pixel; 0 for a picture that is decoded row by row."""
     fields = header.get_fields()
     if "jpeg-multiscan" in fields and header.get("jpeg-multiscan"):
         chroma = header.get("jpeg-chroma-subsample") if "jpeg-chroma-subsample" in fields else ""
-        return 3 if chroma == "4:2:0" else 6  # two for each coefficient
+        return 3 if chroma == "4:2:0" else 6  # each coefficient has two bytes
     if known.streams and not ("interlaced" in fields and header.get("interlaced")):
         return 0
     return max(4, int(header.bands)) * (2 if header.format in ("ushort", "short") else 1)
@@ -159,7 +162,7 @@ def _recognised(content: bytes) -> _Format:
 
 
 def _check_jpeg(content: bytes) -> None:
-    """Each scan of a progressive JPEG goes over the whole picture; a short file may have many."""
+    """Limit the scans and segments. Each scan decodes the whole picture, even in a short file."""
     if content.count(b"\xff\xda") > MAX_SCANS:
         raise CannotThumbnail(f"The JPEG has more than {MAX_SCANS} scans.")
     position = 2
@@ -188,7 +191,7 @@ def _check_png(content: bytes) -> None:
 
 def _encoded(picture: pyvips.Image, max_bytes: int) -> Thumbnail:
     alpha = picture.hasalpha()
-    resized = picture  # the search asks for one side several times in a row
+    resized = picture  # kept, because the search tries several qualities at one size
 
     def encode(side: int, quality: int) -> bytes:
         nonlocal resized
