@@ -89,7 +89,7 @@ def tus_headers(data: bytes) -> None:
         assert len(spec.file_name) <= 255
         assert not set("/\\\0\r\n") & set(spec.file_name)
         assert spec.key is None or 1 <= len(spec.key) <= 128
-    wanted = downloads._wanted_range(request)
+    wanted = downloads._requested_range(request)
     assert wanted is None or isinstance(wanted, slice)
     try:
         checksum = Checksum.parse(headers.get("Upload-Checksum", ""))
