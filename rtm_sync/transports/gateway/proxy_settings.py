@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import certifi
+import certifi  # `requests` requires it; to import that for a path would load all of it
 
 if TYPE_CHECKING:
     import requests
