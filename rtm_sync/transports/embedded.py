@@ -144,12 +144,7 @@ class _Connection:
     def give_up(self, error: BaseException) -> None:
         """End a login that was refused, came too late or was interrupted. Idempotent."""
         self._end("The login failed.")
-        reason = error.reason if isinstance(error, LoginError) else ""
-        if reason == "ABORTED_BY_LOGOUT":
-            self._states.report(Lifecycle.logged_out)
-        else:
-            timed_out = reason == "TIMEOUT"
-            self._states.report(lambda lifecycle: lifecycle.login_failed(timed_out=timed_out))
+        self._states.login_ended(error)
 
     def stop(self) -> None:
         """End the session: its login if that is under way, its waiting calls, perhaps the hub.

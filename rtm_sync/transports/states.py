@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from ..errors import LoginError
 from ..protocol.values import ConnectionChangeReason, ConnectionState
 from ..rules.lifecycle import Lifecycle, StateChange
+from ..rules.timing import Clock
 
 
 class StateListener(Protocol):
-    """Is told each change of the state; a `Listener` is one."""
+    """Takes each change of the state; a `Listener` is one."""
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None: ...
 
@@ -20,17 +23,25 @@ class StateListener(Protocol):
 class StateReports:
     """Makes a `Lifecycle` thread-safe and tells a listener its changes. Thread-safe.
 
-    When `report` returns, the listener has been told. An exception in the middle (Ctrl-C) loses no
-    change: the next report begins with it, so that a listener may be told a change twice, but
+    When `report` returns, the listener has taken the change. An exception in the middle (Ctrl-C)
+    loses no change: the next report begins with it. A listener may thus get a change twice, but it
     never misses one.
+
+    Args:
+        lifecycle: decides what is reported.
+        listener: takes the changes.
+        clock: the time, for `tick` and `pause`.
     """
 
-    def __init__(self, lifecycle: Lifecycle, listener: StateListener) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, listener: StateListener, clock: Clock = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._lifecycle = lifecycle
         self._listener = listener
         self._untold: deque[StateChange] = deque()
-        # Guards all here, and is held while telling: a listener does not block, and whoever
-        # decides later has to be heard later. The same thread may report from within.
+        # Guards all here. It is held while the listener is called, so that changes arrive in the
+        # order of the decisions; a listener does not block. A listener may report from within.
         self._turn = threading.RLock()
 
     def report(self, decide: Callable[[Lifecycle], StateChange | None]) -> None:
@@ -42,6 +53,38 @@ class StateReports:
             while self._untold:
                 self._listener.on_state(*self._untold[0])
                 self._untold.popleft()
+
+    def login_ended(self, error: BaseException) -> None:
+        """Report the end of a login that was refused, came too late or was interrupted.
+
+        Args:
+            error: what the login raises.
+        """
+        reason = error.reason if isinstance(error, LoginError) else ""
+        if reason == "ABORTED_BY_LOGOUT":
+            self.report(Lifecycle.logged_out)
+        else:
+            timed_out = reason == "TIMEOUT"
+            self.report(lambda lifecycle: lifecycle.login_failed(timed_out=timed_out))
+
+    def tick(self) -> None:
+        """Report RECONNECTING once the connection has been lost for long enough."""
+        now = self._clock()
+        self.report(lambda lifecycle: lifecycle.tick(now))
+
+    def pause(self, seconds: float, wait: Callable[[float], bool]) -> None:
+        """Wait between two attempts to connect; RECONNECTING is reported in time meanwhile.
+
+        Args:
+            wait: waits so many seconds; True when it was woken.
+        """
+        quiet = self.quiet_time_left(self._clock())
+        if 0 < quiet < seconds:
+            if wait(quiet):
+                return
+            self.tick()
+            seconds -= quiet
+        wait(seconds)
 
     def lost(self, now: float) -> None:
         """The connection is gone; the session may still be saved."""

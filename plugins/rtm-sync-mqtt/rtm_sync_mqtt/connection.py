@@ -131,12 +131,7 @@ class Connection:
     def give_up(self, error: BaseException) -> None:
         """End a login that was refused, came too late or was interrupted. Idempotent."""
         self._halt("The login failed.")
-        reason = error.reason if isinstance(error, LoginError) else ""
-        if reason == "ABORTED_BY_LOGOUT":
-            self._states.report(Lifecycle.logged_out)
-        else:
-            timed_out = reason == "TIMEOUT"
-            self._states.report(lambda lifecycle: lifecycle.login_failed(timed_out=timed_out))
+        self._states.login_ended(error)
 
     def stop(self) -> None:
         """Leave the broker and end the thread. Idempotent, never hangs."""
@@ -352,7 +347,7 @@ class Connection:
         """Try until it works; False when it must not be tried any more."""
         failures = 0
         while not self._stopping.is_set():
-            self._states.report(lambda lifecycle: lifecycle.tick(time.monotonic()))
+            self._states.tick()
             quiet = self._states.quiet_time_left(time.monotonic())
             patience = min(self._options.connect_timeout, quiet or math.inf)
             try:
@@ -373,13 +368,7 @@ class Connection:
                 if not self._online.is_set():
                     self._drop()
             failures += 1
-            wait = _BACKOFF.wait(failures)
-            quiet = self._states.quiet_time_left(time.monotonic())
-            if quiet < wait:  # RECONNECTING is said in time
-                self._stopping.wait(quiet)
-                self._states.report(lambda lifecycle: lifecycle.tick(time.monotonic()))
-                wait -= quiet
-            self._stopping.wait(wait)
+            self._states.pause(_BACKOFF.wait(failures), self._stopping.wait)
         return False
 
     def _connect(self, deadline: Deadline, *, first: bool) -> None:

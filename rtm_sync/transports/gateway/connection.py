@@ -158,12 +158,7 @@ class Connection:
     def give_up(self, error: BaseException) -> None:
         """End a login that was refused, came too late or was interrupted. Idempotent."""
         self._end("The login failed.")
-        code = error.code if isinstance(error, LoginError) else None
-        if code is LoginErrorCode.LOGIN_ERR_ABORTED_BY_LOGOUT:
-            self._states.report(Lifecycle.logged_out)
-        else:
-            timed_out = code is LoginErrorCode.LOGIN_ERR_TIMEOUT
-            self._states.report(lambda lifecycle: lifecycle.login_failed(timed_out=timed_out))
+        self._states.login_ended(error)
 
     def stop(self) -> None:
         """End the session: its login if that is under way, its waiting calls, the reader.
@@ -291,7 +286,7 @@ class Connection:
             self._wake.clear()
             if self._stopping.is_set():
                 break
-            self._report_time()
+            self._states.tick()
             quiet = self._states.quiet_time_left(time.monotonic())
             try:
                 # While the drop is not announced yet, no attempt may outlast that moment.
@@ -312,18 +307,8 @@ class Connection:
                 self._listener.on_reconnected(None, recovered=resumed)
                 return True
             attempt += 1
-            pause = _BACKOFF.wait(attempt)
-            quiet = self._states.quiet_time_left(time.monotonic())
-            if 0 < quiet < pause and not self._wake.wait(quiet):
-                self._report_time()
-                pause -= quiet
-            self._wake.wait(pause)
+            self._states.pause(_BACKOFF.wait(attempt), self._wake.wait)
         return False
-
-    def _report_time(self) -> None:
-        """Say RECONNECTING once the drop has lasted long enough."""
-        now = time.monotonic()
-        self._states.report(lambda lifecycle: lifecycle.tick(now))
 
     def _connect(self, timeout: float) -> bool:
         """One attempt: socket, login, and the session goes on over it.
