@@ -1,4 +1,4 @@
-"""What it costs to import the package."""
+"""The cost of importing the package."""
 
 from __future__ import annotations
 

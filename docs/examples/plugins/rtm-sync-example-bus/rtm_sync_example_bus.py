@@ -1,4 +1,4 @@
-"""A transport in an hour: clients of one process meet at an in-process bus, `bus:name`."""
+"""A transport in an hour: clients of one process share an in-process bus, `bus:name`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ R = TypeVar("R")
 # begin: hook
 @hookimpl
 def transport(url: str, options: TransportOptions) -> Transport | None:
-    """Answer the hook: a transport for our scheme, None for all others."""
+    """Implement the hook: a transport for the scheme `bus`, and None for all others."""
     return BusTransport(url) if url.startswith("bus:") else None
 
 
@@ -61,9 +61,11 @@ def transport(url: str, options: TransportOptions) -> Transport | None:
 
 # begin: bus
 class ProcessBus:
-    """What a hub would be: who is here, and what waits. Its users hold `lock` while they look.
+    """The state that a hub would have: connected clients, waiting messages and media.
 
-    There is one for each URL and app, for as long as somebody is logged in.
+    `lock` guards it. Callers hold the lock while they read or change the state.
+
+    There is one for each URL and app. It lives as long as a user is logged in.
     """
 
     _all: ClassVar = weakref.WeakValueDictionary[tuple[str, str], "ProcessBus"]()
@@ -82,7 +84,7 @@ class ProcessBus:
             return cls._all.setdefault((url, app_id), cls())
 
     def is_new(self, *key: str) -> bool:
-        """Note a message's id; False when it has been here. Only the last 10,000 are known."""
+        """Record a message's id. False when it is one of the last 10,000 recorded ids."""
         if key in self.delivered:
             return False
         self.delivered[key] = None
@@ -91,7 +93,7 @@ class ProcessBus:
         return True
 
     def members(self, channel_id: str, *, but: BusTransport) -> list[BusTransport]:
-        """The others in a channel."""
+        """The other members of a channel."""
         others = (box for box in self.boxes.values() if box is not but)
         return [box for box in others if channel_id in box.channels]
 
@@ -101,9 +103,9 @@ class ProcessBus:
 
 # begin: open
 class BusTransport(Transport):
-    """One client's box at an in-process bus. Thread-safe; owns no thread."""
+    """One client's connection to an in-process bus. Thread-safe; owns no thread."""
 
-    def __init__(self, url: str) -> None:  # no I/O: nobody is logged in yet
+    def __init__(self, url: str) -> None:  # no I/O before the login
         self._url = url
         self._limits = Limits()
         self._lifecycle = Lifecycle(reconnecting_after=0)
@@ -134,7 +136,7 @@ class BusTransport(Transport):
         self._tell(self._lifecycle.logged_out())
 
     def end(self, reason: ConnectionChangeReason) -> None:
-        """The session is over, and the client did not ask for it."""
+        """End the session without a request of the client."""
         self.leave_office()
         self._tell(self._lifecycle.aborted(reason))
 
@@ -293,7 +295,7 @@ class BusTransport(Transport):
         if found is None or found[0].expires_at < time.time():
             raise control.kind.error("NOT_EXIST", f"There is no medium {media_id}.")
         info, data = found
-        if sink.size and sink.whole != info.sha256:  # the beginning of something else
+        if sink.size and sink.whole != info.sha256:  # the bytes are of another medium
             sink.restart()
         sink.begin(info)
         while sink.size < info.size:
