@@ -1,6 +1,6 @@
 """`python -m tests.quick`: the suite without browsers, web servers and commands as processes.
 
-It needs a third of the time and is what each Python has to pass; one of them passes all.
+It needs a third of the time. Each Python must pass it, and one Python must pass the whole suite.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WITHOUT = (
     "tests.test_processes",
     "tests.test_typing",
 )
-"""How the names of the modules begin that are left out."""
+"""The beginnings of the names of modules that are left out."""
 
 
 def modules() -> list[str]:

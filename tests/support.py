@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Helpers that the tests share."""
 
 from __future__ import annotations
 
@@ -26,9 +26,12 @@ T = TypeVar("T")
 
 
 def at_once(*calls: Callable[[], T]) -> list[T]:
-    """Make the calls side by side, each on a thread; their results, or the first exception.
+    """Run the calls at the same time, each on a thread.
 
-    For child processes and for what waits: one after the other they leave cores idle.
+    For child processes and for calls that wait: one after the other they leave cores idle.
+
+    Returns:
+        The results, in the order of the calls. The first exception is raised.
     """
     with ThreadPoolExecutor(max(1, len(calls))) as pool:
         running = [pool.submit(call) for call in calls]
@@ -36,7 +39,7 @@ def at_once(*calls: Callable[[], T]) -> list[T]:
 
 
 class Stopwatch:
-    """Measures what is promised to take a certain time; runs from when it is made.
+    """A stopwatch for promised times, which starts when it is made.
 
     Time for which a thread of this process or of its children was ready and waited for a core does
     not count: a busy machine is no reason to fail. The time of threads that have ended is not known
@@ -48,7 +51,7 @@ class Stopwatch:
         self._waited = dict(_waited_for_a_core())
 
     def seconds(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since the start."""
         took = time.monotonic() - self._began
         waited = sum(
             max(0.0, seconds - self._waited.get(thread, 0.0))
@@ -61,7 +64,7 @@ def _waited_for_a_core() -> Iterator[tuple[str, float]]:
     """For each thread of this process and its descendants, the seconds it has waited so far."""
     processes = [str(os.getpid())]
     while processes:
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the thread has ended
             for thread in Path("/proc", processes.pop(), "task").iterdir():
                 with contextlib.suppress(OSError):
                     processes += (thread / "children").read_text().split()

@@ -1,4 +1,4 @@
-"""Blobs: every way in, every way out, and what must be refused on the way."""
+"""Blobs: every conversion from and to other forms, and the sources that are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def png(width: int = 30, height: int = 20) -> bytes:
 
 
 class Pipe(io.RawIOBase):
-    """An unseekable source that gives its bytes a few at a time."""
+    """An unseekable source that returns a few bytes for each read."""
 
     def __init__(self, data: bytes, step: int = 1000) -> None:
         self._source = io.BytesIO(data)
@@ -334,7 +334,7 @@ class DataUrlTest(RtmTestCase):
 
 
 class _Site(BaseHTTPRequestHandler):
-    """Serves what `self.server.pages` says for a path: a function that writes the whole answer."""
+    """Serves `self.server.pages`: for each path a function that writes the whole response."""
 
     protocol_version = "HTTP/1.1"
 
@@ -347,7 +347,7 @@ class _Site(BaseHTTPRequestHandler):
     def answer(self, body: bytes = b"", status: int = 200, **headers: str) -> None:
         self.send_response(status)
         headers.setdefault("Content-Length", str(len(body)))
-        headers.setdefault("Connection", "close")  # said, or a redirect may be asked for on it
+        headers.setdefault("Connection", "close")  # otherwise a redirect would use it again
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
@@ -359,9 +359,9 @@ class _Site(BaseHTTPRequestHandler):
 
 class FromUrlTest(RtmTestCase):
     def setUp(self) -> None:
-        # No proxy of the environment may stand between the test and its own server.
+        # The client must not use a proxy of the environment.
         self.entered(mock.patch.dict("os.environ", {"no_proxy": "*", "NO_PROXY": "*"}))
-        self.gone = threading.Event()  # ends what a page still waits for
+        self.gone = threading.Event()  # ends the waits of pages
         self.pages: dict[str, Callable[[_Site], None]] = {}
         server = ThreadingHTTPServer(("127.0.0.1", 0), _Site)
         server.pages = self.pages  # type: ignore[attr-defined]

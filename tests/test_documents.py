@@ -1,4 +1,4 @@
-"""The documents do what they say: code runs, frames decode, commands exist, links lead on."""
+"""The documents are right: their code runs, frames decode, commands exist, and links work."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ GIVEN = {
         (f"rtm-sync-{name}" for name in ("pdf", "pillow", "video", "vips")), "client: RtmClient"
     ),
 }
-"""What code may take as given, by the name of its document, or of a README's folder."""
+"""The names that code may use without defining them, by document or by a README's folder."""
 
 EXAMPLE_URL = "ws://127.0.0.1:8765"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -107,7 +107,7 @@ def blocks(document: Path, *languages: str) -> list[Block]:
 
 
 def run_block(document: Path, block: Block, names: dict[str, object]) -> None:
-    """Run a block; a traceback shows the document's own line."""
+    """Run a block. A traceback shows the line of the document."""
     source = "\n" * (block.line - 1) + block.text
     exec(compile(source, str(document), "exec"), names)
 
@@ -116,20 +116,20 @@ _RELAXED = (
     "# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, "
     "allow-redefinition, no-strict-optional, disable-error-code=import-untyped"
 )
-"""Documents leave out what readers can do without: annotations, and checks for None."""
+"""Rules for the code of documents, which has no annotations and no checks for None."""
 
 
 def as_module(code: list[Block], given: str) -> str:
-    """The blocks as one program, each line where its document has it; `given` stands before."""
+    """The blocks as one program, with the line numbers of the document; `given` comes first."""
     imports = "from rtm_sync import RtmClient; from collections.abc import Callable"
-    lines = [_RELAXED, f"{imports}; {given}"]  # where a document has its title and an empty line
+    lines = [_RELAXED, f"{imports}; {given}"]  # in place of the title and an empty line
     for block in code:
         lines += [""] * (block.line - 1 - len(lines)) + block.text.splitlines()
     return "\n".join(lines) + "\n"
 
 
 def with_gateway(code: str, url: str) -> str:
-    """The code, with the gateway that runs in the place of the example's."""
+    """The code, with the running gateway in place of the example's."""
     return code.replace(EXAMPLE_URL, url)
 
 
@@ -162,7 +162,7 @@ class PythonTest(RtmTestCase):
     maxDiff = None
 
     def test_all_python_of_every_document_fits_together_and_to_the_package(self) -> None:
-        """Whatever else runs it: a new document's code is checked from its first day."""
+        """Also of documents that no other test runs, so that new documents are checked at once."""
         written = {}
         for number, document in enumerate(DOCUMENTS):
             if code := blocks(document, "python"):
@@ -196,7 +196,7 @@ class PythonTest(RtmTestCase):
         return document.parent.name if document.stem == "README" else document.stem
 
     def mypy_says(self, *files: str) -> str:
-        # As the package itself is checked, so that what mypy remembers of it serves again.
+        # With the options of the package's own check, so that mypy's cache can be used.
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "mypy", "--strict", "--no-error-summary"),
@@ -209,7 +209,7 @@ class PythonTest(RtmTestCase):
             check=False,
         )
         self.assertEqual(done.stderr, "")
-        # It remembers what it said, and of which folder.
+        # The cache contains earlier results with their folders.
         return re.sub(r"^\S+/(?=\w+\.py:)", "", done.stdout, flags=re.MULTILINE)
 
 
@@ -265,7 +265,7 @@ class ReadmeTest(RtmTestCase):
 
 class CommandTest(RtmTestCase):
     def lines(self) -> Iterator[str]:
-        """Every line of every document that a shell would run."""
+        """Every shell command of every document."""
         for document in DOCUMENTS:
             for block in blocks(document, "sh"):
                 yield from block.without_comments().splitlines()
@@ -327,7 +327,7 @@ class CommandTest(RtmTestCase):
 
 class GuideTest(RtmTestCase):
     def web(self, folder: Path) -> str:
-        """Serve a folder by HTTP; returns its address."""
+        """Serve a folder by HTTP. Returns its URL."""
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def log_message(self, *_: object) -> None:
@@ -343,14 +343,14 @@ class GuideTest(RtmTestCase):
         return f"http://127.0.0.1:{server.server_port}"
 
     def pillow_plugin(self) -> object:
-        """This repository's plugin, installed or not."""
+        """This repository's Pillow plugin, installed or not."""
         folder = str(REPOSITORY / "plugins" / "rtm-sync-pillow")
         sys.path.append(folder)
         self.addCleanup(sys.path.remove, folder)
         return importlib.import_module("rtm_sync_pillow")
 
     def run_guide(self, url: str) -> tuple[dict[str, Any], list[BaseException]]:
-        """Run all of it in order; returns its names, and what its handlers raised."""
+        """Run all blocks in order. Returns their names, and the exceptions of their handlers."""
         errors: list[BaseException] = []
         folder = self.folder()
         with Image.open(CAT) as cat:
@@ -365,7 +365,7 @@ class GuideTest(RtmTestCase):
                 client.login(uid)
             for block in blocks(DOCS / "guide.md", "python"):
                 run_block(DOCS / "guide.md", block, names)
-            # What it registered does what its words say, too.
+            # The handlers that it registered must also work as documented.
             names["alice"].send_message_to_peer(names["message"], "bob")
             wait_until((names["inbox"] / "cat.jpg").is_file, PATIENCE)
         return names, errors
@@ -471,7 +471,7 @@ class ProtocolTest(RtmTestCase):
                 yield line, json.loads(line)
 
     def encoded(self, line: str, calls: dict[int, Request[Any]]) -> str:
-        """The frame as our own codec writes it; `calls` are those that wait for an answer."""
+        """The frame, encoded again by our codec; `calls` are the requests without a response."""
         frame = decode(line)
         if isinstance(frame, Call):
             calls[frame.id] = frame.request
@@ -485,7 +485,7 @@ class ProtocolTest(RtmTestCase):
         return encode_failure(frame.id, frame.error)
 
     def assert_within(self, shown: object, real: object) -> None:
-        """What is shown is there; what may be left out may be missing."""
+        """Check that the shown fields exist; optional fields may be missing."""
         if isinstance(shown, dict) and isinstance(real, dict):
             self.assertLessEqual(shown.keys(), real.keys())
             for name, value in shown.items():
@@ -529,7 +529,7 @@ class ProtocolTest(RtmTestCase):
             known = {code.name: code.value for code in codes}
             prefix = ""
             for name, number in re.findall(r"`(\w+)` (\d+)", listed):
-                prefix = prefix or name.partition("_ERR_")[0] + "_ERR"  # the first name is whole
+                prefix = prefix or name.partition("_ERR_")[0] + "_ERR"  # only the first has one
                 with self.subTest(family, name=name):
                     self.assertIn(int(number), (known.get(name), known.get(prefix + name)))
 
@@ -547,7 +547,7 @@ class ProtocolTest(RtmTestCase):
         token = real["result"]["session"]
         exchanges = [block.text for block in blocks(self.PROTOCOL, "http")]
         upload, created, downloaded, elsewhere = exchanges
-        self.assertIn("307", elsewhere)  # only stores of plugins answer so
+        self.assertIn("307", elsewhere)  # only stores of plugins redirect
         head, _, body = upload.partition("\n\n")
         status, headers, _ = self.exchange(url, head.replace("kX…", token), body.strip())
         self.assert_answer(
@@ -564,7 +564,7 @@ class ProtocolTest(RtmTestCase):
 
     @staticmethod
     def exchange(url: str, head: str, body: str = "") -> tuple[str, dict[str, str], bytes]:
-        """Send a request as it is written; returns status line, headers and body."""
+        """Send a documented request. Returns status line, headers and body."""
         request, *lines = head.splitlines()
         method, path, _ = request.split(" ")
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
@@ -638,7 +638,7 @@ class PictureTest(unittest.TestCase):
                     self.assertTrue(drawing.findtext(f"{self.SVG}{name}"))
                 style = drawing.findtext(f"{self.SVG}style") or ""
                 light, _, dark = style.partition("@media (prefers-color-scheme: dark)")
-                self.assertIn(".card", dark)  # its own ground: readable on any page
+                self.assertIn(".card", dark)  # its own background: readable on any page
                 coloured = set(re.findall(r"\.(\w+)(?=[^{}]*\{[^}]*#)", light))
                 self.assertLessEqual(coloured, set(re.findall(r"\.(\w+)", dark)))
 

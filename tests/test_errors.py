@@ -23,7 +23,7 @@ from rtm_sync.errors import (
     UploadMediaErrorCode,
 )
 
-# Family → prefix of its names → the rest of a name and its number, as the reference publishes them.
+# Family → prefix of its names → the rest of a name and its number, as in the reference.
 REFERENCE: dict[str, tuple[str, dict[str, int]]] = {
     "LoginError": (
         "LOGIN_ERR_",
@@ -206,7 +206,7 @@ class CodeTableTest(unittest.TestCase):
     def test_the_families_are_those_of_the_reference(self) -> None:
         self.assertEqual(
             set(ERROR_FAMILIES), {*REFERENCE, "HistoryError", "SenderError"}
-        )  # the last two are ours
+        )  # the reference does not have the last two
 
     def test_every_family_has_exactly_the_reference_names_and_numbers(self) -> None:
         for name, (prefix, numbers) in REFERENCE.items():

@@ -1,4 +1,4 @@
-"""The plugins of the documents: built, installed, discovered, tested as strangers, uninstalled."""
+"""The plugins of the documents: built, installed, found, tested by the kits, uninstalled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cli.support import REPOSITORY
 from tests.support import PATIENCE, RtmTestCase, at_once
 
 EXAMPLES = REPOSITORY / "docs" / "examples" / "plugins"
-LONG = 2 * PATIENCE  # pip builds and installs
+LONG = 2 * PATIENCE  # seconds for pip to build and install
 
 DESCRIBE = """
 import json
@@ -27,19 +27,20 @@ print(json.dumps([
 
 
 class Environment:
-    """An environment of its own for a plugin, which sees rtm_sync but nothing else new."""
+    """A virtual environment for a plugin, with the packages of this process."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
         venv.create(work / "environment", with_pip=False)
         self.python = work / "environment" / "bin" / "python"
         (packages,) = work.glob("environment/lib/python*/site-packages")
-        # What this process sees, with no network; "system site packages" would be another Python's.
+        # The packages of this process, without a network. "System site packages" may be of another
+        # Python.
         seen = [str(REPOSITORY), *filter(os.path.isdir, sys.path)]
         (packages / "parent.pth").write_text("\n".join(seen) + "\n")
 
     def run_in(self, folder: Path, *command: object) -> str:
-        """The command's output; it must succeed."""
+        """The output of a command, which must succeed."""
         clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(
             list(map(str, command)),
@@ -58,14 +59,14 @@ class Environment:
         self.run_in(self.work, sys.executable, "-m", "pip", "--python", self.python, *arguments)
 
     def described(self) -> dict[str, list[object]]:
-        """What the environment's `describe` says of each plugin."""
+        """The plugins' descriptions in the environment."""
         found = json.loads(self.run_in(self.work, self.python, "-c", DESCRIBE))
         return {item[0]: item[1:] for item in found}
 
 
 class ExamplePluginTest(RtmTestCase):
     def lives_and_dies(self, name: str, hook: str, tests: int) -> None:
-        """Install an example, see it found, run its tests, uninstall it, see it gone."""
+        """Install an example, find it, run its tests, uninstall it, and no longer find it."""
         environment = Environment(self.folder())
         distribution = f"rtm-sync-example-{name}"
         source = shutil.copytree(EXAMPLES / distribution, environment.work / distribution)

@@ -1,4 +1,4 @@
-"""The scripts of docs/examples, run as a user runs them, do what they say."""
+"""The scripts of docs/examples work as documented when they are run as programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CAT = REPOSITORY / "tests" / "data" / "cat.jpg"
 
 
 class Script:
-    """A script that runs, and what it has printed."""
+    """A running script and its output."""
 
     def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
         self.process = process
@@ -38,7 +38,7 @@ class Script:
         return self._err.read_text()
 
     def says(self, text: str) -> None:
-        """Wait until it has."""
+        """Wait until the script has printed a text."""
         wait_until(lambda: text in self.out or self.process.poll() is not None, PATIENCE)
         assert text in self.out, (self.out, self.err)
 
@@ -187,7 +187,7 @@ class DocumentedTest(unittest.TestCase):
     @unittest.skipUnless(importlib.util.find_spec("mypy"), "mypy is not installed")
     def test_every_script_is_typed(self) -> None:
         done = subprocess.run(
-            # tqdm's types are a package of their own, which need not be there.
+            # tqdm's types are in another package, which may not be installed.
             [
                 *(sys.executable, "-m", "mypy", "--strict"),
                 "--disable-error-code=import-untyped",

@@ -1,4 +1,4 @@
-"""Picture headers: as Pillow writes them, cut anywhere, and made of anything."""
+"""Picture headers: written by Pillow, truncated anywhere, and of random bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support import Stopwatch
 WIDTH, HEIGHT = 321, 123
 NOISE = Image.effect_noise((WIDTH, HEIGHT), 90).convert("RGB")
 
-# Format → how Pillow is asked for it.
+# Format → Pillow's options for it.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "baseline JPEG": ("JPEG", {}),
     "progressive JPEG": ("JPEG", {"progressive": True}),
@@ -127,7 +127,7 @@ class HostileHeaderTest(unittest.TestCase):
 
     def test_a_picture_cut_at_any_byte_is_unknown_or_right(self) -> None:
         for name, data in PICTURES.items():
-            # Past the header nothing can change; the first kilobyte of each holds every turn.
+            # Bytes behind the header do not matter; each header is in the first kilobyte.
             cuts = [*range(min(len(data), 1_000)), *range(1_000, len(data), 997)]
             with self.subTest(name):
                 for cut in cuts:

@@ -21,7 +21,7 @@ from rtm_sync.messages import (
 
 LIMIT = 32_768
 
-# Each makes a message whose counted parts have that many bytes in all.
+# Each function makes a message whose counted parts have that many bytes together.
 BY_SIZE: dict[str, Callable[[int], object]] = {
     "text alone": lambda size: RtmTextMessage("x" * size),
     "text and description": lambda size: RtmTextMessage("x" * 1000, "d" * (size - 1000)),

@@ -45,7 +45,7 @@ VALUES = (
 )
 
 Row = list[list[str]]
-"""The names in each cell of a row: the Web SDK's, the native SDKs', ours, and those of the note."""
+"""The names in the cells of a row: of the Web SDK, the native SDKs, rtm_sync and the remark."""
 
 
 def tables(document: Path) -> list[list[Row]]:

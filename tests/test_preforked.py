@@ -1,4 +1,4 @@
-"""A web server that loads the application first and forks then: gunicorn --preload."""
+"""A web server that loads the application before it forks: gunicorn --preload."""
 
 from __future__ import annotations
 

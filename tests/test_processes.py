@@ -1,4 +1,4 @@
-"""Around a client's life: exit, fork, Ctrl-C, garbage collection, many logins."""
+"""Clients and their process: exit, fork, Ctrl-C, garbage collection, many logins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rtm_sync import ConnectionState, RtmClient
 from rtm_sync.testing import local_gateway
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
-EXIT_BOUND = 5.0  # seconds a script may take to end, however busy its clients are
+EXIT_BOUND = 5.0  # seconds in which a script must end, also with busy clients
 
 
 def both_transports(case: RtmTestCase) -> list[str]:
@@ -239,7 +239,7 @@ class CloseTest(RtmTestCase):
         self.assertTrue(collected.is_set())
 
     def test_many_logins_leave_threads_and_descriptors_where_they_were(self) -> None:
-        cycles = 200  # what one login leaves is seen after a few
+        cycles = 200  # enough to see a leak of one login
         for url in both_transports(self):
             with self.subTest(url.partition(":")[0]), RtmClient("app", url=url) as client:
                 for number in range(3):

@@ -1,7 +1,7 @@
-"""The reference's API, name by name and number by number, is here.
+"""The package has every name and number of the reference's API.
 
-The left column is what the reference calls it (RTM 1.3 for the web, with what later 1.x added), the
-right one what it is called here. Error numbers are in `test_errors.py`.
+The left column has the reference's name (RTM 1.3 for the web, with additions of later 1.x), and the
+right column has the name here. Error numbers are in `test_errors.py`.
 """
 
 from __future__ import annotations

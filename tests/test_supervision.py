@@ -1,4 +1,4 @@
-"""Background threads and loops: how they start, and what happens when they fail."""
+"""Background threads and loops: their start, and their failures."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class SupervisedThreadTest(RtmTestCase):
 
 
 class OneFailedStart:
-    """Within the block, the next start of a thread of that name fails as at the system's limit."""
+    """In the block, the next start of a thread of that name fails, as at the system's limit."""
 
     _LOW = (
         "_start_new_thread" if hasattr(threading, "_start_new_thread") else "_start_joinable_thread"
@@ -232,7 +232,7 @@ class OneFailedStart:
 
 
 class ThreadLimitTest(RtmTestCase):
-    """A system that allows no more threads for a moment costs one call, and nothing after it."""
+    """When the system allows no thread for a moment, one call fails, and later calls work."""
 
     def urls(self) -> list[str]:
         return ["memory://thread-limit", self.entered(local_gateway(self.folder()))]
@@ -335,7 +335,7 @@ class _Generator(ThumbnailGenerator):
 
 
 class Fault:
-    """Makes a method of an object raise an error that nobody expects, the first time."""
+    """Makes the first call of a method raise an unexpected error."""
 
     def __init__(self, owner: object, name: str) -> None:
         self._owner, self._name = owner, name
@@ -358,7 +358,7 @@ class Fault:
 
 
 class LoopTest(RtmTestCase):
-    """Each loop goes on after an error that nobody expected, logs it and counts it."""
+    """Each loop logs and counts an unexpected error, and continues."""
 
     def failed(self, loop: str) -> int:
         return loop_failures().get(loop, 0)
@@ -446,7 +446,7 @@ class LoopTest(RtmTestCase):
             self.assertLogs("rtm_sync.supervision", "ERROR"),
             patch("rtm_sync.flask.sessions._SWEEP_INTERVAL", 0.01),
         ):
-            app.config["RTM_USER_LINGER"] = "a while"  # no number: a mistake nobody looked for
+            app.config["RTM_USER_LINGER"] = "a while"  # not a number
             user = rtm.client_for("alice")
             wait_until(lambda: self.failed("flask sweeper") > before, PATIENCE)
             app.config["RTM_USER_LINGER"] = 0.0

@@ -1,7 +1,7 @@
-"""What type checkers say about user code: right code passes, mistakes with events are errors.
+"""Type checkers on user code: right code passes, and mistakes with events are errors.
 
-`data/typed_user.py` is user code of every public part. Pyright comes as `basedpyright`, which pip
-installs whole, while the package `pyright` downloads the checker when it runs.
+`data/typed_user.py` is user code that uses every public part. Pyright is `basedpyright`, because
+pip installs all of it; the package `pyright` downloads the checker when it runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support import PATIENCE, RtmTestCase, at_once
 
 REPOSITORY = Path(__file__).parents[1]
 USER = REPOSITORY / "tests" / "data" / "typed_user.py"
-LONG = 3 * PATIENCE  # a type checker reads much before it says a word
+LONG = 3 * PATIENCE  # seconds; a type checker reads many files first
 
 PREAMBLE = """
 from __future__ import annotations
@@ -145,7 +145,7 @@ class CheckersTest(RtmTestCase):
 
     @classmethod
     def mypy(cls) -> str:
-        """What `mypy --strict` says."""
+        """The output of `mypy --strict`."""
         files = [str(cls.sources / name) for name in SOURCES]
         command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", *files]
         done = subprocess.run(
@@ -156,7 +156,7 @@ class CheckersTest(RtmTestCase):
 
     @classmethod
     def pyright(cls) -> str:
-        """What strict pyright says, as JSON."""
+        """The output of strict pyright, as JSON."""
         settings = {
             "include": list(SOURCES),
             "typeCheckingMode": "strict",
@@ -182,7 +182,7 @@ class CheckersTest(RtmTestCase):
         ]
 
     def pyright_says(self, name: str) -> list[tuple[int, str]]:
-        """Its errors about a source: lines, counted from 1, and words."""
+        """The errors about a source: line numbers from 1, and messages."""
         said = json.loads(self.pyright_said)
         self.assertEqual(said["summary"]["filesAnalyzed"], len(SOURCES))
         return [

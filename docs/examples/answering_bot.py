@@ -24,12 +24,12 @@ def main(uid: str) -> None:
 
         @bot.on("MessageFromPeer")
         def answer(message: RtmMessage, peer_id: str, props: ReceivedMessageProperties) -> None:
-            # A handler may call any blocking method; what it raises is logged, no more.
+            # A handler may call any blocking method. Its exceptions are only logged.
             if isinstance(message, RtmTextMessage):
                 bot.send_message_to_peer(message.text.upper(), peer_id)
             elif isinstance(message, RtmImageMessage):
                 bot.send_message_to_peer(f"{message.width} × {message.height}", peer_id)
-                bot.send_message_to_peer(message, peer_id)  # by its media id: no upload
+                bot.send_message_to_peer(message, peer_id)  # without another upload
 
         bot.login(uid, os.environ.get("RTM_SYNC_TOKEN"))
         print(f"{uid} answers", flush=True)

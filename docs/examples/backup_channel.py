@@ -1,4 +1,4 @@
-"""Back up what a channel receives: backup_channel.py MY_UID CHANNEL FOLDER
+"""Back up the messages of a channel: backup_channel.py MY_UID CHANNEL FOLDER
 
 Media go into the folder under their senders' names (made safe, never over another file), every
 message into messages.jsonl. Ctrl-C ends it, after the downloads that run.
@@ -22,7 +22,7 @@ def main(uid: str, channel_id: str, target: str) -> None:
     folder = Path(target)
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "messages.jsonl"
-    journal.touch()  # first, so that nobody's file can have that name
+    journal.touch()  # now, so that no downloaded file takes this name
     running: list[Transfer[Path]] = []
 
     with RtmClient(APP_ID, url=URL) as client:

@@ -1,7 +1,7 @@
 """Cancel an upload on Ctrl-C: cancel_on_ctrl_c.py MY_UID FILE
 
-The transfer is a context manager: whatever ends its block early, Ctrl-C above all, cancels it, and
-nothing of it stays on the gateway. The exit status is 130 then, as shells expect.
+The transfer is a context manager. Ctrl-C or another early end of its block cancels it, and the
+gateway keeps none of its bytes. The exit status is then 130, as shells expect.
 """
 
 import os

@@ -1,6 +1,6 @@
 """From the reference's Web SDK 1.3 to rtm_sync, side by side: migrate.py MY_UID PEER_UID PHOTO
 
-Above each step, as a comment, is what it looks like there. Promises become blocking calls,
+The comment above each step has the code of the Web SDK. Promises become blocking calls,
 camelCase becomes snake_case, an AbortSignal a threading.Event; numbers and names of errors stay.
 """
 

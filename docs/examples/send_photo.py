@@ -13,7 +13,7 @@ APP_ID = os.environ.get("RTM_SYNC_APP_ID", "my-app")
 
 
 def main(uid: str, peer: str, photo: str) -> None:
-    # auto_thumbnails makes one where a plugin can; without a plugin the photo goes without.
+    # auto_thumbnails makes a thumbnail if a plugin can; otherwise the photo is sent without one.
     with RtmClient(APP_ID, url=URL, auto_thumbnails=True) as client:
         client.login(uid, os.environ.get("RTM_SYNC_TOKEN"))
         upload = client.create_media_message_by_uploading(photo, message_type="IMAGE")

@@ -13,13 +13,13 @@ from rtm_sync import Blob, RtmChannel, RtmClient, RtmError
 
 URL = os.environ.get("RTM_SYNC_URL", "ws://127.0.0.1:8765")
 APP_ID = os.environ.get("RTM_SYNC_APP_ID", "my-app")
-SECONDS = float(os.environ.get("WATCH_SECONDS", "1"))  # between two looks
+SECONDS = float(os.environ.get("WATCH_SECONDS", "1"))  # between two scans
 
 Look = tuple[int, int]  # size and time of the last change, in nanoseconds
 
 
 def look_at(folder: Path) -> dict[Path, Look]:
-    """All files of the folder, hidden ones excepted: many programs write those first."""
+    """The files of the folder without hidden ones, which many programs use while they write."""
     found = {}
     for path in folder.iterdir():
         try:
@@ -27,7 +27,7 @@ def look_at(folder: Path) -> dict[Path, Look]:
                 status = path.stat()
                 found[path] = (status.st_size, status.st_mtime_ns)
         except FileNotFoundError:
-            pass  # gone again
+            pass  # the file was removed
     return found
 
 
@@ -46,7 +46,7 @@ def main(uid: str, channel_id: str, folder: str) -> None:
         client.login(uid, os.environ.get("RTM_SYNC_TOKEN"))
         channel = client.create_channel(channel_id)
         channel.join()
-        done = look_at(Path(folder))  # what is there already is not news
+        done = look_at(Path(folder))  # existing files are not sent
         before: dict[Path, Look] = {}
         print(f"watching {folder}", flush=True)
         pause = threading.Event()

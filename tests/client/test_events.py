@@ -125,7 +125,7 @@ class WaitingTest(RtmTestCase):
         self.radio = Radio()
 
     def later(self, *calls: Callable[[], object]) -> None:
-        """Make the calls on another thread once somebody waits."""
+        """Make the calls on another thread once a thread waits."""
 
         def run() -> None:
             wait_until(lambda: self.radio._waiters)

@@ -1,4 +1,4 @@
-"""Invitations: both ends' states and events, who hears what, and every way to fail."""
+"""Invitations: states and events of caller and callee, and every failure."""
 
 from __future__ import annotations
 
@@ -144,10 +144,10 @@ class ClientTest(RtmTestCase):
 
 
 class Ends:
-    """Two books joined by a relay that can lose what it is given."""
+    """Two registries joined by a relay that can lose messages."""
 
     def __init__(self) -> None:
-        self.lost: InvitationReceipt | None = None  # what is said of what is not delivered
+        self.lost: InvitationReceipt | None = None  # the receipt for a lost message
         self.sent: list[InvitationStep] = []
         self.arrived: queue.SimpleQueue[RemoteInvitation] = queue.SimpleQueue()
         self.errors: list[BaseException] = []

@@ -24,13 +24,13 @@ class PutBackTest(unittest.TestCase):
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """The model keeps every frame ever pushed; the outbox must agree on what is left of them."""
+    """The model keeps every pushed frame; the outbox must have the same remaining frames."""
 
     def __init__(self) -> None:
         super().__init__()
         self.outbox = Outbox(MAX_FRAMES, MAX_BYTES)
         self.pushed: list[str] = []
-        self.acknowledged = 0  # the other end has pushed[:acknowledged]
+        self.acknowledged = 0  # the receiver has pushed[:acknowledged]
         self.cursor = 0  # this connection was given pushed[acknowledged:cursor]
         self.sent = 0  # some connection was given pushed[:sent]
 

@@ -1,4 +1,4 @@
-"""The leak-checking test case, tried on suites that leak on purpose."""
+"""The leak-checking test case, run on suites that leak on purpose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINUX = sys.platform == "linux"
 
 
 def outcome(body: Callable[[RtmTestCase], None]) -> unittest.TestResult:
-    """Run one test that consists of `body`, with a short patience for what is ending."""
+    """Run a test with this `body`, with a short timeout for threads and files that are closing."""
 
     class Inner(RtmTestCase):
         def test_it(self) -> None:
@@ -35,7 +35,7 @@ def outcome(body: Callable[[RtmTestCase], None]) -> unittest.TestResult:
 
 
 class LeakTest(unittest.TestCase):
-    """Not an `RtmTestCase` itself: what its inner tests leave is cleaned up by each test here."""
+    """Not an `RtmTestCase`: each test here cleans up the leaks of its inner test."""
 
     def assert_fails(self, result: unittest.TestResult, what: str) -> None:
         self.assertEqual(len(result.failures), 1, result)
@@ -224,7 +224,7 @@ class StopwatchTest(RtmTestCase):
 
 
 def compute(seconds: float) -> None:
-    """Use a core for so long."""
+    """Use a core for this time."""
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass

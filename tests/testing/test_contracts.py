@@ -1,6 +1,6 @@
-"""The contract kits find what is wrong: back ends with one fault each fail them.
+"""The contract kits find faults: back ends with one fault each fail them.
 
-The kits of the engine's contracts have `test_engine_contracts.py`.
+`test_engine_contracts.py` tests the kits of the five engine contracts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.support import RtmTestCase
 
 
 class _Store(DiskMediaStore):
-    """The good one, to be spoilt."""
+    """A correct store, to which tests add a fault."""
 
 
 class _ShowsHalfBlobs(_Store):
@@ -74,7 +74,7 @@ class _RaisesItsOwnErrors(_Store):
 
 
 class GoodGenerator(ThumbnailGenerator):
-    """A plain one by Pillow, to be spoilt. (Public: the kit imports it by name.)"""
+    """A correct generator by Pillow, to which tests add a fault. (The kit imports it by name.)"""
 
     name = "good"
     megapixels = 50.0
@@ -139,7 +139,7 @@ class DecodesAnything(GoodGenerator):
     megapixels = 500.0
 
     def opened(self, data: bytes) -> Image.Image:
-        Image.MAX_IMAGE_PIXELS = None  # of the process that the kit starts for it
+        Image.MAX_IMAGE_PIXELS = None  # in the process that the kit starts
         return super().opened(data)
 
 
@@ -185,10 +185,10 @@ class RaisesOtherErrors(JwtVerifier):
 
 
 def fails(case: type[unittest.TestCase], name: str) -> bool:
-    """Whether that test of a case does."""
+    """Whether a test of a case fails."""
     result = unittest.TestResult()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # a test that fails closes no files
+        warnings.simplefilter("ignore", ResourceWarning)  # a failing test leaves files open
         case(name).run(result)
     return not result.wasSuccessful()
 

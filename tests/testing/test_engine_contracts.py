@@ -1,4 +1,4 @@
-"""The kits of the five engine contracts find what is wrong: back ends with one fault each fail."""
+"""The kits of the five engine contracts find faults: back ends with one fault each fail them."""
 
 from __future__ import annotations
 
@@ -310,7 +310,7 @@ class _DropsNewsOfAttributes(LocalBus):
 
 
 class _LosesWhatComesAfterAJoin(LocalBus):
-    """Begins to tell the node of a channel's messages a little after the join has returned."""
+    """Starts to deliver a channel's messages to the node a little after the join has returned."""
 
     async def recover(
         self, app_id: str, channel_id: str, since: ChannelPosition | None
@@ -779,7 +779,7 @@ ENGINES: tuple[tuple[type[LocalEngine], str], ...] = (
 
 
 async def _a_moment() -> None:
-    """Let whatever else is ready go first."""
+    """Let other ready tasks run first."""
     await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""What `rtm_sync.testing` gives to tests of applications: faults, a clock, a gateway process."""
+"""The tools of `rtm_sync.testing` for applications: faults, a clock, a gateway process."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class GatewayProcessTest(RtmTestCase):
 
 
 class FaultTest(RtmTestCase):
-    """The proxy's faults, before a server that sends back what it gets."""
+    """The faults of the proxy, in front of an echo server."""
 
     def setUp(self) -> None:
         self.arrivals: list[bytes] = []
@@ -200,7 +200,7 @@ class FaultTest(RtmTestCase):
         began = time.monotonic()
         sender.start()
         self.assertEqual(self.exactly(sock, len(data)), data)
-        self.assertGreater(time.monotonic() - began, 0.2)  # there and back
+        self.assertGreater(time.monotonic() - began, 0.2)  # the delay of both directions
         sender.join()
 
     def test_restoring_lets_delayed_bytes_go_at_once(self) -> None:
@@ -219,7 +219,7 @@ class FaultTest(RtmTestCase):
         sock.sendall(data)
         self.assertEqual(self.exactly(sock, len(data)), data)
         self.assertEqual(b"".join(self.arrivals), data)
-        self.assertGreater(len(self.arrivals), 1)  # some may meet in the server's buffer
+        self.assertGreater(len(self.arrivals), 1)  # the server's buffer may join some
 
     def test_coalesced_writes_arrive_as_one(self) -> None:
         self.proxy.coalesce(0.3)
@@ -227,7 +227,7 @@ class FaultTest(RtmTestCase):
         for number in range(50):
             sock.sendall(bytes((number,)))
         self.assertEqual(self.exactly(sock, 50), bytes(range(50)))
-        self.assertLessEqual(len(self.arrivals), 2)  # they may fall across the end of an interval
+        self.assertLessEqual(len(self.arrivals), 2)  # they may be in two intervals
 
     def test_a_truncated_connection_ends_after_exactly_so_much(self) -> None:
         self.proxy.truncate(received=7)
@@ -249,7 +249,7 @@ class FaultTest(RtmTestCase):
             wait_until(lambda: made["hang_up"])
             self.assertRaises(ConnectionRefusedError, self.connect)
         self.assertEqual(made, {"refuse": 1, "hang_up": 1})
-        again = self.connect()  # the end of the block restores
+        again = self.connect()  # the end of the block has restored the proxy
         again.sendall(b"y")
         self.assertEqual(self.exactly(again, 1), b"y")
 

@@ -1,4 +1,4 @@
-"""What generators share: the search for what fits, with a made-up encoder; reading blobs."""
+"""The tools of generators: the search for the best fit, with a fake encoder, and reading blobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rtm_sync.thumbnails.encoding import (
 
 
 def encode(side: int, quality: int) -> bytes:
-    """As many bytes as pixels × quality would suggest."""
+    """A number of bytes in proportion to pixels × quality."""
     return bytes(100 + side * side * quality // 400)
 
 

@@ -1,4 +1,4 @@
-"""Thumbnails on their way: who makes them, what they may weigh, and whose fault it is when not."""
+"""Thumbnails of uploads: the choice of their generator, their size limit, and their errors."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from rtm_sync.messages import MESSAGE_LIMIT
 from rtm_sync.transfers.upload import ThumbnailSource
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
-PNG = (  # the header of a picture of 640 by 480, as far as its size needs
+PNG = (  # the header of a picture of 640 × 480, up to its size
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
 ) + b"\x08\x02\x00\x00\x00"
 
 
 class Shrinker(ThumbnailGenerator):
-    """A generator whose making is an argument; it takes PNG."""
+    """A generator for PNG that calls a function of the test."""
 
     def __init__(self, name: str = "shrinker", priority: int = 200, made: Any = None) -> None:
         self.name = name
@@ -149,7 +149,7 @@ class GeneratorTest(ThumbnailTest):
         self.refused("FAILURE", "has 32,762 bytes; at most 32,761 fit", client, "auto")
 
     def hanging(self, *, time_limit: float) -> tuple[Shrinker, threading.Event, threading.Event]:
-        """A generator that hangs, the event of its being asked, and the one that lets it go."""
+        """A generator that hangs, the event of its call, and the event that ends the hang."""
         asked, gate = threading.Event(), threading.Event()
         self.addCleanup(gate.set)
 
@@ -198,7 +198,7 @@ class GeneratorTest(ThumbnailTest):
         self.assertIn("ZeroDivisionError", logged.output[0])
 
     def test_generators_run_on_threads_of_their_own_and_under_no_lock_of_ours(self) -> None:
-        """Each makes its thumbnail by uploading with another client while it is being asked."""
+        """Each generator uploads with another client during its call."""
         threads: list[str] = []
 
         def busy(blob: Blob, room: int) -> Thumbnail:
@@ -246,7 +246,7 @@ class GivenTest(ThumbnailTest):
             with self.subTest(type(thumbnail).__name__):
                 message = self.upload(client, thumbnail)
                 self.assertEqual(message.thumbnail, PNG)
-                # The preview's own header says how large it is.
+                # The size comes from the thumbnail's header.
                 self.assertEqual((message.thumbnail_width, message.thumbnail_height), (640, 480))
 
     def test_one_byte_too_many_is_refused_before_anything_is_sent(self) -> None:

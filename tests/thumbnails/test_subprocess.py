@@ -1,4 +1,4 @@
-"""Decoders in a process of their own: what they may do to it does nothing to us."""
+"""Decoders in a separate process: their faults do not harm this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GENEROUS = 10.0
 
 class DecodedApartTest(RtmTestCase):
     def decoder(self, *lines: str) -> Path:
-        """A file whose `decode(content, side)` has these lines."""
+        """A decoder file whose function `decode(content, side)` has these lines."""
         path = self.folder() / "decoder.py"
         path.write_text("\n    ".join(("def decode(content, side):", *lines)) + "\n")
         return path

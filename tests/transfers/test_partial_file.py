@@ -1,4 +1,4 @@
-"""Downloads to a path that go on where an earlier one stopped, and what they leave behind."""
+"""Downloads to a path that resume an earlier download, and the partial files that they leave."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.support import PATIENCE, RtmTestCase, wait_until
 from tests.transports.support import GatewayCase, Timing, pattern
 
 DATA = pattern(4_000_000)
-PIECE = 1_500_000  # after so many bytes the network fails
-SLACK = 300_000  # heads, and what was on the way when it failed
+PIECE = 1_500_000  # bytes after which the network fails
+SLACK = 300_000  # bytes of headers, and of data in flight at the failure
 
 DOWNLOADER = """
 import sys
@@ -48,7 +48,7 @@ class PartCase(GatewayCase):
         self.media_id = self.medium(DATA)
 
     def medium(self, data: bytes) -> str:
-        """Have somebody else upload it, not through the proxy."""
+        """Upload it with another client, not through the proxy."""
         with RtmClient("app", url=self.gateway) as bob:
             bob.login("bob")
             upload = bob.create_media_message_by_uploading(data, file_name="cat.jpg")
@@ -58,14 +58,14 @@ class PartCase(GatewayCase):
         return self.alice.download_media(self.media_id, to=to or self.target)
 
     def stuck(self) -> Transfer[Path]:
-        """A download that stalls after a piece."""
+        """A download that has stalled after a piece."""
         self.proxy.stall(received=PIECE, only_new=True)
         download = self.download()
         wait_until(lambda: download.progress.current_size > PIECE - SLACK)
         return download
 
     def broken_off(self) -> Path:
-        """The part that a download left which lost its connection, and for good."""
+        """The partial file of a download that has lost its connection for good."""
         download = self.stuck()
         self.proxy.drop()
         self.fails("DOWNLOAD_MEDIA_ERR_FAILURE", download.result, PATIENCE)
@@ -122,7 +122,7 @@ class GoingOnTest(PartCase):
         with RtmClient("app", url="memory://parts") as client:
             client.login("alice")
             media_id = client.create_media_message_by_uploading(DATA).result(PATIENCE).media_id
-            for beginning in (DATA[:PIECE], b"x" * PIECE):  # the second is none of the medium's
+            for beginning in (DATA[:PIECE], b"x" * PIECE):  # the second is not of this medium
                 self.write_part(media_id, hashlib.sha256(DATA).hexdigest(), beginning)
                 self.assert_arrives(client.download_media(media_id, to=self.target))
             self.write_part(media_id, "0" * 64, DATA[:PIECE])
@@ -141,7 +141,7 @@ class GoingOnTest(PartCase):
             self.assert_arrives(self.download())
 
     def test_a_part_with_other_bytes_is_fetched_anew(self) -> None:
-        self.alice = self.client("alice")  # that is another attempt
+        self.alice = self.client("alice")  # a new client for another attempt
         whole = hashlib.sha256(DATA).hexdigest()
         for bad in (b"x" * PIECE, DATA + b"more", b"x" * len(DATA)):
             with self.subTest(size=len(bad)):
@@ -202,7 +202,7 @@ class WhatStaysTest(PartCase):
         self.assertEqual(list(self.home.iterdir()), [])
 
     def test_a_full_disk_is_told_and_is_no_lost_connection(self) -> None:
-        self.alice = self.client("alice")  # who would retry for long
+        self.alice = self.client("alice")  # the first client would retry for a long time
         with open("/dev/full", "wb", buffering=0) as full:
             download = self.alice.download_media(self.media_id, to=cast(IO[bytes], full))
             error = self.fails("DOWNLOAD_MEDIA_ERR_FAILURE", download.result, PATIENCE)
@@ -247,7 +247,7 @@ class _Sips:
 
 
 class PartTest(RtmTestCase):
-    """Who gets which file, without a network."""
+    """The choice of a partial file, without a network."""
 
     WHOLE = "ab" * 32
 

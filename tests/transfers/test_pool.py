@@ -1,4 +1,4 @@
-"""Transfers: nine at a time, cancelled from wherever they are, told truthfully how far they got."""
+"""Transfers: nine at a time, cancelled in every state, with true progress."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from rtm_sync.transfers.transfer import Transfer
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, wait_until
 
 UPLOAD, DOWNLOAD = TransferKind.UPLOAD, TransferKind.DOWNLOAD
-CANCEL_BOUND = 0.5  # seconds; the promise is 0.1, a loaded machine may need more
+CANCEL_BOUND = 0.5  # seconds; the promise is 0.1, but a loaded machine may need more
 
 
 def transfer_threads() -> list[str]:
@@ -46,7 +46,7 @@ def transfer_threads() -> list[str]:
 
 
 class FakeTime:
-    """The one fake: a clock that the test moves."""
+    """The only fake: a clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -62,13 +62,13 @@ class TransferTestCase(RtmTestCase):
         return pool
 
     def gate(self) -> threading.Event:
-        """An event that the test opens, at the latest when it ends."""
+        """An event that the test sets, at the latest at its end."""
         gate = threading.Event()
         self.addCleanup(gate.set)
         return gate
 
     def waiting_for(self, gate: threading.Event) -> Callable[[TransferControl], str]:
-        """Work that is stuck where nothing wakes it until the gate opens."""
+        """Work in a call that nothing can wake until the gate opens."""
 
         def work(control: TransferControl) -> str:
             self.assertTrue(gate.wait(PATIENCE))
@@ -79,7 +79,7 @@ class TransferTestCase(RtmTestCase):
     def started(
         self, pool: TransferPool, work: Callable[[TransferControl], Any], **options: Any
     ) -> Transfer[Any]:
-        """A transfer whose work has begun."""
+        """A transfer whose work has started."""
         begun = threading.Event()
 
         def announced(control: TransferControl) -> Any:
@@ -289,7 +289,7 @@ class ResultTest(TransferTestCase):
         transfer.add_done_callback(called.append)
         gate.set()
         wait_until(lambda: called)
-        transfer.add_done_callback(called.append)  # done already: at once
+        transfer.add_done_callback(called.append)  # called at once, as it is done
         self.assertEqual(called, [transfer, transfer])
 
     def test_a_with_block_that_ends_early_cancels(self) -> None:
@@ -367,7 +367,7 @@ class ResultTest(TransferTestCase):
 
 
 class CancelTest(TransferTestCase):
-    """Each way to cancel, at each place where a transfer can be."""
+    """Each way to cancel, in each state of a transfer."""
 
     def assert_cancels(self, begin: Callable[..., Transfer[Any]], **options: Any) -> None:
         for way in ("transfer.cancel()", "the application's event"):
@@ -689,7 +689,7 @@ class StallTest(TransferTestCase):
 
 
 class ProgressTest(RtmTestCase):
-    """By a clock of the test's own, so that throttling is exact."""
+    """With a fake clock, so that throttling is exact."""
 
     def setUp(self) -> None:
         self.told: list[tuple[int, int]] = []
@@ -918,7 +918,7 @@ class TransferKindTest(RtmTestCase):
 
 
 class Meter:
-    """A progress bar as `tqdm_progress` sees it."""
+    """A progress bar with the interface that `tqdm_progress` uses."""
 
     def __init__(self, total: float | None = None) -> None:
         self.total = total

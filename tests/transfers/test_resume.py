@@ -1,4 +1,4 @@
-"""Transfers that outlive the process that began them."""
+"""Transfers that another process resumes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ResumedUploadTest(RtmTestCase):
         self.proxy.stall(sent=PIECE, only_new=True)
         arguments = [self.proxy.url, str(self.source), str(self.journal)]
         with subprocess.Popen([sys.executable, "-c", UPLOADER, *arguments]) as process:
-            # The signalling connection gets by on less than a piece.
+            # The signalling connection sends less than a piece.
             wait_until(lambda: self.proxy.held and self.part_sizes(), PATIENCE)
             process.send_signal(signal.SIGKILL)
             process.wait(PATIENCE)

@@ -1,4 +1,4 @@
-"""Reading a medium while it arrives."""
+"""Reading a medium during its download."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class GatewayStreamTest(StreamCase, RtmTestCase):
 
 
 class SlowTest(RtmTestCase):
-    """With a store that gives a piece when it is told to."""
+    """With a store that sends a piece when the test allows it."""
 
     def test_the_first_bytes_are_read_before_the_last_have_come(self) -> None:
         from rtm_sync.transfers.control import TransferKind
@@ -112,7 +112,7 @@ class SlowTest(RtmTestCase):
 
             stream.follow(pool.submit(TransferKind.DOWNLOAD, work))
             self.assertEqual(stream.read(100), b"first")
-            self.assertFalse(sink.restart())  # it was read: there is no going back
+            self.assertFalse(sink.restart())  # bytes may have been read, so it cannot restart
             go_on.set()
             self.assertEqual(stream.read(100), b" last")
             self.assertEqual(stream.read(100), b"")

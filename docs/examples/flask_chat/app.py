@@ -1,7 +1,7 @@
 """A photo chat: `python docs/examples/flask_chat/app.py`, then open the address it prints.
 
 Channels and people, texts, photos and files. The hub is in this process and ends with it;
-`FLASK_RTM_URL=ws://…` names a gateway instead. Whoever knows a name may sign in with it: put your
+`FLASK_RTM_URL=ws://…` names a gateway instead. Anyone may sign in with any name: put your
 own accounts where `sign_in` is, and a database where `Conversations` is.
 """
 
@@ -31,14 +31,14 @@ from rtm_sync.flask import Rtm, running, status_of
 from rtm_sync.protocol import encode_json
 
 LOBBY = "lobby"
-"""The channel everybody is in: who is there is online."""
+"""The channel of all users: its members are online."""
 
-PAGE = 50  # messages of a history shown at once
-CONVERSATIONS = 100  # kept of each user
-USERS = 10_000  # of whom they are kept
-SIGNALS = 1_000  # uploads that may be cancelled
+PAGE = 50  # messages on one page of a history
+CONVERSATIONS = 100  # the most that are kept for each user
+USERS = 10_000  # the most whose conversations are kept
+SIGNALS = 1_000  # the most uploads that can be cancelled
 MEDIA_BYTES = 30 * 1024 * 1024
-FORM_BYTES = 64 * 1024  # what a form has beside its file, a thumbnail among it
+FORM_BYTES = 64 * 1024  # of a form without its file; a thumbnail is a part of it
 UPLOAD_TIMEOUT = 120.0
 
 CONTENT_POLICY = (
@@ -53,10 +53,10 @@ chat = Blueprint("chat", __name__)
 
 
 def create_app(**settings: Any) -> Flask:
-    """The app; `FLASK_…` variables and `settings` change what it is set to."""
+    """Make the app. `FLASK_…` environment variables and `settings` change its configuration."""
     app = Flask(__name__)
     app.config.update(
-        SECRET_KEY=os.urandom(32),  # a restart signs everybody out, as the hub forgets them too
+        SECRET_KEY=os.urandom(32),  # a restart signs all users out; the hub forgets them, too
         SESSION_COOKIE_SAMESITE="Strict",
         MAX_CONTENT_LENGTH=MEDIA_BYTES + FORM_BYTES,
         RTM_APP_ID="flask-chat",
@@ -72,19 +72,19 @@ def create_app(**settings: Any) -> Flask:
     return app
 
 
-# -- what a real app keeps in its database --
+# -- state that a real app keeps in its database --
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where messages go: a channel, or a person."""
+    """The receiver of messages: a channel, or a user."""
 
     kind: Literal["channel", "peer"]
     id: str
 
 
 class Conversations:
-    """Who talks where, and when somebody did last, in milliseconds. Thread-safe."""
+    """The conversations of each user, with the time of their last message in ms. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards both
@@ -92,7 +92,7 @@ class Conversations:
         self._channels: OrderedDict[str, int] = OrderedDict()
 
     def note(self, uid: str, place: Place, moment: int = 0) -> None:
-        """The user has this conversation; somebody said something at `moment`."""
+        """Add a conversation of a user, with a message at `moment`."""
         with self._lock:
             mine = _kept(self._of, uid, OrderedDict(), USERS)
             mine[place] = max(moment, _kept(mine, place, 0, CONVERSATIONS))
@@ -101,7 +101,7 @@ class Conversations:
                 self._channels[place.id] = max(moment, last)
 
     def of(self, uid: str) -> list[tuple[Place, int]]:
-        """The user's, with their last moments; the last used comes last."""
+        """The user's conversations with the time of their last message, the newest last."""
         with self._lock:
             return [
                 (place, self._channels.get(place.id, 0) if place.kind == "channel" else last)
@@ -110,25 +110,25 @@ class Conversations:
 
 
 class Uploads:
-    """The signals that cancel uploads under way. Thread-safe."""
+    """The signals that cancel running uploads. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _signals
         self._signals: OrderedDict[tuple[str, str], threading.Event] = OrderedDict()
 
     def signal(self, uid: str, upload_id: str) -> threading.Event:
-        """The signal of an upload; it may be cancelled before it is begun."""
+        """The signal of an upload. An upload can be cancelled before it starts."""
         with self._lock:
             return _kept(self._signals, (uid, upload_id), threading.Event(), SIGNALS)
 
     def over(self, uid: str, upload_id: str) -> None:
-        """The upload needs no signal any more."""
+        """Forget the signal of an upload that has ended."""
         with self._lock:
             self._signals.pop((uid, upload_id), None)
 
 
 def _kept(table: OrderedDict[K, V], key: K, default: V, limit: int) -> V:
-    """The value of a key, now the last used; the one not used for longest makes room."""
+    """The value of a key, which becomes the newest. The oldest key is dropped to make room."""
     value = table.setdefault(key, default)
     table.move_to_end(key)
     if len(table) > limit:
@@ -136,15 +136,15 @@ def _kept(table: OrderedDict[K, V], key: K, default: V, limit: int) -> V:
     return value
 
 
-# -- who --
+# -- users --
 
 
 def me() -> RtmClient:
-    """The client of the user who asks; 401 where nobody is signed in."""
+    """The client of the request's user; status 401 when no user is signed in."""
     uid = session.get("uid")
     if uid is None:
-        abort(401, "Nobody is signed in.")
-    # An embedded hub lasts as long as its last client: the app's own keeps it, with its histories.
+        abort(401, "No user is signed in.")
+    # An embedded hub ends with its last client. The app's own client keeps it, and its histories.
     rtm.start(current_app)
     return rtm.client_for(uid)
 
@@ -173,12 +173,12 @@ def sign_out() -> Response:
     return jsonify()
 
 
-# -- where --
+# -- conversations --
 
 
 @chat.get("/api/me")
 def start() -> Response:
-    """What a page begins with; the user is in all their channels from now on."""
+    """The data with which a page starts. The user joins all of their channels."""
     if "uid" not in session:
         return jsonify(uid=None)
     client = me()
@@ -204,7 +204,7 @@ def start() -> Response:
 
 @chat.post("/api/open")
 def open_conversation() -> Response:
-    """Take up a conversation with a channel or a person."""
+    """Start a conversation with a channel or a user."""
     client, place = me(), asked_place()
     uid = cast(str, client.uid)
     if place.kind == "channel":
@@ -218,7 +218,7 @@ def open_conversation() -> Response:
 
 
 def asked_place() -> Place:
-    """The place that the request names."""
+    """The receiver that the request names."""
     kind, place_id = request.values["kind"], request.values["id"]
     if kind not in ("channel", "peer"):
         abort(400, f"kind is {kind!r}; it must be channel or peer.")
@@ -234,10 +234,11 @@ def conversations() -> Conversations:
 
 @chat.get("/api/messages")
 def messages() -> Response:
-    """A page of the history, the oldest first: the newest, or those up to `before` milliseconds."""
+    """A page of the history, oldest first: the newest, or the newest up to `before` (in ms)."""
     client, place = me(), asked_place()
     before = request.args.get("before", type=int)
-    # The end is not included, and several messages may have one millisecond: the page knows them.
+    # The range excludes its end, and several messages may have one timestamp. So the range ends 1
+    # ms later, and the page skips the messages that it has.
     end = None if before is None else (before + 1) / 1000
     if place.kind == "channel":
         channel = rtm.join(place.id, uid=client.uid)
@@ -257,7 +258,7 @@ def send_text() -> Response:
 
 @chat.post("/api/media")
 def send_media() -> Response:
-    """Upload a file and send it. It can be cancelled until it is sent."""
+    """Upload a file and send it. The upload can be cancelled until the message is sent."""
     client, place = me(), asked_place()
     uid, upload_id = cast(str, client.uid), request.form["message_id"]
     cancelled = uploads().signal(uid, upload_id)
@@ -280,14 +281,14 @@ def send_media() -> Response:
 
 @chat.post("/api/cancel")
 def cancel() -> Response:
-    """Cancel an upload; the request that brings it says what became of it."""
+    """Cancel an upload. The upload's own request returns its result."""
     uploads().signal(cast(str, me().uid), request.form["message_id"]).set()
     return jsonify()
 
 
 @chat.get("/media/<media_id>")
 def media(media_id: str) -> Response:
-    """A medium, for everybody signed in who has its id."""
+    """A medium, for every signed-in user that has its id."""
     return rtm.send_media(media_id, as_attachment="download" in request.args, client=me())
 
 
@@ -296,7 +297,7 @@ def uploads() -> Uploads:
 
 
 def _send(client: RtmClient, place: Place, message: RtmMessage) -> Response:
-    """Send a message, and tell all pages of its sender."""
+    """Send a message, and publish it to all pages of its sender."""
     uid, message_id = cast(str, client.uid), request.form["message_id"]
     received = None
     if place.kind == "channel":
@@ -331,7 +332,7 @@ def _as_json(message: HistoricalMessage) -> dict[str, object]:
     return cast("dict[str, object]", json.loads(encode_json(message)))
 
 
-# -- what goes wrong --
+# -- errors --
 
 
 @chat.app_errorhandler(RtmError)
@@ -353,7 +354,7 @@ def _failed(status: int, reason: str, message: str) -> Response:
 
 
 def main() -> None:
-    """Serve, a thread for each request, until Ctrl-C."""
+    """Serve until Ctrl-C, with a thread for each request."""
     host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "5000"))
     app = create_app()
     with running(app), make_server(host, port, app, threaded=True) as server:

@@ -1,4 +1,4 @@
-"""Tokens of both versions, minted by the published builders, and every way to be none."""
+"""Tokens of both versions, made by the published builders, and every kind of invalid token."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def token_007(
     made_at: float | None = None,
     services: tuple[object, ...] | None = None,
 ) -> str:
-    """One that ends in so many seconds: made now, or long enough ago to have ended."""
+    """A token that expires after so many seconds; for a negative number, it has expired."""
     issued_at = time.time() if made_at is None else made_at
     if ttl < 0 and made_at is None:
         issued_at += ttl - 600
@@ -195,7 +195,7 @@ class Version007Test(TokenVerifierContract, RtmTestCase):
 class VectorTest(RtmTestCase):
     def test_the_published_vectors(self) -> None:
         verifier = AgoraTokenVerifier(APP, CERTIFICATE, now=lambda: 1_111_111.0 + 60)
-        # The vector's login outlives its token, which ends after a day.
+        # The login privilege of the vector is longer than its token, which ends after a day.
         self.assertEqual(verifier.verify(VECTOR_007, "test_user").expires_at, 1_111_111 + 600)
         ends_at = struct.unpack_from("<I", base64.b64decode(VECTOR_006[35:]), 34 + 8 + 2 + 4)[0]
         verifier = AgoraTokenVerifier(APP, CERTIFICATE, now=lambda: float(ends_at - 600))
@@ -267,7 +267,7 @@ class HookTest(RtmTestCase):
 
 
 class OwnMintTest(RtmTestCase):
-    """The formats once more, by hand, so that no builder and no parser share a mistake."""
+    """Tokens made by hand, so that a builder and the parser cannot share a mistake."""
 
     def test_006(self) -> None:
         now = int(time.time())

@@ -1,4 +1,4 @@
-"""First pages: the contract, and what is special to PDF. The documents are written by hand."""
+"""First pages: the contract, and the special cases of PDF. The documents are written by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PDF = "application/pdf"
 
 
 def fill(colour: Colour, x: int, y: int, width: int, height: int) -> bytes:
-    """Draws a rectangle; y goes up."""
+    """The operators that draw a rectangle; y increases upwards."""
     red, green, blue = (level / 255 for level in colour)
     return f"{red:.3f} {green:.3f} {blue:.3f} rg {x} {y} {width} {height} re f\n".encode()
 
@@ -64,7 +64,7 @@ def stream(data: bytes, entries: bytes = b"") -> bytes:
 
 
 def with_picture(side: int) -> bytes:
-    """A page that shows a black picture of that many pixels a side, which packs well."""
+    """A page with a black picture of so many pixels on each side, which compresses well."""
     packer = zlib.compressobj(9)
     packed = b"".join(packer.compress(bytes(side)) for _ in range(side)) + packer.flush()
     image = stream(
@@ -120,7 +120,7 @@ class PdfTest(ThumbnailContract, RtmTestCase):
         self.assert_quarters(made)
 
     def test_a_turned_page_is_upright(self) -> None:
-        # What is drawn here is turned by 90 degrees, and /Rotate turns it back.
+        # The content is rotated by 90 degrees, and /Rotate rotates it back.
         page = b"/MediaBox [0 0 400 600] /Rotate 90"
         made = self.made(document(b"0 1 -1 0 400 0 cm\n" + QUARTERS, page), PDF)
         self.assertEqual((made.width, made.height), (480, 320))
@@ -171,7 +171,7 @@ class PdfTest(ThumbnailContract, RtmTestCase):
 
 
 def locked() -> bytes:
-    """A document whose user password is not the empty one (security handler 2, RC4)."""
+    """A document whose user password is not empty (security handler 2, RC4)."""
     encryption = (
         b"<< /Filter /Standard /V 1 /R 2 /P -4 /O <" + b"5a" * 32 + b"> /U <" + b"a5" * 32 + b"> >>"
     )

@@ -252,7 +252,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 def _orientation(image: Image.Image) -> int:
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF is no reason to refuse the picture
+    except Exception:  # a picture with damaged EXIF is still usable
         return 1
     return found if isinstance(found, int) else 1
 

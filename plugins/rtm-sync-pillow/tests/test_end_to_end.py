@@ -1,4 +1,4 @@
-"""A real photograph goes from one user to another with its thumbnail, over both transports."""
+"""A user sends a real photograph with its thumbnail to another user, over both transports."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rtm_sync.testing import RtmTestCase, local_gateway
 
 CAT = Path(__file__).parents[3] / "tests/data/cat.jpg"
 PATIENCE = 10.0
-SIDEWAYS = 6  # EXIF orientation: the camera was turned, the pixels were not
+SIDEWAYS = 6  # EXIF orientation of a camera that was held sideways
 
 
 class EndToEndTest(RtmTestCase):
     def sideways_cat(self) -> Path:
-        """The photograph as a phone held upright would have stored it."""
+        """The photograph as a phone that is held upright stores it."""
         path = self.folder() / "cat.jpg"
         exif = Image.Exif()
         exif[0x0112] = SIDEWAYS

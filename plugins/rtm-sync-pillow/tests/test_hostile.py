@@ -1,4 +1,4 @@
-"""Pictures made to cost memory or time, and what must not leak out of or into the process."""
+"""Pictures that cost much memory or time, and leaks of state into or out of the process."""
 
 from __future__ import annotations
 

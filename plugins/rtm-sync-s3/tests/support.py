@@ -1,4 +1,4 @@
-"""A real S3 server in a process of its own, and buckets in it."""
+"""A real S3 server in a separate process, and its buckets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rtm_sync.testing import RtmTestCase, free_port, wait_until
 _START_PATIENCE = 30.0
 _numbers = itertools.count()
 
-# boto3 looks everywhere for these; the tests want nobody's settings.
+# boto3 searches for these settings in many places; the tests must not use a developer's settings.
 _SETTINGS = {
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "of rtm-sync",
@@ -55,13 +55,13 @@ class S3Server:
         )
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill the server."""
         self._process.kill()
         self._process.wait()
 
     @contextlib.contextmanager
     def user(self, *actions: str) -> Iterator[None]:
-        """From now on the server checks who asks; in the block that is a user who may do these."""
+        """Make the server check permissions; in the block, the user of requests has only these."""
         iam = boto3.session.Session().client("iam", region_name="us-east-1", endpoint_url=self.url)
         with contextlib.closing(iam):
             policy = {"Effect": "Allow", "Action": actions, "Resource": "*"}
@@ -110,7 +110,7 @@ class S3Server:
 
 
 class S3Case(RtmTestCase):
-    """Tests with a bucket each, in one server for them all; `own_server` for those who kill it."""
+    """A test case with a bucket for each test in a shared server; `own_server` starts another."""
 
     server: S3Server
     s3: Any  # boto3's client
@@ -144,24 +144,24 @@ class S3Case(RtmTestCase):
         return f"s3://{self.bucket}?endpoint={quote(endpoint or self.server.url)}{options}"
 
     def keys(self) -> list[str]:
-        """What objects are in the bucket."""
+        """The keys of the objects in the bucket."""
         found = self.s3.list_objects_v2(Bucket=self.bucket)
         return [item["Key"] for item in found.get("Contents", ())]
 
     def unfinished(self) -> list[str]:
-        """Keys of the multipart uploads that are neither complete nor given up."""
+        """The keys of multipart uploads that are neither complete nor aborted."""
         found = self.s3.list_multipart_uploads(Bucket=self.bucket)
         return [item["Key"] for item in found.get("Uploads", ())]
 
     def remove_bucket(self) -> None:
-        """Take the bucket away, with all that is in it."""
+        """Delete the bucket and its objects."""
         for key in self.keys():
             self.s3.delete_object(Bucket=self.bucket, Key=key)
         self.s3.delete_bucket(Bucket=self.bucket)
 
 
 class ForgetfulService(ThreadingHTTPServer):
-    """The S3 server seen through one that knows no checksums.
+    """A server in front of the S3 server that does not support checksums.
 
     Attributes:
         url: of the service.
@@ -179,7 +179,7 @@ class ForgetfulService(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def forgetful_service(url: str) -> Iterator[ForgetfulService]:
-    """The S3 server at `url` as a service without checksums, for the time of the block."""
+    """The S3 server at `url` as a service without checksums, in a `with` block."""
     with ForgetfulService(url) as service:
         thread = threading.Thread(target=service.serve_forever, args=(0.01,))
         thread.start()
@@ -218,4 +218,4 @@ class _ForgetfulHandler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815  http.server's names
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

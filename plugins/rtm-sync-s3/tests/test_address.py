@@ -1,4 +1,4 @@
-"""URLs of the store: what they say, and what is wrong with those that cannot be used."""
+"""URLs of the store: their parts, and the errors of wrong URLs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Users, a gateway, and its media in a real S3 server."""
+"""Users and a gateway whose media are in a real S3 server."""
 
 from __future__ import annotations
 

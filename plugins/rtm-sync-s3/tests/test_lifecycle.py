@@ -1,4 +1,4 @@
-"""The bucket's rule: set once, beside others, or warned about."""
+"""The bucket's lifecycle rule: it is set once, keeps other rules, or a warning is logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store passes the contract on a real S3 server; and what is its own."""
+"""The store passes the contract on a real S3 server, and has the properties of its README."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class S3StoreTest(MediaStoreContract, S3Case):
     def break_store(self) -> None:
         self.remove_bucket()
 
-    # -- its own --
+    # -- parts and objects --
 
     def small(self) -> MediaWriter:
         """A writer that has sent nothing yet."""
@@ -69,7 +69,7 @@ class S3StoreTest(MediaStoreContract, S3Case):
     # -- integrity --
 
     def behind(self, proxy: FaultProxy) -> MediaStore:
-        """The store behind a network that fails as it is told."""
+        """The store behind a network with the faults of a test."""
         store = S3MediaStore.from_url(self.url(endpoint=proxy.url))
         self.addCleanup(store.close)
         return store
@@ -80,7 +80,7 @@ class S3StoreTest(MediaStoreContract, S3Case):
         writer = store.create(ID, "")
         self.addCleanup(writer.abort)
         proxy.drop()
-        proxy.damage(sent=1_000_000)  # of each connection to come, the next part's first
+        proxy.damage(sent=1_000_000)  # of each new connection; the first sends a part
         writer.write(bytes(PART_SIZE + 1))
         proxy.restore()
         with self.assertRaisesRegex(OSError, "stored other bytes"):

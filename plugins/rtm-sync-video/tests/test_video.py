@@ -1,4 +1,4 @@
-"""Poster frames: the contract, and what is special to video. PyAV makes the films."""
+"""Frames of videos: the contract, and the special cases of video. PyAV makes the videos."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rtm_sync.testing.pictures import quarters
 PATIENCE = 30.0
 IDENTITY = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 QUIETLY = {"libx265": {"x265-params": "log-level=none"}, "libaom-av1": {"cpu-used": "8"}}
-# The matrices that telephones write, for pictures to be turned clockwise by so many degrees.
+# The matrices that phones write, by the degrees of clockwise rotation.
 TURNS = {
     90: struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000),
     180: struct.pack(">9i", -0x10000, 0, 0, 0, -0x10000, 0, 0, 0, 0x40000000),
@@ -30,7 +30,7 @@ TURNS = {
 def film(
     frames: Sequence[Image.Image], container: str = "mp4", codec: str = "libx264", shape: int = 1
 ) -> bytes:
-    """A film of ten frames a second; each is a key frame."""
+    """A video of ten frames a second, which all are key frames."""
     output = io.BytesIO()
     with av.open(output, "w", format=container) as file:
         stream = file.add_stream(codec, rate=10, options=QUIETLY.get(codec, {}))
@@ -58,7 +58,7 @@ def sound() -> bytes:
 
 
 def claiming(side: int) -> bytes:
-    """A WebM whose picture claims that many pixels a side, at most 16,383."""
+    """A WebM whose header claims so many pixels on each side, at most 16,383."""
     data = film([quarters()], "webm", "libvpx")
     at = data.index(b"\x9d\x01\x2a") + 3  # the key frame's width and height
     return data[:at] + struct.pack("<HH", side, side) + data[at + 4 :]

@@ -1,4 +1,4 @@
-"""Thumbnails by libvips: the contract, and what is special to it."""
+"""Thumbnails by libvips: the contract, and the special cases of libvips."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class VipsTest(ThumbnailContract, RtmTestCase):
 
     def test_formats_that_libvips_reads_by_other_libraries_are_refused(self) -> None:
         svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
-        self.assertTrue(pyvips.Image.new_from_buffer(svg, "").width)  # libvips itself would
+        self.assertTrue(pyvips.Image.new_from_buffer(svg, "").width)  # libvips itself reads it
         for data in (svg, b"%PDF-1.7\n", b"8BPS\0\1", b"P6 1 1 255 abc"):
             with self.assertRaisesRegex(CannotThumbnail, "does not begin like a picture"):
                 self.made(data, "image/png")
@@ -45,7 +45,7 @@ class VipsTest(ThumbnailContract, RtmTestCase):
     def test_what_is_decoded_as_a_whole_has_a_smaller_limit(self) -> None:
         whole = png_of(8_000, 8_000)
         self.assertEqual(self.made(whole, "image/png").width, 480)
-        interlaced = whole[:28] + b"\1" + whole[29:]  # and a wrong checksum, which is not looked at
+        interlaced = whole[:28] + b"\1" + whole[29:]  # its checksum is not checked
         with self.assertRaisesRegex(CannotThumbnail, "takes 256,000,000 bytes to decode"):
             self.made(interlaced, "image/png")
 

@@ -1,4 +1,4 @@
-"""A transport in an hour: clients of one process meet at an in-process bus, `bus:name`."""
+"""A transport in an hour: clients of one process share an in-process bus, `bus:name`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ R = TypeVar("R")
 # begin: hook
 @hookimpl
 def transport(url: str, options: TransportOptions) -> Transport | None:
-    """Answer the hook: a transport for our scheme, None for all others."""
+    """Implement the hook: a transport for the scheme `bus`, and None for all others."""
     return BusTransport(url) if url.startswith("bus:") else None
 
 
@@ -83,9 +83,11 @@ class BusRecords:
 
 # begin: bus
 class ProcessBus:
-    """What a hub would be: who is here, and what waits. Its users hold `lock` while they look.
+    """The state that a hub would have: connected clients, waiting messages and media.
 
-    There is one for each URL and app, for as long as somebody is logged in.
+    `lock` guards it. Callers hold the lock while they read or change the state.
+
+    There is one for each URL and app. It lives as long as a user is logged in.
     """
 
     _all: ClassVar = weakref.WeakValueDictionary[tuple[str, str], "ProcessBus"]()
@@ -104,7 +106,7 @@ class ProcessBus:
             return cls._all.setdefault((url, app_id), cls())
 
     def members(self, channel_id: str, *, but: BusTransport) -> list[BusTransport]:
-        """The others in a channel."""
+        """The other members of a channel."""
         others = (box for box in self.boxes.values() if box is not but)
         return [box for box in others if channel_id in box.channels]
 
@@ -114,9 +116,9 @@ class ProcessBus:
 
 # begin: open
 class BusTransport(Transport):
-    """One client's box at an in-process bus. Thread-safe; owns no thread."""
+    """One client's connection to an in-process bus. Thread-safe; owns no thread."""
 
-    def __init__(self, url: str) -> None:  # no I/O: nobody is logged in yet
+    def __init__(self, url: str) -> None:  # no I/O before the login
         self._url = url
         self._limits = Limits()
         self._bus: ProcessBus | None = None
@@ -149,7 +151,7 @@ class BusTransport(Transport):
             self._states.report(Lifecycle.logged_out)
 
     def end(self, reason: ConnectionChangeReason) -> None:
-        """End the session from the other side."""
+        """End the session without a request of the client."""
         self.leave_bus()
         if self._states is not None:
             self._states.report(lambda lifecycle: lifecycle.aborted(reason))

@@ -1,4 +1,4 @@
-"""Thumbnails in ten minutes: PNG previews of Netpbm pictures (PPM, binary), by no other library."""
+"""Thumbnails in ten minutes: PNG previews of Netpbm pictures (binary PPM), without a library."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_SIDE = 256
 # begin: hook
 @hookimpl
 def thumbnail() -> ThumbnailGenerator:
-    """Answer the hook with our generator."""
+    """Implement the hook: return the generator."""
     return NetpbmGenerator()
 
 
@@ -28,7 +28,7 @@ def thumbnail() -> ThumbnailGenerator:
 
 # begin: generator
 class NetpbmGenerator(ThumbnailGenerator):
-    """Shrinks by leaving pixels out."""
+    """Makes thumbnails by skipping pixels."""
 
     name = "netpbm"
 
@@ -54,7 +54,7 @@ class NetpbmGenerator(ThumbnailGenerator):
 
 # begin: reading
 def _size_of(content: memoryview) -> tuple[int, int, int]:
-    """Width, height and where the pixels begin; refuses what is not safe to read."""
+    """Width, height, and the position of the pixels. Raises CannotThumbnail for unsafe files."""
     header = _HEADER.match(content[:64])
     if header is None:
         raise CannotThumbnail("It is not a binary PPM picture of 8 bits a colour.")
@@ -69,7 +69,7 @@ def _size_of(content: memoryview) -> tuple[int, int, int]:
 
 
 def _rows(pixels: memoryview, width: int, height: int, step: int) -> Iterator[bytes]:
-    """Every step-th row, and of it every step-th pixel."""
+    """Every step-th pixel of every step-th row."""
     for y in range(0, height, step):
         row = pixels[y * width * 3 : (y + 1) * width * 3]
         picked = bytearray(-(-width // step) * 3)

@@ -1,4 +1,4 @@
-"""The example passes the contract of all transports, found as an installed plugin."""
+"""The example is found as an installed plugin, and passes the contract of transports."""
 
 from __future__ import annotations
 

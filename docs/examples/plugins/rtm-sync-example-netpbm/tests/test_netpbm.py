@@ -1,4 +1,4 @@
-"""The example is found as an installed plugin, makes what fits, and refuses bad pictures."""
+"""The example is found as an installed plugin, makes thumbnails that fit, and refuses bad files."""
 
 from __future__ import annotations
 
