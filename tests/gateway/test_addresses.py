@@ -1,4 +1,4 @@
-"""What one address may take, and whose address it is behind proxies."""
+"""The limits of one address, and the client's address behind proxies."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ProxyTest(AddressCase):
         for forwarded, seen in (
             ((), "127.0.0.1"),
             (("192.0.2.7",), "192.0.2.7"),
-            (("198.51.100.1, 192.0.2.7",), "192.0.2.7"),  # the first is what a client made up
+            (("198.51.100.1, 192.0.2.7",), "192.0.2.7"),  # the client invented the first entry
             (("192.0.2.7, 10.1.2.3",), "192.0.2.7"),
             (("192.0.2.7", "10.1.2.3"), "192.0.2.7"),
             (("nonsense",), "127.0.0.1"),
@@ -123,7 +123,7 @@ class GuessesTest(AddressCase):
         self.assertEqual(guesses, [401] * REFUSALS.count + [429])
         self.assertEqual(ask("192.0.2.7", SECRET), 429)
         self.assertEqual(ask("192.0.2.8", SECRET), 200)
-        self.assertEqual(ask("", SECRET), 200)  # the proxy itself is never held to account
+        self.assertEqual(ask("", SECRET), 200)  # failures are never counted against the proxy
 
     def test_a_client_is_told_why_it_cannot_log_in(self) -> None:
         self.url = self.served(proxies="")
