@@ -1,71 +1,164 @@
 """Real-time messaging with image and file messages: a blocking, thread-pooled SDK."""
 
+from __future__ import annotations
+
 import logging as _logging
+from typing import TYPE_CHECKING
 
-from .blob import Blob
-from .client.channel import RtmChannel
-from .client.client import LogFilter, RtmClient
-from .client.invitations import LocalInvitation, RemoteInvitation
-from .client.sender import RtmSender
-from .errors import (
-    AttributeOperationError,
-    ChannelMessageError,
-    CreateChannelError,
-    CreateInstanceError,
-    DownloadCancelled,
-    DownloadMediaError,
-    GetChannelMemberCountError,
-    GetMembersError,
-    HistoryError,
-    InvitationApiCallError,
-    JoinChannelError,
-    LeaveChannelError,
-    LoginError,
-    LogoutError,
-    PeerMessageError,
-    PeerSubscriptionStatusError,
-    PluginError,
-    QueryPeersBySubscriptionOptionError,
-    QueryPeersOnlineStatusError,
-    RenewTokenError,
-    RtmError,
-    SenderError,
-    TransferCancelled,
-    UploadCancelled,
-    UploadMediaError,
-)
-from .messages import (
-    MessageType,
-    RtmFileMessage,
-    RtmImageMessage,
-    RtmMessage,
-    RtmRawMessage,
-    RtmTextMessage,
-)
-from .plugins.hookspecs import hookimpl
-from .protocol.values import (
-    ChannelAttribute,
-    ConnectionChangeReason,
-    ConnectionState,
-    HistoricalMessage,
-    LocalInvitationFailureReason,
-    LocalInvitationState,
-    MediaInfo,
-    PeerMessageSendResult,
-    PeerOnlineState,
-    PeerSubscriptionOption,
-    ReceivedMessageProperties,
-    RemoteInvitationFailureReason,
-    RemoteInvitationState,
-)
-from .thumbnails.contract import CannotThumbnail, Thumbnail, ThumbnailGenerator
-from .transfers.control import MediaOperationProgress
-from .transfers.progress import tqdm_progress
-from .transfers.transfer import Transfer
-from .version import __version__
+from .lazy_names import lazy_names as _lazy_names
 
-create_instance = RtmClient
-"""The reference's name for making a client."""
+if TYPE_CHECKING:
+    from .blob import Blob
+    from .client.channel import RtmChannel
+    from .client.client import LogFilter, RtmClient, create_instance
+    from .client.invitations import LocalInvitation, RemoteInvitation
+    from .client.sender import RtmSender
+    from .errors import (
+        AttributeOperationError,
+        ChannelMessageError,
+        CreateChannelError,
+        CreateInstanceError,
+        DownloadCancelled,
+        DownloadMediaError,
+        GetChannelMemberCountError,
+        GetMembersError,
+        HistoryError,
+        InvitationApiCallError,
+        JoinChannelError,
+        LeaveChannelError,
+        LoginError,
+        LogoutError,
+        PeerMessageError,
+        PeerSubscriptionStatusError,
+        PluginError,
+        QueryPeersBySubscriptionOptionError,
+        QueryPeersOnlineStatusError,
+        RenewTokenError,
+        RtmError,
+        SenderError,
+        TransferCancelled,
+        UploadCancelled,
+        UploadMediaError,
+    )
+    from .messages import (
+        MessageType,
+        RtmFileMessage,
+        RtmImageMessage,
+        RtmMessage,
+        RtmRawMessage,
+        RtmTextMessage,
+    )
+    from .plugins.hookspecs import hookimpl
+    from .protocol.values import (
+        ChannelAttribute,
+        ConnectionChangeReason,
+        ConnectionState,
+        HistoricalMessage,
+        LocalInvitationFailureReason,
+        LocalInvitationState,
+        MediaInfo,
+        PeerMessageSendResult,
+        PeerOnlineState,
+        PeerSubscriptionOption,
+        ReceivedMessageProperties,
+        RemoteInvitationFailureReason,
+        RemoteInvitationState,
+    )
+    from .thumbnails.contract import CannotThumbnail, Thumbnail, ThumbnailGenerator
+    from .transfers.control import MediaOperationProgress
+    from .transfers.progress import tqdm_progress
+    from .transfers.transfer import Transfer
+    from .version import __version__
+else:
+    __getattr__ = _lazy_names(
+        __name__,
+        {
+            ".blob": ("Blob",),
+            ".client.channel": ("RtmChannel",),
+            ".client.client": (
+                "LogFilter",
+                "RtmClient",
+                "create_instance",
+            ),
+            ".client.invitations": (
+                "LocalInvitation",
+                "RemoteInvitation",
+            ),
+            ".client.sender": ("RtmSender",),
+            ".errors": (
+                "AttributeOperationError",
+                "ChannelMessageError",
+                "CreateChannelError",
+                "CreateInstanceError",
+                "DownloadCancelled",
+                "DownloadMediaError",
+                "GetChannelMemberCountError",
+                "GetMembersError",
+                "HistoryError",
+                "InvitationApiCallError",
+                "JoinChannelError",
+                "LeaveChannelError",
+                "LoginError",
+                "LogoutError",
+                "PeerMessageError",
+                "PeerSubscriptionStatusError",
+                "PluginError",
+                "QueryPeersBySubscriptionOptionError",
+                "QueryPeersOnlineStatusError",
+                "RenewTokenError",
+                "RtmError",
+                "SenderError",
+                "TransferCancelled",
+                "UploadCancelled",
+                "UploadMediaError",
+            ),
+            ".messages": (
+                "MessageType",
+                "RtmFileMessage",
+                "RtmImageMessage",
+                "RtmMessage",
+                "RtmRawMessage",
+                "RtmTextMessage",
+            ),
+            ".plugins.hookspecs": ("hookimpl",),
+            ".protocol.values": (
+                "ChannelAttribute",
+                "ConnectionChangeReason",
+                "ConnectionState",
+                "HistoricalMessage",
+                "LocalInvitationFailureReason",
+                "LocalInvitationState",
+                "MediaInfo",
+                "PeerMessageSendResult",
+                "PeerOnlineState",
+                "PeerSubscriptionOption",
+                "ReceivedMessageProperties",
+                "RemoteInvitationFailureReason",
+                "RemoteInvitationState",
+            ),
+            ".thumbnails.contract": (
+                "CannotThumbnail",
+                "Thumbnail",
+                "ThumbnailGenerator",
+            ),
+            ".transfers.control": ("MediaOperationProgress",),
+            ".transfers.progress": ("tqdm_progress",),
+            ".transfers.transfer": ("Transfer",),
+            ".version": ("__version__",),
+        },
+        modules=(
+            "blob",
+            "client",
+            "errors",
+            "messages",
+            "plugins",
+            "protocol",
+            "thumbnails",
+            "transfers",
+            "transports",
+            "version",
+        ),
+    )
 
 _logging.getLogger(__name__).addHandler(_logging.NullHandler())
 

@@ -1,7 +1,7 @@
-"""Blob: bytes with a name and a content type, from wherever bytes come, and back.
+"""Blob: bytes with a name and a content type, and conversions from and to other forms.
 
-A blob remembers how to open its bytes, it does not hold them (unless they were given as bytes), so
-a 30 MB file costs no memory. It knows its size without reading.
+A blob opens its source for each reader and does not hold the bytes (unless they were given as
+bytes), so a 30 MB file costs no memory. The size is known without reading.
 """
 
 from __future__ import annotations
@@ -31,15 +31,13 @@ MEDIA_LIMIT = 30 * 1024 * 1024
 """Bytes in one medium, inclusive. Reference 1.3: 30 MB; 30 × 1024² here."""
 
 CHUNK = 256 * 1024
-"""Bytes moved at once. Measured: from 64 KB to 1 MB the speed is the same, memory is not."""
+"""Bytes that are read or written at once. Measured: 64 KB to 1 MB have the same speed."""
 
-_SPOOL = (
-    1024 * 1024
-)  # bytes of an unseekable source kept in memory before a temporary file takes over
+_SPOOL = 1024 * 1024  # bytes of an unseekable source in memory; a larger one is a temporary file
 _DATA_URL = re.compile(r"data:(?P<type>[^,;]*(?:;[^,;=]+=[^,;]*)*)(?P<base64>;base64)?,", re.I)
 
 Payload: TypeAlias = "Blob | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
-"""What can be uploaded: a blob, a path (`str` or path-like), bytes-like, or a binary file."""
+"""A source for an upload: a blob, a path (`str` or path-like), bytes-like, or a binary file."""
 
 
 class BlobTooLarge(ValueError):
@@ -49,14 +47,14 @@ class BlobTooLarge(ValueError):
 class Blob:
     """Bytes with a name and a content type.
 
-    Made by the `from_…` constructors. Immutable; any number of readers may `open()` it at once
-    and from any thread, as long as its source stays (the file is not deleted or changed, the file
-    object not closed or read by others).
+    The `from_…` constructors make blobs. A blob is immutable. Any number of readers on any threads
+    may `open()` it at once, as long as its source is unchanged: the file is not deleted or
+    modified, and the file object is not closed or read by other code.
 
     Attributes:
-        size: bytes.
+        size: the number of bytes.
         name: a file name, possibly empty.
-        content_type: a MIME type; `application/octet-stream` when unknown.
+        content_type: a MIME type; `application/octet-stream` when it is unknown.
     """
 
     __slots__ = ("_open", "content_type", "name", "size")
@@ -77,16 +75,16 @@ class Blob:
             return NotImplemented
         return self.size == other.size and self.to_bytes() == other.to_bytes()
 
-    __hash__ = None  # type: ignore[assignment]  # equal by content, which is too dear to hash
+    __hash__ = None  # type: ignore[assignment]  # equal by content, which costs too much to hash
 
     # -- from --
 
     @classmethod
     def of(cls, payload: Payload) -> Blob:
-        """Take any payload: a blob as it is, a `str` or path-like as a path, bytes, a binary file.
+        """A blob of any payload: a blob, a path (`str` or path-like), bytes, or a binary file.
 
         Raises:
-            TypeError: something else.
+            TypeError: the payload is of another type.
             OSError: as `from_path`.
         """
         if isinstance(payload, Blob):
@@ -109,10 +107,10 @@ class Blob:
         name: str | None = None,
         content_type: str | None = None,
     ) -> Blob:
-        """A local file. Opened now to see that it can be read, and again by each reader.
+        """A blob of a local file. The file is opened now, as a check, and again by each reader.
 
         Raises:
-            OSError: missing, a folder, or not readable.
+            OSError: the file is missing, not readable, or a folder.
         """
         path = Path(path)
         with path.open("rb") as file:  # a folder raises IsADirectoryError here
@@ -127,7 +125,7 @@ class Blob:
         name: str = "",
         content_type: str | None = None,
     ) -> Blob:
-        """Bytes in memory; `bytes` are not copied, other bytes-likes once."""
+        """A blob of bytes in memory. `bytes` are not copied; other bytes-like objects are."""
         data = bytes(data)
         return cls(lambda: io.BytesIO(data), len(data), name, content_type)
 
@@ -140,17 +138,17 @@ class Blob:
         content_type: str | None = None,
         max_bytes: int = MEDIA_LIMIT,
     ) -> Blob:
-        """A binary file object, from its present position to its end.
+        """A blob of a binary file object, from its present position to its end.
 
-        A seekable one is read in place: leave it open and alone until the transfer is done. Any
-        other (a pipe, a socket, an HTTP body) is read now, the part over 1 MB into an anonymous
-        temporary file.
+        A seekable file is read in place: do not close or read it until the transfer is done. Any
+        other file (a pipe, a socket, an HTTP body) is read now. If it has more than 1 MB, it is
+        copied to an anonymous temporary file.
 
         Raises:
-            TypeError: a text file.
-            BlobTooLarge: an unseekable source gave more than `max_bytes`.
+            TypeError: the file is open in text mode.
+            BlobTooLarge: an unseekable file has more than `max_bytes` bytes.
         """
-        # A temporary file's wrapper is no TextIOBase, so ask what it reads.
+        # The wrapper of a temporary file is not a TextIOBase, so read nothing and test the type.
         if isinstance(cast(object, file), io.TextIOBase) or isinstance(file.read(0), str):
             raise TypeError('The file is open in text mode; open it with mode "rb".')
         if name is None:
@@ -158,7 +156,7 @@ class Blob:
             name = Path(given).name if isinstance(given, str) else ""
         try:
             start = file.tell()
-            file.seek(0, io.SEEK_END)  # whose own answer Python 3.10's spooled file lacks
+            file.seek(0, io.SEEK_END)  # returns None for Python 3.10's spooled file
             size = file.tell() - start
             file.seek(start)
         except (AttributeError, OSError):
@@ -175,20 +173,21 @@ class Blob:
         max_bytes: int = MEDIA_LIMIT,
         timeout: float = 30.0,
     ) -> Blob:
-        """The body of an HTTP GET (the reference guide's "network image"), fetched now.
+        """A blob of the body of an HTTP GET, fetched now (the reference guide's "network image").
 
-        Only fetch addresses you trust: the request leaves from this machine.
+        Fetch only addresses that you trust: this machine sends the request.
 
         Args:
-            url: http:// or https://; redirects are followed.
-            max_bytes: refuse more than this.
+            url: an http:// or https:// URL; redirects are followed.
+            name: the blob's name; None for the last part of the URL's path.
+            max_bytes: the limit for the body, in bytes.
             timeout: seconds for the whole fetch.
 
         Raises:
-            ValueError: another scheme.
+            ValueError: the URL has another scheme.
             BlobTooLarge: the body is larger than `max_bytes`.
-            TimeoutError: not done in `timeout` seconds.
-            OSError: the fetch failed (`requests` errors are `OSError`).
+            TimeoutError: the body did not arrive within `timeout` seconds.
+            OSError: the fetch failed (the errors of `requests` are `OSError`).
         """
         import requests
         import urllib3
@@ -200,7 +199,7 @@ class Blob:
         late = TimeoutError(f"{url[:200]} did not arrive within {timeout:g} seconds.")
 
         def body(response: requests.Response) -> Iterator[bytes]:
-            # One receive at a time: a full-sized read would wait, however slowly its bytes drip in.
+            # read1 returns after one receive. A read of CHUNK bytes could outlast the deadline.
             read = getattr(response.raw, "read1", response.raw.read)
             while chunk := read(CHUNK, decode_content=True):
                 if time.monotonic() > deadline:
@@ -217,16 +216,16 @@ class Blob:
                 return _spooled(body(response), max_bytes, name, content_type or None)
         except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
             raise late from error
-        except urllib3.exceptions.HTTPError as error:  # no OSError, as those of requests are
+        except urllib3.exceptions.HTTPError as error:  # not an OSError, unlike requests errors
             raise requests.ConnectionError(error) from error
 
     @classmethod
     def from_data_url(cls, url: str, *, name: str = "", max_bytes: int = MEDIA_LIMIT) -> Blob:
-        """The bytes in a `data:` URL (RFC 2397), base64 or percent-encoded.
+        """A blob of the bytes in a `data:` URL (RFC 2397), in base64 or percent-encoded.
 
         Raises:
-            ValueError: not a data URL, or its base64 is damaged.
-            BlobTooLarge: it holds more than `max_bytes`.
+            ValueError: it is not a data URL, or its base64 is damaged.
+            BlobTooLarge: it holds more than `max_bytes` bytes.
         """
         match = _DATA_URL.match(url)
         if match is None:
@@ -243,14 +242,14 @@ class Blob:
         if len(data) > max_bytes:
             raise BlobTooLarge(f"The data URL holds {len(data):,} bytes; {_limit(max_bytes)}")
         content_type = match["type"]
-        if not content_type or content_type.startswith(";"):  # RFC 2397: the type may be left out
+        if not content_type or content_type.startswith(";"):  # RFC 2397: the type is optional
             content_type = f"text/plain{content_type}"
         return cls.from_bytes(data, name=name, content_type=content_type)
 
     # -- to --
 
     def open(self) -> BinaryIO:
-        """A new seekable binary reader at the beginning; the caller closes it."""
+        """Open a seekable binary reader at the first byte. The caller closes it."""
         return self._open()
 
     def to_bytes(self) -> bytes:
@@ -259,15 +258,15 @@ class Blob:
             return file.read()
 
     def to_data_url(self) -> str:
-        """The blob as a base64 `data:` URL (a third larger than the bytes)."""
+        """The blob as a base64 `data:` URL, which is a third larger than the bytes."""
         return f"data:{self.content_type};base64,{base64.b64encode(self.to_bytes()).decode()}"
 
     def to_image(self) -> Image:
-        """The picture, by Pillow (`pip install rtm-sync[thumbnails]`).
+        """Decode the blob as a Pillow picture (`pip install rtm-sync[thumbnails]`).
 
         Raises:
             ImportError: Pillow is not installed.
-            OSError: not a picture that Pillow knows.
+            OSError: Pillow does not know the format.
         """
         try:
             from PIL import Image
@@ -281,10 +280,10 @@ class Blob:
         return image
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the bytes to `path`, which appears whole or not at all. Returns the path.
+        """Write the bytes to `path` atomically. Returns the path.
 
         Raises:
-            OSError: the folder is missing, not writable or full; nothing is left behind.
+            OSError: the folder is missing, not writable or full. No partial file remains.
         """
         with self.open() as source, atomic_write(Path(path)) as file:
             while chunk := source.read(CHUNK):
@@ -292,7 +291,11 @@ class Blob:
         return Path(path)
 
     def dimensions(self) -> tuple[int, int] | None:
-        """Width and height in pixels as the header of a JPEG, PNG, BMP, GIF or WebP says."""
+        """Width and height in pixels, from the header of a JPEG, PNG, BMP, GIF or WebP.
+
+        Returns:
+            None for other content.
+        """
         with self.open() as file:
             return image_dimensions(file)
 
@@ -305,11 +308,11 @@ class Blob:
 
 
 class _Window(io.RawIOBase):
-    """One independent reader of a part of a shared seekable file."""
+    """An independent reader of a part of a shared seekable file."""
 
     def __init__(self, file: IO[bytes], lock: threading.Lock, start: int, size: int) -> None:
         self._file = file
-        self._lock = lock  # guards the file's one position; every window of the file shares it
+        self._lock = lock  # guards the file's position; all windows of the file share it
         self._start = start
         self._size = size
         self._position = 0
@@ -352,10 +355,13 @@ def _limit(max_bytes: int) -> str:
 
 
 class _Spool(tempfile.SpooledTemporaryFile[bytes]):
-    """Kept by the blob and its readers; ends with the last of them, which is no negligence."""
+    """A spooled file that the blob and its readers share.
+
+    The collector closes it after the last of them, on purpose and without a ResourceWarning.
+    """
 
     def __del__(self) -> None:
-        self.close()  # without the standard library's ResourceWarning
+        self.close()  # the standard library would warn otherwise
 
 
 def _spooled(chunks: Iterable[bytes], max_bytes: int, name: str, content_type: str | None) -> Blob:
@@ -366,7 +372,7 @@ def _spooled(chunks: Iterable[bytes], max_bytes: int, name: str, content_type: s
             size += len(chunk)
             if size > max_bytes:
                 raise BlobTooLarge(
-                    f"The source gives more than {size - 1:,} bytes; {_limit(max_bytes)}"
+                    f"The source has more than {size - 1:,} bytes; {_limit(max_bytes)}"
                 )
             spool.write(chunk)
     except BaseException:
@@ -378,12 +384,12 @@ def _spooled(chunks: Iterable[bytes], max_bytes: int, name: str, content_type: s
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Write a file that appears under `path` whole or not at all.
+    """Write the file `path` atomically.
 
-    Yields a binary file beside the target (same folder, so that the final rename is atomic). When
-    the block raises, the file is removed and an old file at `path` stays as it was.
+    Yields a binary file in the same folder, so that the final rename is atomic. When the block
+    raises an exception, that file is removed and an old file at `path` is unchanged.
     """
-    # 50 characters are at most 200 bytes, which leaves room in the 255 of a file name.
+    # 50 characters are at most 200 bytes; a file name may have 255.
     part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:

@@ -5,17 +5,12 @@ The next release will no longer have it.
 
 from __future__ import annotations
 
-import warnings
-
 from .client.events import EventEmitter, EventStream
+from .old_names import warn_moved
 
 __all__ = [
     "EventEmitter",
     "EventStream",
 ]
 
-warnings.warn(
-    "rtm_sync.events has moved to rtm_sync.client.events; the old name goes in the next release",
-    DeprecationWarning,
-    stacklevel=2,
-)
+warn_moved(__name__, "rtm_sync.client.events")

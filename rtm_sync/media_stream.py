@@ -5,17 +5,11 @@ The next release will no longer have it.
 
 from __future__ import annotations
 
-import warnings
-
+from .old_names import warn_moved
 from .transfers.stream import MediaStream
 
 __all__ = [
     "MediaStream",
 ]
 
-warnings.warn(
-    "rtm_sync.media_stream has moved to rtm_sync.transfers.stream; "
-    "the old name goes in the next release",
-    DeprecationWarning,
-    stacklevel=2,
-)
+warn_moved(__name__, "rtm_sync.transfers.stream")

@@ -5,8 +5,7 @@ The next release will no longer have it.
 
 from __future__ import annotations
 
-import warnings
-
+from .old_names import warn_moved
 from .thumbnails.subprocess import Pixels, decoded_apart
 
 __all__ = [
@@ -14,9 +13,4 @@ __all__ = [
     "decoded_apart",
 ]
 
-warnings.warn(
-    "rtm_sync.thumbnail_process has moved to rtm_sync.thumbnails.subprocess; "
-    "the old name goes in the next release",
-    DeprecationWarning,
-    stacklevel=2,
-)
+warn_moved(__name__, "rtm_sync.thumbnails.subprocess")

@@ -5,8 +5,7 @@ The next release will no longer have it.
 
 from __future__ import annotations
 
-import warnings
-
+from .old_names import warn_moved
 from .thumbnails.encoding import (
     BEST_QUALITY,
     GOOD_QUALITY,
@@ -39,9 +38,4 @@ __all__ = [
     "sides",
 ]
 
-warnings.warn(
-    "rtm_sync.thumbnail_tools has moved to rtm_sync.thumbnails.encoding; "
-    "the old name goes in the next release",
-    DeprecationWarning,
-    stacklevel=2,
-)
+warn_moved(__name__, "rtm_sync.thumbnails.encoding")

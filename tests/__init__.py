@@ -1,10 +1,14 @@
 """The suite: `python -m unittest` from the repository's top. Mirrors the house."""
 
 import logging
+import os
 import signal
 
 # In a test's debug mode, asyncio reports each callback that a busy machine has made slow.
 logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.msg)
+
+# Compiled anew for each of hundreds of child processes, the package doubles the time of a start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shell has what runs in its background ignore SIGINT, which our child processes would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

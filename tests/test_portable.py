@@ -1,4 +1,4 @@
-"""Where POSIX's own things are missing, as on Windows: the main job, locks, stopping, names."""
+"""Systems without the functions of POSIX, such as Windows: the main job, locks, signals, names."""
 
 from __future__ import annotations
 
@@ -68,22 +68,22 @@ def main_job(url, home):
             assert (folder / name).read_bytes() == DATA
         assert download(None).to_bytes() == DATA
 
-        # One that broke off is gone on with; one of other bytes is not.
+        # A later download resumes an interrupted one, but not one of other bytes.
         info = MediaInfo(message.media_id, len(DATA), WHOLE, "cat.jpg", "image/jpeg", 0.0)
         for beginning in (DATA[:1_000_000], b"x" * 1_000_000):
             with (
                 contextlib.suppress(DownloadMediaError),
-                PartialDownload(home, message.media_id) as part,
+                PartialDownload(home, message.media_id) as partial,
             ):
-                part.begin(info)
-                part.write(beginning)
+                partial.begin(info)
+                partial.write(beginning)
                 raise DownloadMediaError.named("TIMEOUT", "it broke off")
             [left] = home.glob("*.part")
             assert left.stat().st_size == 1_000_000
             assert download(target).read_bytes() == DATA
             assert not list(home.glob("*.part"))
 
-        # A second locker gets a part of its own.
+        # A second download at the same time gets its own partial file.
         with PartialDownload(home, message.media_id) as first:
             first.begin(info)
             first.write(DATA[:1000])
@@ -109,7 +109,7 @@ data = home / "data"
 with local_gateway(data) as url:
     main_job(url, home)
     stored = sorted(path.suffix for path in (data / "media").glob("*/*"))
-    assert stored == [""], stored  # one whole blob, no part and no note
+    assert stored == [""], stored  # one whole blob, no fragment and no metadata
     assert (data / "rtm.sqlite3").stat().st_size > 0
     try:
         BackgroundGateway(GatewayConfig(port=0, data=str(data))).start()
@@ -130,7 +130,7 @@ assert first.read(5) == b"start"
 assert lock_file(first.fileno())
 assert first.tell() == 5
 assert not lock_file(second.fileno())
-# On Windows nobody else could read what is locked.
+# The locked range lies behind the data, because Windows forbids others to read a locked range.
 assert msvcrt.locked_bytes(second.fileno()).start > 1_000_000_000
 unlock_file(first.fileno())
 assert lock_file(second.fileno())
@@ -201,7 +201,7 @@ from rtm_sync.cli.profiles import Profile
 
 found = {one.check: one for one in diagnose(Profile("memory://doctor"), profiles=Path(sys.argv[1]))}
 assert found["thumbnails"].verdict == "warning", found["thumbnails"]
-assert "to an amount of memory" in found["thumbnails"].detail
+assert "does not limit the memory" in found["thumbnails"].detail
 assert found["profile"].verdict == "ok", found["profile"]
 print("done")
 """
@@ -348,7 +348,7 @@ asyncio.run(main())
 
 
 class LockTest(RtmTestCase):
-    """The other branch: `flock`."""
+    """Locks where `fcntl` exists."""
 
     def test_a_second_process_is_refused_until_the_first_has_ended(self) -> None:
         path = self.folder() / "file"
@@ -402,7 +402,7 @@ class FolderUrlTest(unittest.TestCase):
             with self.assertRaisesRegex(ValueError, "three slashes"):
                 folder_in_url(url, windows=windows)
         with self.assertRaisesRegex(PluginError, "three slashes"):
-            plugin_manager.engine("local://data")  # and does not keep everything in memory
+            plugin_manager.engine("local://data")  # and does not silently use memory
 
 
 class SafeNameTest(unittest.TestCase):
@@ -429,7 +429,7 @@ class SafeNameTest(unittest.TestCase):
 
 
 class OnePlaceTest(unittest.TestCase):
-    # Programs of their own, which import nothing of rtm_sync, and a kit that measures.
+    # The decoder process imports nothing of rtm_sync, and the contract kit measures memory.
     ALONE = frozenset({"portable.py", "thumbnails/child.py", "testing/thumbnail_contract.py"})
     MODULES = frozenset({"fcntl", "msvcrt", "resource", "pwd", "grp", "termios"})
     NAMES = frozenset(

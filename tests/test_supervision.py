@@ -32,7 +32,7 @@ from rtm_sync import (
 )
 from rtm_sync.client.events import Dispatcher
 from rtm_sync.client.invitation_registry import InvitationRegistry
-from rtm_sync.client.invitations import InvitationTimes
+from rtm_sync.client.invitation_states import InvitationTimes
 from rtm_sync.flask.extension import Rtm
 from rtm_sync.flask.sessions import running
 from rtm_sync.gateway.guard.idle import IdleConnectionReaper
@@ -375,7 +375,7 @@ class LoopTest(RtmTestCase):
         before = self.failed("reader")
         with (
             self.assertLogs("rtm_sync.supervision", "ERROR") as logs,
-            Fault(alice._transport._connection.link, "receive"),  # type: ignore[attr-defined]
+            Fault(alice._transport._connection.session, "receive"),  # type: ignore[attr-defined]
         ):
             sent = bob.send_message_to_peer("hi", "alice", timeout=PATIENCE)
         self.assertTrue(sent.has_peer_received)

@@ -106,7 +106,9 @@ WRONG = {
 }
 
 
-INTERNAL = {"EVENTS"} | {name for name in vars(Listener) if not name.startswith("_")}
+INTERNAL = {"EVENTS", "emit", "end_streams", "event_name"} | {
+    name for name in vars(Listener) if not name.startswith("_")
+}
 RECEIVERS: dict[str, type[EventEmitter]] = {
     "client": RtmClient,
     "channel": RtmChannel,
@@ -172,12 +174,11 @@ class CheckersTest(RtmTestCase):
         ).stdout
 
     def mypy_says(self, name: str) -> list[str]:
-        """Its lines about a source."""
+        """Its lines about a source. Out of mypy's cache they name the folder of an earlier run."""
         return [
             line
             for line in self.mypy_said.splitlines()
-            if line.startswith(f"{self.sources / name}:")
-            and not re.search(r": (note|\w+): +def ", line)
+            if f"/{name}:" in line and not re.search(r": (note|\w+): +def ", line)
         ]
 
     def pyright_says(self, name: str) -> list[tuple[int, str]]:
@@ -213,7 +214,9 @@ class CheckersTest(RtmTestCase):
 class OverloadsTest(unittest.TestCase):
     def test_every_event_has_overloads_of_its_own(self) -> None:
         known = frozenset().union(*(kind.EVENTS for kind in RECEIVERS.values()))
-        text = (REPOSITORY / "rtm_sync" / "client" / "handlers.py").read_text()
+        client = REPOSITORY / "rtm_sync" / "client"
+        files = (client / "handlers.py", client / "invitation_events.py")
+        text = "".join(path.read_text() for path in files)
         named = {
             name
             for line in re.findall(r"Literal\[(.+?)\]", text, re.DOTALL)
@@ -232,6 +235,6 @@ class UserCodeTest(unittest.TestCase):
         attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         self.assertEqual(set(rtm_sync.__all__) - names - attributes, set())
         for kind in (RtmClient, RtmChannel, RtmSender, LocalInvitation, RemoteInvitation, Blob):
-            own = {name for name in vars(kind) if not name.startswith("_")} - INTERNAL
+            public = {name for name in dir(kind) if not name.startswith("_")} - INTERNAL
             with self.subTest(kind.__name__):
-                self.assertEqual(own - attributes, set())
+                self.assertEqual(public - attributes, set())

@@ -1,8 +1,9 @@
-"""Takes from a process what Windows does not have. `hide()` comes before `rtm_sync` is imported.
+"""Hides from a process the functions that Windows does not have.
 
-Run by its path, so that little has been imported that may have found what is now hidden. It shows
-that nothing we need is missing, and that no file is moved or removed while open. It cannot show
-Windows itself: its rules about names, its event loop, its console.
+`hide()` must run before `rtm_sync` is imported. This file is run by its path, so that few modules
+were imported which may have kept a hidden function. Tests with it show that rtm_sync needs none of
+these functions, and does not rename or remove open files. They cannot show other rules of Windows:
+its file names, its event loop, its console.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import select
 import signal
 import socket
 import struct
-import subprocess  # noqa: F401  before there is a msvcrt, by which it tells Windows
+import subprocess  # noqa: F401  it takes a system with msvcrt for Windows, so it comes first
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -39,7 +40,7 @@ _SHARING_VIOLATION = 32
 
 
 def hide() -> None:
-    """Hide it for good: modules, functions, and the right to move or remove an open file."""
+    """Hide modules and functions, and forbid to rename or remove open files. Cannot be undone."""
     for module, names in _NAMES.items():
         for name in names:
             if hasattr(module, name):
@@ -47,11 +48,11 @@ def hide() -> None:
     os.supports_dir_fd.clear()
     os.supports_fd.clear()
     for name in _MODULES:
-        sys.modules[name] = None  # type: ignore[assignment]  # that is how an import is refused
+        sys.modules[name] = None  # type: ignore[assignment]  # None makes an import fail
     sys.modules["msvcrt"] = _msvcrt()
-    import asyncio  # not before: it, too, is to do without
+    import asyncio  # only now, because it must not see the hidden functions either
 
-    # What is left of the loop's method says NotImplementedError, as on Windows.
+    # The method of the base class raises NotImplementedError, as on Windows.
     for kind in asyncio.SelectorEventLoop.__mro__:
         if kind is not asyncio.AbstractEventLoop and "add_signal_handler" in vars(kind):
             delattr(kind, "add_signal_handler")
@@ -59,11 +60,11 @@ def hide() -> None:
 
 
 def _msvcrt() -> ModuleType:
-    """The one function of the real module that we use, by Linux's locks of open descriptions.
+    """A module `msvcrt` with the function that we use, made of Linux's open file description locks.
 
-    As there, a lock is of a range of bytes from the file's position on, may lie beyond the end,
-    belongs to the handle, and is refused with PermissionError. Unlike there, the lock does not keep
-    others from reading the range.
+    As on Windows, a lock covers a range of bytes from the file's position on, may lie beyond the
+    end of the file, belongs to the handle, and is refused with PermissionError. Unlike on Windows,
+    others can read the locked range.
     """
     module = ModuleType("msvcrt")
     lock, get, set_ = fcntl.fcntl, fcntl.F_OFD_GETLK, fcntl.F_OFD_SETLK
@@ -82,7 +83,7 @@ def _msvcrt() -> ModuleType:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
 
     def locked_bytes(fd: int) -> range | None:
-        """For tests: which bytes others have locked."""
+        """For tests: the range of bytes that other handles have locked."""
         found = lock(fd, get, request(fcntl.F_WRLCK, 0, 0))
         kind, _, start, size, _ = struct.unpack("hhqqi4x", found)
         return None if kind == fcntl.F_UNLCK else range(start, start + size)
@@ -93,7 +94,7 @@ def _msvcrt() -> ModuleType:
 
 
 def _refuse_open_files(event: str, arguments: tuple[Any, ...]) -> None:
-    """Windows neither moves nor removes nor replaces a file that is open."""
+    """Refuse to rename, remove or replace an open file, as Windows does."""
     paths = {"os.rename": arguments[:2], "os.remove": arguments[:1]}.get(event, ())
     for path in paths:
         if _is_open(path):

@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; says what to install when its libraries are missing."""
+    """Run the command line. Without its libraries, exit with a line that names the extra."""
     try:
         import click  # noqa: F401
     except ImportError:
@@ -16,5 +16,5 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a poor terminal shows "?", not a traceback
+            stream.reconfigure(errors="replace")  # "?" for what the encoding lacks, no traceback
     rtm_sync(prog_name="rtm-sync")

@@ -1,4 +1,4 @@
-"""The commands: what they are called, what they take, what they print."""
+"""The commands: their names, their options and their output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .profiles import Profile, logged_in
 
 
 class _Commands(click.Group):
-    """The one place where what went wrong becomes a sentence and an exit status."""
+    """The command group. It turns exceptions into one line and an exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -76,49 +76,57 @@ def rtm_sync() -> None:
     help="A TOML file with these options under the same names.",
 )
 @click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
-@click.option("--port", type=int, help="Port; 0 takes a free one. [default: 8765]")
-@click.option("--data", help="Folder of database and media. [default: rtm-data]")
+@click.option("--port", type=int, help="Port; 0 chooses a free port. [default: 8765]")
+@click.option("--data", help="Folder of the database and media. [default: rtm-data]")
 @click.option("--engine", help="URL of the engine. [default: SQLite in the data folder]")
 @click.option("--media", help="URL of the media store. [default: files in the data folder]")
-@click.option("--app-id", help="The app that is served; needs --app-secret.")
+@click.option("--app-id", help="The app to serve; needs --app-secret.")
 @click.option(
     "--app-secret",
-    help="Signs the app's tokens; 32 bytes or more. Or file:PATH, jwks:PATH of public keys.",
+    help="The secret that signs the app's tokens, 32 bytes or more; or file:PATH or jwks:PATH of "
+    "public keys.",
 )
 @click.option(
-    "--clock-skew", type=float, help="Seconds that token servers' clocks may differ. [default: 30]"
+    "--clock-skew",
+    type=float,
+    help="Seconds by which clocks of token servers may differ. [default: 30]",
 )
-@click.option("--limits", help="The reference's tier, and what differs: 'web sends=500/3'.")
-@click.option("--origins", help="Web pages that may use it from a browser: https://app.example")
+@click.option("--limits", help="A tier of the reference and its changes: 'web sends=500/3'.")
+@click.option("--origins", help="Origins whose pages may connect: https://app.example")
 @click.option("--tls-cert", help="Serve wss and https: the certificate chain, a PEM file.")
 @click.option("--tls-key", help="The certificate's key, a PEM file.")
-@click.option(
-    "--proxies", help="Proxies whose X-Forwarded-For is believed. [default: this machine]"
-)
+@click.option("--proxies", help="Proxies whose X-Forwarded-For is trusted. [default: this machine]")
 @click.option(
     "--connections-per-address",
     type=int,
-    help="Connections at once from one address; 0 is any number. [default: 1000]",
+    help="Connections at once from one address; 0 for no limit. [default: 1000]",
 )
-@click.option("--metrics", help="Serve Prometheus metrics there: 127.0.0.1:9464")
-@click.option("--silence", type=float, help="Seconds until a silent client is gone. [default: 10]")
-@click.option("--drain", type=float, help="Seconds that running requests get. [default: 8]")
+@click.option("--metrics", help="Address to serve Prometheus metrics on: 127.0.0.1:9464")
+@click.option(
+    "--silence",
+    type=float,
+    help="Seconds without a frame after which a client is disconnected. [default: 10]",
+)
+@click.option(
+    "--drain", type=float, help="Seconds that running requests have at a stop. [default: 8]"
+)
 @click.option("--log-level", help="debug, info, warning or error. [default: info]")
 @click.option("--log-format", help="text or json, on standard error. [default: text]")
 @output_options
 def serve(config: Path | None, output: Output, **options: object) -> None:
     """Run the gateway until SIGTERM or Ctrl-C.
 
-    Every option is also an environment variable, RTM_SYNC_PORT and so on, and a name in the TOML
-    file; options win over variables, variables over the file. SIGHUP reads apps and secrets again.
+    Every option can also be set as an environment variable (such as RTM_SYNC_PORT) or in the TOML
+    file. Options override variables, and variables override the file. SIGHUP reads the apps and
+    secrets again.
     """
-    from ..gateway.app import run  # aiohttp, which the other commands need not wait for
+    from ..gateway.app import run  # imports aiohttp, which the other commands do not need
 
     try:
         settings = load_config(config, os.environ, options)
         if settings.is_open:
             click.secho(
-                "NO APP SECRET: anybody on this machine may log in as anybody. For trial only; "
+                "NO APP SECRET: anyone on this machine may log in as any user. For trial only; "
                 "set --app-id and --app-secret to serve others.",
                 fg="yellow",
                 bold=True,
@@ -151,14 +159,14 @@ def _announce(url: str, settings: GatewayConfig, output: Output) -> None:
 )
 @output_options
 def demo(photo: Path | None, transport: str, output: Output) -> None:
-    """Show the whole story: two users, a photo, its thumbnail, messages, a download.
+    """Show two users who share a photo: upload, thumbnail, messages and download.
 
-    Without PHOTO it makes a photograph-like JPEG of several megabytes.
+    Without PHOTO, the demo makes a JPEG of several megabytes that looks like a photograph.
     """
     from .demo import DemoFailed, run_demo
 
     if photo is not None and not photo.is_file():
-        raise click.ClickException(f"{photo} is no file; name a photo, or none to have one made.")
+        raise click.ClickException(f"{photo} is not a file. Pass a photo, or no PHOTO at all.")
     try:
         run_demo(photo, transport, output)
     except (DemoFailed, ImportError, OSError) as error:
@@ -166,20 +174,20 @@ def demo(photo: Path | None, transport: str, output: Output) -> None:
 
 
 @rtm_sync.command()
-@click.option("--to", "peers", multiple=True, metavar="UID", help="A user who gets it.")
-@click.option("--channel", "channels", multiple=True, metavar="ID", help="A channel that gets it.")
+@click.option("--to", "peers", multiple=True, metavar="UID", help="Send to this user.")
+@click.option("--channel", "channels", multiple=True, metavar="ID", help="Send to this channel.")
 @click.option(
     "--file",
     "source",
     metavar="PATH",
     shell_complete=complete_path,
-    help="Upload a file and send it; - is stdin.",
+    help="Upload this file and send it; - is standard input.",
 )
 @click.option("--media-id", help="Send a medium that was uploaded before.")
-@click.option("--lines", is_flag=True, help="With TEXT -: every line is a message.")
+@click.option("--lines", is_flag=True, help="With TEXT -: send each line as a message.")
 @click.option("--raw", is_flag=True, help="Send TEXT as a raw message, as bytes.")
-@click.option("--offline", is_flag=True, help="Keep it for users who are offline.")
-@click.option("--history", is_flag=True, help="Keep it in the history.")
+@click.option("--offline", is_flag=True, help="Keep the message for users who are offline.")
+@click.option("--history", is_flag=True, help="Keep the message in the history.")
 @click.argument("text", required=False)
 @upload_options
 @client_options
@@ -200,14 +208,14 @@ def send(
 ) -> None:
     """Send TEXT, a file or a stored medium to users and channels.
 
-    TEXT - reads standard input. Prints what became of each; exit status 6 says that a user is
-    offline and the message was not kept.
+    TEXT - reads standard input. Prints the result for each receiver. Exit status 6 means that a
+    user is offline and the message was not kept.
     """
     from .transfer import Delivery, read_messages, send_messages, uploaded_message
 
     if not (peers or channels):
-        raise click.UsageError("Nobody gets it: pass --to UID or --channel ID.")
-    if sum(what is not None for what in (text, source, media_id)) != 1:
+        raise click.UsageError("No receiver is given: pass --to UID or --channel ID.")
+    if sum(given is not None for given in (text, source, media_id)) != 1:
         raise click.UsageError("Pass one of TEXT, --file and --media-id.")
     profile.require("app_id", "uid")
     delivery = Delivery(peers, channels, offline, history)
@@ -224,15 +232,19 @@ def send(
 
 
 @rtm_sync.command()
-@click.option("--channel", "channels", multiple=True, metavar="ID", help="Hear this channel, too.")
+@click.option("--channel", "channels", multiple=True, metavar="ID", help="Join this channel, too.")
 @click.option(
     "--save",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Keep media, raw messages and messages.jsonl in this folder.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="End after seconds.")
+@click.option("--count", type=click.IntRange(min=1), help="End after this number of messages.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="End after this number of seconds.",
+)
 @client_options
 @output_options
 def listen(
@@ -243,23 +255,23 @@ def listen(
     profile: Profile,
     output: Output,
 ) -> None:
-    """Print messages as they arrive, one a line, until Ctrl-C.
+    """Print messages as they arrive, one on each line, until Ctrl-C.
 
-    With --count, exit status 3 says that not so many came within --timeout.
+    Exit status 3 means that fewer than --count messages came within --timeout.
     """
-    from .listen import Listening
+    from .listen import Listener
 
     profile.require("app_id", "uid")
-    listening = Listening(output, save, count)
-    client = profile.client(on_handler_error=listening.fail)
-    listening.begin(client)
+    listener = Listener(output, save, count)
+    client = profile.client(on_handler_error=listener.fail)
+    listener.begin(client)
     with logged_in(client, profile):
         try:
-            listening.join(channels)
+            listener.join(channels)
             output.note(f"Listening as {profile.uid}. Stop with Ctrl-C.")
-            code = listening.wait(timeout)
+            code = listener.wait(timeout)
         finally:
-            listening.stop()
+            listener.stop()
     finish([code])
 
 
@@ -269,14 +281,14 @@ def listen(
 @click.option(
     "--hours",
     type=click.FloatRange(min=0, min_open=True),
-    help="How far back. [default: as far as it goes, seven days]",
+    help="Only the last hours. [default: the whole history, seven days]",
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_MESSAGES),
     default=100,
     show_default=True,
-    help="The newest so many.",
+    help="At most this number of messages, the newest ones.",
 )
 @client_options
 @output_options
@@ -288,7 +300,7 @@ def history(
     profile: Profile,
     output: Output,
 ) -> None:
-    """Print what was said and kept (sent with --history), the oldest first."""
+    """Print messages that were sent with --history, the oldest first."""
     if (peer_id is None) == (channel_id is None):
         raise click.UsageError("Pass --with UID or --channel ID.")
     profile.require("app_id", "uid")
@@ -298,7 +310,7 @@ def history(
             found = client.get_peer_history(peer_id, start=start, limit=limit, newest_first=True)
         else:
             channel = client.create_channel(channel_id or "")
-            channel.join()  # a channel's history is its members'
+            channel.join()  # only members may read a channel's history
             found = channel.get_history(start=start, limit=limit, newest_first=True)
     for kept in reversed(found):
         sent_at = kept.message_props.server_received_ts
@@ -323,7 +335,7 @@ def history(
 def upload(paths: tuple[str, ...], upload: UploadOptions, profile: Profile, output: Output) -> None:
     """Upload files, up to nine at once; - is standard input.
 
-    Prints each medium's id, in the order of the paths.
+    Prints the media ids in the order of the paths.
     """
     from .transfer import upload_files
 
@@ -349,13 +361,13 @@ def upload(paths: tuple[str, ...], upload: UploadOptions, profile: Profile, outp
 def download(media_ids: tuple[str, ...], to: str, profile: Profile, output: Output) -> None:
     """Download media, up to nine at once.
 
-    Prints each path written; a file in a folder has the sender's name, made safe, and is never
-    written over another.
+    Prints the path of each file. In a folder, a file gets the sender's name, made safe, and does
+    not replace another file.
     """
     from .transfer import download_media
 
     if len(media_ids) > 1 and to != STREAM and not Path(to).is_dir():
-        raise click.UsageError(f"--to {to} is no folder, and several media need one.")
+        raise click.UsageError(f"--to {to} is not a folder; several media need a folder.")
     profile.require("app_id", "uid")
     with logged_in(profile.client(), profile) as client:
         codes = download_media(client, media_ids, to, output)
@@ -368,15 +380,17 @@ def download(media_ids: tuple[str, ...], to: str, profile: Profile, output: Outp
 @click.option(
     "--key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Sign with this private key, a PEM file, and not with the app's secret.",
+    help="Sign with this private key, a PEM file, instead of the app's secret.",
 )
 @click.option("--key-id", help="The key's kid in the gateway's JWKS.")
 @click.option(
-    "--join", multiple=True, metavar="PATTERN", help="May join such channels only, as room-*."
+    "--join", multiple=True, metavar="PATTERN", help="Allow joining these channels only: room-*"
 )
-@click.option("--publish", multiple=True, metavar="PATTERN", help="May send to such channels only.")
-@click.option("--no-upload", is_flag=True, help="May not upload.")
-@click.option("--no-download", is_flag=True, help="May not download.")
+@click.option(
+    "--publish", multiple=True, metavar="PATTERN", help="Allow sending to these channels only."
+)
+@click.option("--no-upload", is_flag=True, help="Forbid uploads.")
+@click.option("--no-download", is_flag=True, help="Forbid downloads.")
 @app_options
 @output_options
 def token(
@@ -391,7 +405,7 @@ def token(
     profile: Profile,
     output: Output,
 ) -> None:
-    """Print a token with which UID can log in, and do what the options allow."""
+    """Print a token with which UID can log in, with the privileges of the options."""
     from ..hub.auth.tokens import Privileges, make_token
 
     profile.require("app_id", *(() if key else ("app_secret",)))
@@ -415,20 +429,20 @@ def token(
 @rtm_sync.command()
 @output_options
 def plugins(output: Output) -> None:
-    """List the plugins: name, distribution, status, hooks, load time.
+    """List the plugins: name, distribution, status, load time, hooks.
 
-    Exit status 1 says that one could not be loaded.
+    Exit status 1 means that a plugin could not be loaded.
     """
     codes = []
     for plugin in plugin_manager.describe():
-        took = "" if plugin.load_time is None else f" in {1000 * plugin.load_time:.1f} ms"
+        load_time = "" if plugin.load_time is None else f" in {1000 * plugin.load_time:.1f} ms"
         output.result(
             plugin_record(plugin),
             "\t".join(
                 (
                     plugin.name,
                     f"{plugin.distribution} {plugin.version}".strip(),
-                    f"{plugin.status}{took}",
+                    f"{plugin.status}{load_time}",
                     printable(plugin.reason) or ", ".join(plugin.hooks),
                 )
             ),
@@ -438,14 +452,14 @@ def plugins(output: Output) -> None:
 
 
 @rtm_sync.command()
-@click.option("--login", "log_in", is_flag=True, help="Log in as the user, too.")
+@click.option("--login", "log_in", is_flag=True, help="Also log in as the user.")
 @client_options
 @output_options
 def doctor(log_in: bool, profile: Profile, output: Output) -> None:
-    """Find out why it does not work; the output fits into a bug report.
+    """Find the cause of a problem; the output can go into a bug report.
 
-    Looks at versions, profile, proxy, certificates, the gateway, its clock, the token, plugins and
-    disk. Nothing secret is printed. Exit status 1 says that a check failed.
+    Checks versions, profile, proxy, certificates, the gateway and its clock, the token, the login,
+    plugins and disk. Prints no secrets. Exit status 1 means that a check failed.
     """
     from .doctor import Verdict, diagnose
 

@@ -1,4 +1,4 @@
-"""`rtm-sync demo`: the main job from login to checksum, told step by step."""
+"""`rtm-sync demo`: the main use from login to checksum, one step on each line."""
 
 from __future__ import annotations
 
@@ -18,39 +18,44 @@ from ..messages import RtmImageMessage
 from ..transfers.control import MediaOperationProgress
 from .output import Output
 
-_SECONDS = 30.0
+_STEP_TIMEOUT = 30.0  # seconds
 
 
 class DemoFailed(Exception):
-    """A step did not do what it should."""
+    """A step did not have the expected result."""
 
 
 def run_demo(photo: Path | None, transport: str, output: Output) -> None:
-    """Tell the story: every step is a result.
+    """Run the demo, and print a result for each step.
+
+    Args:
+        photo: the picture to send; None makes one.
+        transport: "gateway" or "memory".
+        output: the command's output.
 
     Raises:
-        DemoFailed: a step did not do what it should; the message says which, and why.
-        OSError: there is no room for temporary files.
-        ImportError: a library for making the photo is missing.
+        DemoFailed: a step did not have the expected result; the message names the step.
+        OSError: there is no space for temporary files.
+        ImportError: Pillow, which makes the photo, is missing.
     """
-    story = _Story(output)
+    demo = _Demo(output)
     with tempfile.TemporaryDirectory(prefix="rtm-sync-demo-") as name:
         folder = Path(name)
-        photo = photo or _make_photo(folder, story)
-        with _hub(transport, folder, story) as url:
-            story.tell(url, photo, folder)
-    output.result({"worked": True}, "All of it worked.")
+        photo = photo or _make_photo(folder, demo)
+        with _hub(transport, folder, demo) as url:
+            demo.run(url, photo, folder)
+    output.result({"worked": True}, "All steps worked.")
 
 
 @contextlib.contextmanager
-def _hub(transport: str, folder: Path, story: _Story) -> Iterator[str]:
+def _hub(transport: str, folder: Path, demo: _Demo) -> Iterator[str]:
     if transport == "memory":
         yield "memory://demo"
         return
     from ..gateway.app import BackgroundGateway
     from ..gateway.config import GatewayConfig
 
-    with story.step("start a gateway") as note:
+    with demo.step("start a gateway") as note:
         gateway = BackgroundGateway(GatewayConfig(port=0, data=str(folder / "data"))).start()
         note(gateway.url)
     try:
@@ -59,31 +64,35 @@ def _hub(transport: str, folder: Path, story: _Story) -> Iterator[str]:
         gateway.stop()
 
 
-class _Story:
-    """Runs the steps, and prints each with what came of it and how long it took."""
+class _Demo:
+    """Runs the steps, and prints each step with its result and its time."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
 
     @contextlib.contextmanager
-    def step(self, what: str) -> Iterator[_Note]:
-        """One step: printed when it is done, with its time. `what` follows "could not"."""
+    def step(self, action: str) -> Iterator[_Note]:
+        """Run a block as one step, and print it when it is done.
+
+        Args:
+            action: a verb with its object; in errors it follows "Could not".
+        """
         note = _Note()
         start = time.perf_counter()
         try:
             yield note
         except FutureTimeoutError as error:  # an OSError since 3.11
-            raise DemoFailed(f"Could not {what} within {_SECONDS:g} seconds.") from error
+            raise DemoFailed(f"Could not {action} within {_STEP_TIMEOUT:g} seconds.") from error
         except (DemoFailed, RtmError, OSError) as error:
-            raise DemoFailed(f"Could not {what}: {error}") from error
+            raise DemoFailed(f"Could not {action}: {error}") from error
         milliseconds = 1000 * (time.perf_counter() - start)
         self._output.result(
-            {"step": what, "result": note.text, "milliseconds": round(milliseconds, 1)},
-            f"{milliseconds:8.1f} ms  {what}: {note.text}",
+            {"step": action, "result": note.text, "milliseconds": round(milliseconds, 1)},
+            f"{milliseconds:8.1f} ms  {action}: {note.text}",
         )
 
-    def tell(self, url: str, photo: Path, folder: Path) -> None:
-        """The story, with clients at `url`."""
+    def run(self, url: str, photo: Path, folder: Path) -> None:
+        """Run all steps with two clients of the hub at `url`."""
         with RtmClient("demo", url=url) as alice, RtmClient("demo", url=url) as bob:
             with self.step("log in") as note:
                 alice.login("alice")
@@ -106,7 +115,7 @@ class _Story:
                         description="sent by the demo",
                         thumbnail=thumbnail,
                         on_operation_progress=bars.of(photo.name),
-                    ).result(_SECONDS)
+                    ).result(_STEP_TIMEOUT)
                     break
                 except RtmError as error:
                     if thumbnail is None or not isinstance(error.cause, PluginError):
@@ -126,7 +135,7 @@ class _Story:
     def _send_to_peer(self, alice: RtmClient, bob: RtmClient, message: RtmImageMessage) -> None:
         with self.step("send it to bob") as note, bob.events("MessageFromPeer") as arriving:
             result = alice.send_message_to_peer(message, "bob")
-            received = next(arriving.until(_SECONDS), None)
+            received = next(arriving.until(_STEP_TIMEOUT), None)
             _require(result.has_peer_received, "bob did not confirm the message")
             _require(
                 received is not None and received.args[:2] == (message, "alice"),
@@ -141,7 +150,7 @@ class _Story:
             ours.join()
             with theirs.events("ChannelMessage") as arriving:
                 ours.send_message(message)
-                received = next(arriving.until(_SECONDS), None)
+                received = next(arriving.until(_STEP_TIMEOUT), None)
             _require(
                 received is not None and received.args[:2] == (message, "alice"),
                 "the channel did not bring the message as it was sent",
@@ -154,7 +163,7 @@ class _Story:
         with self.step("download it") as note, self._output.bars() as bars:
             copy = bob.download_media(
                 message.media_id, to=folder / "copy", on_operation_progress=bars.of("copy")
-            ).result(_SECONDS)
+            ).result(_STEP_TIMEOUT)
             note(f"{copy.stat().st_size:,} bytes")
         with self.step("compare checksums") as note:
             digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (photo, copy)}
@@ -172,7 +181,7 @@ class _Story:
                 bytes(MEDIA_LIMIT), cancel_signal=cancelled, on_operation_progress=cancel
             )
             try:
-                upload.result(_SECONDS)
+                upload.result(_STEP_TIMEOUT)
             except TransferCancelled as error:
                 sent = upload.progress.current_size
                 note(f"{error.code.name} after {sent:,} bytes")
@@ -181,7 +190,7 @@ class _Story:
 
 
 class _Note:
-    """What a step has to say."""
+    """The result of a step, as text."""
 
     def __init__(self) -> None:
         self.text = "done"
@@ -190,20 +199,20 @@ class _Note:
         self.text = text
 
 
-def _require(condition: bool, otherwise: str) -> None:
+def _require(condition: bool, failure: str) -> None:
     if not condition:
-        raise DemoFailed(otherwise)
+        raise DemoFailed(failure)
 
 
-def _make_photo(folder: Path, story: _Story) -> Path:
-    """A photograph-like JPEG: a sky, hills, a sun, and the grain that makes photographs large."""
+def _make_photo(folder: Path, demo: _Demo) -> Path:
+    """A JPEG that looks like a photograph: sky, hills, sun, and grain that makes it large."""
     try:
         from PIL import Image, ImageChops, ImageDraw
     except ImportError as error:
         raise ImportError(
-            "Making a photo needs Pillow: pip install rtm-sync[thumbnails]; or pass a PHOTO."
+            "Making a photo needs Pillow: pip install rtm-sync[thumbnails]. Or pass a PHOTO."
         ) from error
-    with story.step("make a photo") as note:
+    with demo.step("make a photo") as note:
         width = 4000
         size = (width, 3000)
         sky = Image.linear_gradient("L").resize(size)

@@ -1,6 +1,6 @@
-"""`doctor`: looks at everything between this machine and a gateway, one finding after the other.
+"""`doctor`: checks everything between this machine and a gateway, and yields one finding a check.
 
-What it prints is fit for a bug report: no token, no secret, no password of a proxy, no home folder.
+The findings can go into a bug report: they contain no token, secret, proxy password or home folder.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from .output import FAILED_PLUGINS, plugin_record
 from .profiles import Profile, default_file
 
 _TIMEOUT = 5.0
-_MAX_SKEW = 30.0  # what a token's verifier lets pass
+_MAX_SKEW = 30.0  # seconds; the default tolerance of token verifiers
 _LIBRARIES = ("requests", "websocket-client", "pluggy", "tenacity", "aiohttp", "PyJWT", "Pillow")
 
 
 class Verdict(str, Enum):
-    """What a check found."""
+    """The result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -53,13 +53,13 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check and what came of it.
+    """One check and its result.
 
     Attributes:
-        check: what was looked at.
-        verdict: how it is.
-        detail: what was seen, and where something is wrong the way out.
-        seen: the same for programs.
+        check: the check's name.
+        verdict: its result.
+        detail: the facts for people and, for a problem, its solution.
+        seen: the facts for programs.
     """
 
     check: str
@@ -75,11 +75,14 @@ def diagnose(
     profiles: Path | None = None,
     plugins: PluginManager = plugin_manager,
 ) -> Iterator[Finding]:
-    """Run all checks, and yield each finding, redacted, as soon as it is there.
+    """Run all checks. Yields each finding, redacted, as soon as its check is done.
 
     Args:
-        log_in: log in as the profile's user, which ends that user's other session. Without it
-            only a user of the doctor's own is logged in, where the profile can make a token.
+        profile: the settings to check.
+        log_in: whether to log in as the profile's user, which ends that user's other session.
+            Otherwise a temporary user is logged in, if the profile can make a token for it.
+        profiles: the profiles file; None for the default one.
+        plugins: the plugins to check.
     """
     redact = _Redaction(profile)
     for finding in _findings(profile, log_in, profiles, plugins):
@@ -95,7 +98,7 @@ def _findings(
     if parts.scheme in ("ws", "wss", "http", "https"):
         yield from _network(profile)
     else:
-        yield _skipped("reachability", f"{parts.scheme or profile.url}:// is no gateway's URL")
+        yield _skipped("reachability", f"{parts.scheme or profile.url}:// is not a gateway's URL")
     token = _token(profile)
     yield token
     yield _login(profile, log_in, token.verdict is Verdict.FAILED)
@@ -104,8 +107,8 @@ def _findings(
     yield from _disk()
 
 
-def _skipped(check: str, why: str) -> Finding:
-    return Finding(check, Verdict.SKIPPED, why, {})
+def _skipped(check: str, reason: str) -> Finding:
+    return Finding(check, Verdict.SKIPPED, reason, {})
 
 
 def _versions() -> Finding:
@@ -146,7 +149,7 @@ def _profile(profile: Profile, profiles: Path | None) -> Finding:
 
 
 def _network(profile: Profile) -> Iterator[Finding]:
-    """The way to the gateway, whether it is there, and whether its clock agrees."""
+    """Proxy and certificates, the gateway's answer, and its clock."""
     parts = urlsplit(profile.url)
     scheme = "https" if parts.scheme in ("wss", "https") else "http"
     path = f"{parts.path.rstrip('/')}/healthz"
@@ -177,7 +180,7 @@ def _network(profile: Profile) -> Iterator[Finding]:
         yield Finding(
             "reachability",
             Verdict.FAILED,
-            f"{url} answers {response.status_code} {response.reason}; a gateway says 200 OK",
+            f"{url} answers {response.status_code} {response.reason}; a gateway answers 200 OK",
             seen,
         )
         return
@@ -194,17 +197,17 @@ def _clock(date: str, at: float) -> Finding:
     try:
         theirs = email.utils.parsedate_to_datetime(date).timestamp()
     except ValueError:
-        return _skipped("clock", "the answer bears no date")
-    # A date has whole seconds, so half of one is the best guess for the rest.
+        return _skipped("clock", "the answer has no date")
+    # The date has whole seconds; half a second is the best estimate of its fraction.
     skew = at - (theirs + 0.5)
     seen = {"skew_seconds": round(skew, 1)}
     if abs(skew) > _MAX_SKEW:
-        way = "ahead of" if skew > 0 else "behind"
+        relation = "ahead of" if skew > 0 else "behind"
         return Finding(
             "clock",
             Verdict.WARNING,
-            f"this machine is {abs(skew):.0f} s {way} the gateway; over {_MAX_SKEW:.0f} s tokens "
-            "are taken for expired or not yet valid: set the clock",
+            f"this machine is {abs(skew):.0f} s {relation} the gateway; above {_MAX_SKEW:.0f} s "
+            "tokens count as expired or not yet valid: set the clock",
             seen,
         )
     return Finding("clock", Verdict.OK, f"within {abs(skew) + 0.5:.0f} s of the gateway's", seen)
@@ -214,34 +217,34 @@ def _token(profile: Profile) -> Finding:
     if not profile.token:
         if profile.app_secret:
             return Finding("token", Verdict.OK, "made from the app secret", {"source": "secret"})
-        return _skipped("token", "none is given")
+        return _skipped("token", "no token is given")
     claims = _claims(profile.token)
     if claims is None:
         size = len(profile.token)
-        return _skipped("token", f"{size:,} characters that are no JWT; only --login can tell more")
+        return _skipped("token", f"not a JWT ({size:,} characters); only --login can check it")
     problems = []
     expires = claims.get("exp")
     left = expires - time.time() if isinstance(expires, (int, float)) else None
     if left is None:
-        problems.append("it has no exp")
+        problems.append("it has no exp claim")
     elif left <= 0:
         problems.append(f"it expired {-left:,.0f} s ago")
     for claim, name in (("sub", "uid"), ("app", "app_id")):
         mine = getattr(profile, name)
         if mine and claims.get(claim) != mine:
-            problems.append(f"its {claim} is {claims.get(claim)!r}, and the {name} is {mine!r}")
+            problems.append(f"its {claim} is {claims.get(claim)!r}, but the {name} is {mine!r}")
     seen = {
         "source": "given",
         "expires_in": None if left is None else round(left),
         "problems": problems,
     }
     if problems:
-        return Finding("token", Verdict.FAILED, f"{'; '.join(problems)}: get a fresh one", seen)
+        return Finding("token", Verdict.FAILED, f"{'; '.join(problems)}: get a new token", seen)
     return Finding("token", Verdict.OK, f"valid for {left:,.0f} s more", seen)
 
 
 def _claims(token: str) -> dict[str, Any] | None:
-    """A JWT's claims, unverified; None when it is none."""
+    """The claims of a JWT, unverified; None for another kind of token."""
     parts = token.split(".")
     try:
         body = parts[1] if len(parts) == 3 else ""
@@ -256,7 +259,7 @@ def _login(profile: Profile, log_in: bool, token_failed: bool) -> Finding:
         return _skipped("login", "no app_id is given")
     if not log_in:
         if profile.token:
-            return _skipped("login", f"it would end {profile.uid}'s other session; --login does it")
+            return _skipped("login", f"it would end {profile.uid}'s other session; pass --login")
         profile = replace(profile, uid=f"doctor-{secrets.token_hex(4)}")
     elif not profile.uid:
         return _skipped("login", "no uid is given")
@@ -268,7 +271,7 @@ def _login(profile: Profile, log_in: bool, token_failed: bool) -> Finding:
     except (RtmError, ValueError) as error:
         code = error.code.name if isinstance(error, RtmError) else type(error).__name__
         needs_token = isinstance(error, LoginError) and error.reason == "INVALID_TOKEN"
-        hint = " Give a token or the app secret." if needs_token and not profile.token else ""
+        hint = " Pass a token or the app secret." if needs_token and not profile.token else ""
         return Finding("login", Verdict.FAILED, f"{error}{hint}", {"error": code})
     seen = {"uid": profile.uid, "milliseconds": round(1000 * took, 1)}
     return Finding("login", Verdict.OK, f"as {profile.uid} in {seen['milliseconds']} ms", seen)
@@ -291,30 +294,30 @@ def _plugins(plugins: PluginManager) -> Finding:
 
 
 def _thumbnails() -> Finding:
-    """Whether a file that a stranger sent can take all memory where its thumbnail is made."""
+    """Whether the memory of processes that make thumbnails is limited, against hostile files."""
     seen = {"memory_limit": has_memory_limits()}
     if seen["memory_limit"]:
         return Finding(
-            "thumbnails", Verdict.OK, "processes that make them are held to memory", seen
+            "thumbnails", Verdict.OK, "the memory of processes that make them is limited", seen
         )
     return Finding(
         "thumbnails",
         Verdict.WARNING,
-        f"{platform.system()} does not hold the processes that make them to an amount of memory: "
-        "make none of strangers' videos and PDFs here",
+        f"{platform.system()} does not limit the memory of processes that make them: make no "
+        "thumbnails of untrusted videos and PDFs here",
         seen,
     )
 
 
 def _disk() -> Iterator[Finding]:
-    """Where downloads go by default, and where what is not seekable waits."""
+    """Space in the default folder of downloads, and in that of temporary files."""
     wanted = MAX_TRANSFERS * MEDIA_LIMIT
     for check, folder in (("disk", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free
         seen = {"folder": str(folder), "free": free}
         detail = f"{free / 1e9:,.1f} GB free in {folder}"
         if not os.access(folder, os.W_OK):
-            yield Finding(check, Verdict.WARNING, f"{folder} cannot be written to", seen)
+            yield Finding(check, Verdict.WARNING, f"{folder} is not writable", seen)
         elif free < wanted:
             yield Finding(
                 check,
@@ -332,7 +335,7 @@ def _without_password(url: str) -> str:
 
 
 class _Redaction:
-    """Takes out what nobody else may read."""
+    """Replaces secrets by ***, and the home folder by ~."""
 
     def __init__(self, profile: Profile) -> None:
         passwords = [urlsplit(url).password for url in (profile.url, profile.proxy)]
@@ -351,7 +354,7 @@ class _Redaction:
         return text.replace(self._home, "~") if self._home else text
 
     def record(self, seen: Mapping[str, object]) -> dict[str, object]:
-        """The same for all texts in a record."""
+        """A record with all its texts redacted."""
         return {name: self._value(value) for name, value in seen.items()}
 
     def _value(self, value: object) -> object:

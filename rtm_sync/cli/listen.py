@@ -1,4 +1,4 @@
-"""`listen`: prints what arrives and, with a folder, keeps it."""
+"""`listen`: prints arriving messages and, with a folder, saves them."""
 
 from __future__ import annotations
 
@@ -17,71 +17,74 @@ from ..transfers.transfer import Transfer
 from .output import ExitCode, Output, message_line, message_record, printable
 
 JOURNAL = "messages.jsonl"
-_WAITING = 100  # downloads under way; then handlers wait, and with them the hub
+_MAX_DOWNLOADS = 100  # unfinished downloads at which the handlers block, and with them the hub
 
 
-class Listening:
-    """Handlers of one `listen`. They run on the client's dispatcher thread, one at a time.
+class Listener:
+    """The event handlers of one `listen`. They run on the client's dispatcher thread.
 
     Args:
-        save: folder for media, raw messages and a journal of all messages; None keeps nothing.
-        count: messages after which it is done; None goes on.
+        output: the command's output.
+        save: folder for media, raw messages and a journal of all messages; None saves nothing.
+        count: number of messages after which it ends; None for no limit.
     """
 
     def __init__(self, output: Output, save: Path | None, count: int | None) -> None:
         self._output = output
         self._save = save
         self._left = count
-        self._slots = threading.BoundedSemaphore(_WAITING)
-        self._changed = threading.Condition()  # guards _saving, and writing to the journal
-        self._saving = 0
+        self._slots = threading.BoundedSemaphore(_MAX_DOWNLOADS)
+        self._changed = threading.Condition()  # guards _downloads, and writing to the journal
+        self._downloads = 0
         self._over = threading.Event()
         self._stopped = False
         self._client: RtmClient | None = None
         self.code = ExitCode.DONE
         if save is not None:
             save.mkdir(parents=True, exist_ok=True)
-            (save / JOURNAL).touch()  # before anybody sends a file of that name
+            (save / JOURNAL).touch()  # so that no downloaded file takes this name
 
     def begin(self, client: RtmClient) -> None:
-        """Hear what comes to a client, from its login on."""
+        """Handle the events of a client, which is not logged in yet."""
         self._client = client
         client.on("MessageFromPeer", self._from_peer)
         client.on("ConnectionStateChanged", self._state_changed)
         client.on("Reconnected", self._reconnected)
 
     def join(self, channels: Sequence[str]) -> None:
-        """Hear these channels, too. Raises JoinChannelError."""
+        """Join channels and handle their messages. Raises JoinChannelError."""
         assert self._client is not None
         for channel_id in channels:
             channel = self._client.create_channel(channel_id)
 
-            def heard(
+            def on_channel_message(
                 message: RtmMessage,
                 member: str,
                 props: ReceivedMessageProperties,
                 channel_id: str = channel_id,
             ) -> None:
-                self._arrived(message, member, props, channel_id)
+                self._receive(message, member, props, channel_id)
 
-            channel.on("ChannelMessage", heard)
+            channel.on("ChannelMessage", on_channel_message)
             channel.join()
 
     def wait(self, timeout: float | None) -> ExitCode:
-        """Listen until it is over; downloads that have begun are waited for."""
+        """Listen until the count or the timeout in seconds; then wait for running downloads."""
         if not self._over.wait(timeout) and self._left is not None:
-            self._output.note(f"{self._left} more did not come within {timeout} seconds.")
+            self._output.note(
+                f"{self._left} more messages were expected; none came within {timeout} seconds."
+            )
             self.code = ExitCode.UNREACHABLE
-        with self._changed:  # a download ends by itself, at the latest as a stalled one
-            self._changed.wait_for(lambda: not self._saving)
+        with self._changed:  # each download ends, at the latest by its stall timeout
+            self._changed.wait_for(lambda: not self._downloads)
         return self.code
 
     def stop(self) -> None:
-        """Take no notice of what comes from now on: the client is about to be closed."""
+        """Ignore all later events. Called before the client is closed."""
         self._stopped = True
 
     def fail(self, error: BaseException) -> None:
-        """A handler raised: say so and end. For `on_handler_error`."""
+        """Report the exception of a handler, and end. For `on_handler_error`."""
         if self._stopped:
             return
         if isinstance(error, Exception):
@@ -89,9 +92,9 @@ class Listening:
         self._over.set()
 
     def _from_peer(self, message: RtmMessage, peer: str, props: ReceivedMessageProperties) -> None:
-        self._arrived(message, peer, props, None)
+        self._receive(message, peer, props, None)
 
-    def _arrived(
+    def _receive(
         self,
         message: RtmMessage,
         sender: str,
@@ -114,9 +117,9 @@ class Listening:
             record, f"{when:%H:%M:%S} {printable(sender)}{place}: {message_line(message)}"
         )
         if self._save is not None:
-            self._write_down(record)
+            self._write_to_journal(record)
             if isinstance(message, RtmRawMessage):
-                self._keep(self._save, message.raw_message, props.server_received_ts)
+                self._save_bytes(self._save, message.raw_message, props.server_received_ts)
             elif isinstance(message, RtmFileMessage):
                 self._download(self._save, message.media_id)
         if self._left is not None:
@@ -124,12 +127,12 @@ class Listening:
             if self._left == 0:
                 self._over.set()
 
-    def _write_down(self, record: dict[str, object]) -> None:
+    def _write_to_journal(self, record: dict[str, object]) -> None:
         assert self._save is not None
         with self._changed, (self._save / JOURNAL).open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(record) + "\n")
 
-    def _keep(self, folder: Path, data: bytes, milliseconds: int) -> None:
+    def _save_bytes(self, folder: Path, data: bytes, milliseconds: int) -> None:
         for number in itertools.count():
             path = folder / f"message-{milliseconds}-{number}.bin"
             try:
@@ -137,7 +140,7 @@ class Listening:
                     file.write(data)
             except FileExistsError:
                 continue
-            self._tell_saved(path, None)
+            self._report_saved(path, None)
             return
 
     def _download(self, folder: Path, media_id: str) -> None:
@@ -149,24 +152,24 @@ class Listening:
             self._slots.release()
             raise
         with self._changed:
-            self._saving += 1
-        transfer.add_done_callback(lambda done: self._saved(media_id, transfer))
+            self._downloads += 1
+        transfer.add_done_callback(lambda done: self._downloaded(media_id, transfer))
 
-    def _saved(self, media_id: str, transfer: Transfer[Path]) -> None:
+    def _downloaded(self, media_id: str, transfer: Transfer[Path]) -> None:
         self._slots.release()
         try:
             if not transfer.cancelled():
-                self._tell_saved(transfer.result(), media_id)
+                self._report_saved(transfer.result(), media_id)
         except RtmError as error:
             self.code = self._output.error(error, media_id)
         finally:
             with self._changed:
-                self._saving -= 1
+                self._downloads -= 1
                 self._changed.notify_all()
 
-    def _tell_saved(self, path: Path, media_id: str | None) -> None:
+    def _report_saved(self, path: Path, media_id: str | None) -> None:
         record: dict[str, object] = {"event": "saved", "path": str(path), "media_id": media_id}
-        self._write_down(record)
+        self._write_to_journal(record)
         if self._output.as_json:
             self._output.result(record, "")
         else:
@@ -174,16 +177,16 @@ class Listening:
 
     def _state_changed(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
         if state is ConnectionState.ABORTED:
-            self._output.note(f"The session was ended: {reason.name}.")
+            self._output.note(f"The session has ended: {reason.name}.")
             self.code = ExitCode.FAILED
             self._over.set()
-        self._tell({"event": "connection", "state": state.value, "reason": reason.name})
+        self._report({"event": "connection", "state": state.value, "reason": reason.name})
 
     def _reconnected(self, recovered: bool) -> None:
         lost = "" if recovered else "; messages may be lost"
-        self._output.note(f"The connection is back{lost}.")
-        self._tell({"event": "reconnected", "recovered": recovered})
+        self._output.note(f"The client is connected again{lost}.")
+        self._report({"event": "reconnected", "recovered": recovered})
 
-    def _tell(self, record: dict[str, object]) -> None:
+    def _report(self, record: dict[str, object]) -> None:
         if self._output.as_json:
             self._output.result(record, "")

@@ -1,4 +1,4 @@
-"""What commands have in common: options for output, for logging in, for what is uploaded."""
+"""Options that commands share: for output, for the login, and for uploads."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Command = Callable[..., Any]
 
 
 def output_of(context: click.Context) -> Output:
-    """The output of the command that runs, or a plain one before it does."""
+    """The output of the running command; a plain one before a command runs."""
     found = context.meta.get(_OUTPUT)
     return found if isinstance(found, Output) else Output()
 
 
 def output_options(command: Command) -> Command:
-    """Add `--json` and `--quiet`; the command gets an `output`."""
+    """Add `--json` and `--quiet`. The command gets the argument `output`."""
 
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
-    @click.option("-q", "--quiet", is_flag=True, help="Results and errors only.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON objects, one on each line.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only results and errors.")
     @functools.wraps(command)
     def wrapped(*args: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
         output = Output(as_json=as_json, quiet=quiet)
@@ -61,7 +61,7 @@ def _complete_profile(
 def complete_path(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Have the shell offer files: for what is a path but may also be `-`."""
+    """Let the shell complete file names, for a parameter that is a path or `-`."""
     return [CompletionItem(incomplete, type="file")]
 
 
@@ -71,7 +71,7 @@ _PROFILE_OPTIONS = (
         "profile_name",
         envvar="RTM_SYNC_PROFILE",
         shell_complete=_complete_profile,
-        help="A table of the profiles file. [default: default]",
+        help="The profile's name in the profiles file. [default: default]",
     ),
     click.option(
         "--profiles",
@@ -82,10 +82,10 @@ _PROFILE_OPTIONS = (
 )
 _APP_OPTIONS = (
     click.option("--app-id", help="The app."),
-    click.option("--app-secret", help="The app's secret, which makes tokens."),
+    click.option("--app-secret", help="The app's secret, which signs tokens."),
 )
 _CLIENT_OPTIONS = (
-    click.option("--url", help="Where the hub is. [default: ws://127.0.0.1:8765]"),
+    click.option("--url", help="URL of the hub. [default: ws://127.0.0.1:8765]"),
     click.option("--uid", help="The user to log in as."),
     click.option("--token", help="The user's token."),
     click.option("--proxy", help="An HTTP proxy's URL, or \"none\". [default: the environment's]"),
@@ -98,12 +98,12 @@ _CLIENT_OPTIONS = (
 
 
 def client_options(command: Command) -> Command:
-    """Add what says as whom to log in, and where; the command gets a `profile`."""
+    """Add the options of hub, app and user. The command gets the argument `profile`."""
     return _with_profile(command, (*_PROFILE_OPTIONS, *_APP_OPTIONS, *_CLIENT_OPTIONS))
 
 
 def app_options(command: Command) -> Command:
-    """Add what says which app; the command gets a `profile`."""
+    """Add the options of the app. The command gets the argument `profile`."""
     return _with_profile(command, (*_PROFILE_OPTIONS, *_APP_OPTIONS))
 
 
@@ -125,15 +125,15 @@ def _with_options(command: Command, options: Sequence[Callable[[Command], Comman
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
-    """How a file is uploaded, as the options say.
+    """The options of an upload.
 
     Attributes:
-        kind: "file", "image", or "auto": image where the file's header is one.
-        name: the file name shown to receivers; None is the source's own.
-        description: free text beside it.
+        kind: "file", "image", or "auto", which takes a file with a picture's header as an image.
+        name: the file name that receivers see; None for the source's own name.
+        description: the message's text.
         thumbnail: "auto", or the name of an installed generator.
-        thumbnail_file: the thumbnail itself.
-        resume_from: the journal of an upload that outlives its process.
+        thumbnail_file: a picture file that is the thumbnail.
+        resume_from: the journal with which another process can resume the upload.
     """
 
     kind: str
@@ -146,10 +146,10 @@ class UploadOptions:
     def start(
         self, client: RtmClient, source: str, on_progress: ProgressCallback | None
     ) -> Transfer[RtmFileMessage]:
-        """Begin the upload of a path, or of standard input.
+        """Start the upload of a path, or of standard input for `-`.
 
         Raises:
-            UploadMediaError: as `create_media_message_by_uploading`.
+            UploadMediaError: as `RtmClient.create_media_message_by_uploading`.
         """
         payload: Blob | str = source
         if source == STREAM:
@@ -170,7 +170,7 @@ class UploadOptions:
         try:
             is_picture = Blob.of(payload).dimensions() is not None
         except OSError:
-            is_picture = False  # the upload says what is wrong with it
+            is_picture = False  # the upload raises the same error with a code
         return MessageType.IMAGE if is_picture else MessageType.FILE
 
 
@@ -181,26 +181,26 @@ _UPLOAD_OPTIONS = (
         type=click.Choice(["auto", "file", "image"]),
         default="auto",
         show_default=True,
-        help="What message it makes; auto looks at the file.",
+        help="The kind of message; auto looks at the file's header.",
     ),
     click.option("--name", help="The file name that receivers see."),
-    click.option("--description", default="", help="Text beside it."),
+    click.option("--description", default="", help="The message's text."),
     click.option("--thumbnail", help='"auto", or the name of an installed generator.'),
     click.option(
         "--thumbnail-file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A picture of your own as the thumbnail.",
+        help="A picture file that is the thumbnail.",
     ),
     click.option(
         "--resume-from",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="A journal: the same command goes on where this one was killed.",
+        help="A journal file, with which the same command resumes an upload that was killed.",
     ),
 )
 
 
 def upload_options(command: Command) -> Command:
-    """Add how files are uploaded; the command gets an `upload`."""
+    """Add the options of uploads. The command gets the argument `upload`."""
     names = UploadOptions.__slots__
 
     @functools.wraps(command)
@@ -212,7 +212,7 @@ def upload_options(command: Command) -> Command:
 
 
 def finish(codes: list[ExitCode]) -> None:
-    """End the command with the first status that is not DONE."""
+    """End the command with the first exit status that is not DONE, if there is one."""
     failed = next((code for code in codes if code is not ExitCode.DONE), None)
     if failed is not None:
         click.get_current_context().exit(failed)

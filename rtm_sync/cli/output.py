@@ -1,7 +1,7 @@
-"""What commands print: results on standard output, everything else on standard error.
+"""The output of commands: results on standard output, everything else on standard error.
 
-One `Output` for a command knows whether people or programs read it. As JSON, every result is one
-line on standard output and every error one on standard error.
+Each command has one `Output`, which prints for people or for programs. For programs each result is
+a line of JSON on standard output, and each error is one on standard error.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from ..transfers.control import MediaOperationProgress, ProgressCallback
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-_LINE_INTERVAL = 5.0  # seconds between two progress lines of one transfer, without a terminal
+_LINE_INTERVAL = 5.0  # seconds between progress lines of one transfer, without a terminal
 _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class ExitCode(IntEnum):
-    """How a command ended."""
+    """The exit status of a command."""
 
     DONE = 0
     FAILED = 1
@@ -47,7 +47,7 @@ class ExitCode(IntEnum):
 
 
 def exit_code(error: RtmError) -> ExitCode:
-    """Which status tells of this error."""
+    """The exit status for an error."""
     if error.reason == "INVALID_ARGUMENT":
         return ExitCode.USAGE
     if error.reason == "TIMEOUT":
@@ -61,7 +61,7 @@ def exit_code(error: RtmError) -> ExitCode:
 
 
 def printable(text: str) -> str:
-    """A stranger's text on one line, without what would command a terminal or turn its writing."""
+    """Untrusted text on one line, with control and bidirectional characters escaped."""
     return "".join(
         repr(char)[1:-1]
         if char in _BIDI or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
@@ -71,12 +71,12 @@ def printable(text: str) -> str:
 
 
 def byte_count(size: float) -> str:
-    """Bytes for people: "30,985 bytes", "4.2 MB"."""
+    """A number of bytes for people: "30,985 bytes", "4.2 MB"."""
     return f"{size:,.0f} bytes" if size < 100_000 else f"{size / 1_000_000:,.1f} MB"
 
 
 def message_record(message: RtmMessage) -> dict[str, object]:
-    """A message as JSON has it; bytes are base64."""
+    """A message as a JSON object. Bytes are base64."""
     record: dict[str, object] = {"type": str(message.message_type)}
     if isinstance(message, RtmTextMessage):
         record["text"] = message.text
@@ -113,27 +113,27 @@ def message_line(message: RtmMessage) -> str:
 
 
 FAILED_PLUGINS = (PluginStatus.FAILED, PluginStatus.INCOMPATIBLE)
-"""What is wrong; a plugin that is switched off is as somebody wants it."""
+"""The states of a plugin that are errors. A disabled plugin is not an error."""
 
 
 def plugin_record(plugin: PluginDescription) -> dict[str, object]:
-    """A plugin as JSON has it."""
+    """A plugin as a JSON object."""
     return asdict(plugin) | {"status": str(plugin.status), "hooks": list(plugin.hooks)}
 
 
 class Output:
-    """What one command has to say. Thread-safe.
+    """The output of one command. Thread-safe.
 
     Args:
-        as_json: for programs: one JSON object a line.
-        quiet: results and errors only.
+        as_json: print JSON objects for programs, one on each line.
+        quiet: print only results and errors.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self._quiet = quiet
         self._lock = threading.Lock()  # one line at a time
-        self._live: _TerminalBars | None = None  # bars that a line must not run into
+        self._live: _TerminalBars | None = None  # progress bars above which lines are printed
 
     def result(self, record: Mapping[str, object], text: str) -> None:
         """Print a result: the record as JSON, or the text."""
@@ -141,19 +141,23 @@ class Output:
         self._write(line, err=False)
 
     def note(self, text: str) -> None:
-        """Tell people something that is no result."""
+        """Print a line for people that is not a result."""
         if not (self._quiet or self.as_json):
-            self._complain(text)
+            self._write(text, err=True)
 
     def error(self, error: Exception, subject: str = "") -> ExitCode:
-        """Report an error and return its exit status.
+        """Report an error.
 
         Args:
-            subject: which of several things it is about.
+            error: the exception.
+            subject: the path, id or receiver that the error is about, when there are several.
+
+        Returns:
+            The exit status for the error.
         """
         if isinstance(error.cause if isinstance(error, RtmError) else error, BrokenPipeError):
-            # Whoever read our output has left, as `head` does. What is still to be flushed when the
-            # interpreter ends has to go somewhere.
+            # The reader of our output has closed the pipe, as `head` does. The interpreter flushes
+            # standard output at its end, so give it another target.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.FAILED
         code, text = ExitCode.FAILED, str(error)
@@ -168,11 +172,12 @@ class Output:
             details["subject"] = subject
             text = f"{subject}: {text}"
         details["exit_code"] = int(code)
-        self._complain(json.dumps({"error": details}) if self.as_json else f"Error: {text}")
+        line = json.dumps({"error": details}) if self.as_json else f"Error: {text}"
+        self._write(line, err=True)
         return code
 
     def bars(self) -> Bars:
-        """Progress of transfers: bars on a terminal, a line now and then elsewhere."""
+        """The progress display for transfers: bars on a terminal, and lines elsewhere."""
         if self._quiet or self.as_json:
             return _NoBars()
         if not sys.stderr.isatty():
@@ -180,19 +185,16 @@ class Output:
         self._live = _TerminalBars()
         return self._live
 
-    def _complain(self, text: str) -> None:
-        self._write(text, err=True)
-
     def _write(self, line: str, *, err: bool) -> None:
         stream = sys.stderr if err else sys.stdout
         with self._lock:
             if self._live is not None and self._live.print(line, stream.isatty()):
                 return
-            print(line, file=stream, flush=True)  # click's own would ignore the stream's encoding
+            print(line, file=stream, flush=True)  # click.echo ignores the stream's encoding
 
 
 class Bars(Protocol):
-    """Progress of several transfers, while its `with` block runs."""
+    """A display of the progress of several transfers, during a `with` block."""
 
     def __enter__(self) -> Bars:
         """Start showing."""
@@ -206,7 +208,7 @@ class Bars(Protocol):
         """Stop showing."""
 
     def of(self, label: str) -> ProgressCallback | None:
-        """The progress callback of one more transfer."""
+        """The progress callback for another transfer; None to show nothing."""
 
 
 class _NoBars:
@@ -221,7 +223,7 @@ class _NoBars:
 
 
 class _TerminalBars:
-    """A bar a transfer, with rate and remaining time; gone when the block ends."""
+    """One bar for each transfer, with rate and remaining time, removed at the end of the block."""
 
     def __init__(self) -> None:
         from rich import progress
@@ -245,11 +247,11 @@ class _TerminalBars:
         self._bars.stop()
 
     def print(self, line: str, is_terminal: bool) -> bool:
-        """Write a line of the same terminal above the bars; False when there are none on it."""
-        is_ours = is_terminal and self._bars.live.is_started
-        if is_ours:
+        """Print a line above the bars. Returns False when the line's stream shows no bars."""
+        has_bars = is_terminal and self._bars.live.is_started
+        if has_bars:
             self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return is_ours
+        return has_bars
 
     def of(self, label: str) -> ProgressCallback | None:
         task: TaskID | None = None
@@ -257,7 +259,7 @@ class _TerminalBars:
         def show(progress: MediaOperationProgress) -> None:
             nonlocal task
             done, total = progress.current_size, progress.total_size
-            if task is None:  # what waits for its turn takes no room on the screen
+            if task is None:  # only now, so that waiting transfers have no bar
                 task = self._bars.add_task(printable(label), total=total)
             self._bars.update(task, completed=done, refresh=done == total)
             if done == total:
@@ -267,7 +269,7 @@ class _TerminalBars:
 
 
 class _LineBars:
-    """A line every five seconds a transfer: a log, a pipe and a build server can show those."""
+    """A line every five seconds for each transfer, for logs, pipes and build servers."""
 
     def __init__(
         self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic
@@ -282,14 +284,14 @@ class _LineBars:
         pass
 
     def of(self, label: str) -> ProgressCallback | None:
-        started = told = self._clock()
+        started = reported = self._clock()
 
         def show(progress: MediaOperationProgress) -> None:
-            nonlocal told
+            nonlocal reported
             now = self._clock()
-            if now - told < _LINE_INTERVAL:
+            if now - reported < _LINE_INTERVAL:
                 return
-            told = now
+            reported = now
             done, total = progress.current_size, progress.total_size
             rate = done / (now - started)
             left = (total - done) / rate if rate else 0.0

@@ -1,4 +1,4 @@
-"""As whom, and how, a command reaches its hub: options, RTM_SYNC_* variables and TOML profiles."""
+"""The settings of a login: from options, RTM_SYNC_* environment variables and TOML profiles."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ DEFAULT_PROFILE = "default"
 NO_PROXY = "none"
 SIGTERM_STATUS = 143
 
-_LOGIN_AGAIN = tenacity.Retrying(
-    # A script runs one command after the other, and the hub allows two logins a second.
+_RETRY_LOGIN = tenacity.Retrying(
+    # A script runs many commands in a row, and the hub allows two logins a second.
     retry=tenacity.retry_if_exception(
         lambda error: isinstance(error, LoginError) and error.reason == "TOO_OFTEN"
     ),
@@ -35,15 +35,15 @@ _LOGIN_AGAIN = tenacity.Retrying(
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a command needs to log in.
+    """The settings with which a command logs in.
 
     Attributes:
-        url: where the hub is, as for `RtmClient`.
-        app_id, uid: the app and the user; a command that logs in needs both.
-        token: what the app's server issued; not needed where the hub runs without a secret.
-        app_secret: makes a fresh token for each login, where no token is given.
-        proxy: URL of an HTTP proxy; "none" for none, empty for what the environment says.
-        ca_file: certificates to trust, a PEM file; empty for what the environment says.
+        url: the hub's URL, as for `RtmClient`.
+        app_id, uid: the app and the user; a login needs both.
+        token: a token of the app's server; a hub without an app secret needs none.
+        app_secret: signs a new token for each login when no token is given.
+        proxy: the URL of an HTTP proxy; "none" for none, empty for the environment's proxy.
+        ca_file: trusted certificates, a PEM file; empty for the environment's.
     """
 
     url: str = "ws://127.0.0.1:8765"
@@ -56,11 +56,11 @@ class Profile:
 
     @property
     def client_proxy(self) -> str | None:
-        """The proxy as `RtmClient` takes it."""
+        """The proxy in the form that `RtmClient` takes."""
         return "" if self.proxy == NO_PROXY else self.proxy or None
 
     def require(self, *names: str) -> None:
-        """Raise ConfigError when one of these settings is missing or cannot be."""
+        """Raise ConfigError when one of these settings is missing or not valid."""
         for name in names:
             if not getattr(self, name):
                 raise ConfigError(
@@ -74,7 +74,7 @@ class Profile:
             raise ConfigError(problem)
 
     def token_for(self, uid: str) -> Callable[[], str] | None:
-        """What makes this profile's tokens: the given one, fresh ones, or nothing."""
+        """A function that returns a token of the user; None without a token and a secret."""
         if self.token:
             return lambda: self.token
         if self.app_secret:
@@ -82,7 +82,7 @@ class Profile:
         return None
 
     def client(self, **options: Any) -> RtmClient:
-        """A client of this profile, not logged in."""
+        """A client of this profile, which is not logged in. `options` are of `RtmClient`."""
         return RtmClient(
             self.app_id,
             url=self.url,
@@ -94,19 +94,19 @@ class Profile:
 
 
 KINDS: Mapping[str, type] = {item.name: str for item in fields(Profile)}
-"""The settings of a profile, all of them text."""
+"""The settings of a profile with their types. All are texts."""
 
 
 def default_file() -> Path:
-    """Where profiles are when nobody says otherwise."""
+    """The profiles file when no other is given."""
     return Path(click.get_app_dir("rtm-sync")) / "profiles.toml"
 
 
 def load_profiles(file: Path | None) -> dict[str, dict[str, Any]]:
-    """The profiles of a file, by name; without a file, those of the default one if it exists.
+    """The profiles of a file by name. For None, those of the default file, if it exists.
 
     Raises:
-        ConfigError: the file cannot be read, or something in it is no profile.
+        ConfigError: the file cannot be read, or a part of it is not a profile.
     """
     if file is None:
         file = default_file()
@@ -115,7 +115,10 @@ def load_profiles(file: Path | None) -> dict[str, dict[str, Any]]:
     found = {}
     for name, table in read_toml(file).items():
         if not isinstance(table, dict):
-            raise ConfigError(f"{name!r} in {file} is no profile; write it below a [{name}] line.")
+            raise ConfigError(
+                f"{name!r} in {file} is not in a profile; write it below a line such as "
+                f"[{DEFAULT_PROFILE}]."
+            )
         found[name] = checked_settings(table, KINDS, f"profile {name!r} of {file}")
     return found
 
@@ -126,15 +129,18 @@ def load_profile(
     environment: Mapping[str, str],
     options: Mapping[str, object],
 ) -> Profile:
-    """Merge the sources; options win over the environment, that over the profile.
+    """Merge the sources: options override the environment, which overrides the profile.
 
     Raises:
-        ConfigError: no such profile, an unknown name, or a value that is no text.
+        ConfigError: there is no such profile, or it has an unknown name or a value that is not a
+            text.
     """
     profiles = load_profiles(file)
     if name is not None and name not in profiles:
-        there = f"there are {', '.join(sorted(profiles))}" if profiles else "there are none"
-        raise ConfigError(f"There is no profile {name!r} in {file or default_file()}; {there}.")
+        known = ", ".join(sorted(profiles)) or "none"
+        raise ConfigError(
+            f"There is no profile {name!r} in {file or default_file()}; its profiles: {known}."
+        )
     settings = dict(profiles.get(name or DEFAULT_PROFILE, {}))
     settings |= settings_in_environment(environment, KINDS)
     settings |= {key: value for key, value in options.items() if value is not None}
@@ -143,7 +149,7 @@ def load_profile(
 
 @contextlib.contextmanager
 def logged_in(client: RtmClient, profile: Profile) -> Iterator[RtmClient]:
-    """Log in for the block. SIGTERM ends the block as Ctrl-C does, cleanly."""
+    """Log in for the block, and close the client after it, also after SIGTERM and Ctrl-C."""
 
     def terminate(*_: object) -> NoReturn:
         raise SystemExit(SIGTERM_STATUS)
@@ -151,7 +157,7 @@ def logged_in(client: RtmClient, profile: Profile) -> Iterator[RtmClient]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         with client:
-            _LOGIN_AGAIN(client.login, profile.uid)
+            _RETRY_LOGIN(client.login, profile.uid)
             yield client
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""`upload`, `download` and `send`: what they do once their options are read."""
+"""The work of `upload`, `download` and `send`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .output import ExitCode, Output, byte_count, message_record, printable
 def upload_files(
     client: RtmClient, sources: Sequence[str], options: UploadOptions, output: Output
 ) -> list[ExitCode]:
-    """Upload, up to nine at once; prints each medium's id in the order of the sources."""
+    """Upload, up to nine sources at once. Prints the media ids in the order of the sources."""
     uploads: list[Transfer[RtmFileMessage] | RtmError] = []
     codes = []
     with output.bars() as bars:
         for source in sources:
             try:
                 uploads.append(options.start(client, source, bars.of(Path(source).name)))
-            except RtmError as error:  # the others are worth uploading all the same
+            except RtmError as error:  # continue with the other sources
                 uploads.append(error)
         for source, upload in zip(sources, uploads, strict=True):
             try:
@@ -51,11 +51,11 @@ def upload_files(
 def download_media(
     client: RtmClient, media_ids: Sequence[str], to: str, output: Output
 ) -> list[ExitCode]:
-    """Download, up to nine at once; prints each path written. `to` "-" is standard output."""
+    """Download, up to nine media at once. Prints the paths. `to` "-" is standard output."""
     if to == STREAM:
         codes = []
         with output.bars() as bars:
-            for media_id in media_ids:  # one after the other: there is one stream
+            for media_id in media_ids:  # one after the other, into one stream
                 stream: IO[bytes] = sys.stdout.buffer
                 transfer = client.download_media(
                     media_id, to=stream, on_operation_progress=bars.of(media_id)
@@ -66,7 +66,7 @@ def download_media(
                     codes.append(ExitCode.DONE)
                 except RtmError as error:
                     codes.append(output.error(error, media_id))
-                    break  # what follows would be taken for its rest
+                    break  # the next medium would look like the rest of this one
         return codes
     downloads: list[Transfer[Path] | RtmError] = []
     codes = []
@@ -95,12 +95,12 @@ def download_media(
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """To whom, and how, messages go.
+    """The receivers of messages, and the options of sending.
 
     Attributes:
         peers, channels: the receivers.
-        offline: keep it for peers that are offline.
-        historical: keep it in the history.
+        offline: whether messages are kept for peers that are offline.
+        historical: whether messages are kept in the history.
     """
 
     peers: tuple[str, ...]
@@ -112,8 +112,8 @@ class Delivery:
 def send_messages(
     client: RtmClient, messages: Iterable[RtmMessage], delivery: Delivery, output: Output
 ) -> ExitCode:
-    """Send each message to all receivers; prints what became of it. Returns the first failure."""
-    first = ExitCode.DONE  # a stream of lines may have no end, so only this is kept
+    """Send each message to all receivers, and print the results. Returns the first failure."""
+    first = ExitCode.DONE  # not a list: a stream of lines may be endless
     channels = []
     for channel_id in delivery.channels:
         channel = client.create_channel(channel_id)
@@ -142,9 +142,9 @@ def _to_peer(
     except RtmError as error:
         return output.error(error, peer)
     received, kept = sent.has_peer_received, sent.cached_by_server
-    became = "received" if received else "kept for the next login" if kept else "is offline"
+    outcome = "received" if received else "kept for the next login" if kept else "is offline"
     output.result(
-        {"to": peer, "has_peer_received": received, "cached_by_server": kept}, f"{peer}: {became}"
+        {"to": peer, "has_peer_received": received, "cached_by_server": kept}, f"{peer}: {outcome}"
     )
     return ExitCode.DONE if received or kept else ExitCode.NOT_RECEIVED
 
@@ -163,7 +163,7 @@ def _to_channel(
 def uploaded_message(
     client: RtmClient, source: str, options: UploadOptions, output: Output
 ) -> RtmFileMessage:
-    """Upload one file for sending it."""
+    """Upload one file, and return its message."""
     with (
         output.bars() as bars,
         options.start(client, source, bars.of(printable(Path(source).name))) as upload,
@@ -172,12 +172,12 @@ def uploaded_message(
 
 
 def read_messages(text: str, *, lines: bool, raw: bool) -> Iterator[RtmMessage]:
-    """The text's message; "-" reads standard input, all of it or a message for every line."""
+    """The message of a text. For "-", standard input as one message or a message for each line."""
     if text != STREAM:
         yield as_message(text.encode() if raw else text)
         return
     source = sys.stdin.buffer
     for data in source if lines else [source.read()]:
         content = data.rstrip(b"\r\n") if lines else data
-        if content or not lines:  # an empty line is no message
+        if content or not lines:  # skip empty lines
             yield as_message(content if raw else content.decode(errors="replace"))

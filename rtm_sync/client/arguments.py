@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..errors import AttributeOperationError, RtmError
-from ..protocol.ids import id_problem
+from ..protocol.ids import id_problem, message_id_problem
 from ..rules.attributes import attributes_problem, keys_problem
 
 
@@ -51,3 +52,13 @@ def seconds_problem(name: str, seconds: object) -> str | None:
         return None
     limit = f"{threading.TIMEOUT_MAX:,.0f}"
     return f"{name} is {seconds!r}; it must be a number of seconds, over 0 and up to {limit}."
+
+
+def chosen_message_id(given: str | None, error: Callable[[str], Exception]) -> str:
+    """The caller's message id, checked, or a fresh one of 128 random bits."""
+    if given is None:
+        return secrets.token_hex(16)
+    problem = message_id_problem(given)
+    if problem is not None:
+        raise error(problem)
+    return given

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable
-
 from ..errors import ChannelMessageError
 from ..messages import RtmMessage, as_message
-from ..protocol.ids import message_id_problem
 from ..protocol.requests import (
     GetHistory,
     GetMembers,
@@ -16,14 +12,10 @@ from ..protocol.requests import (
     SendChannelMessage,
 )
 from ..protocol.values import HistoricalMessage
+from .arguments import chosen_message_id
+from .calls import CALL_TIMEOUT, SEND_TIMEOUT, Caller
 from .handlers import ChannelEvents
-from .history import Caller, Moment, read_history
-
-SEND_TIMEOUT = 10.0
-"""Seconds for a peer or channel message (reference 1.3: 10 s)."""
-
-CALL_TIMEOUT = 10.0
-"""Seconds for the other calls (reference 1.3, web: 10 s)."""
+from .history import Moment, read_history
 
 
 class RtmChannel(ChannelEvents):
@@ -144,13 +136,3 @@ class RtmChannel(ChannelEvents):
             newest_first=newest_first,
             timeout=timeout,
         )
-
-
-def chosen_message_id(given: str | None, error: Callable[[str], Exception]) -> str:
-    """The caller's message id, checked, or a fresh one."""
-    if given is None:
-        return uuid.uuid4().hex
-    problem = message_id_problem(given)
-    if problem is not None:
-        raise error(problem)
-    return given

@@ -8,7 +8,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 from ..rules.timing import Deadline
 from ..supervision import BackgroundThread, supervised_thread
@@ -16,6 +16,9 @@ from ..supervision import BackgroundThread, supervised_thread
 logger = logging.getLogger(__name__)
 
 Handler = Callable[..., object]
+BareHandler: TypeAlias = Callable[[], object]
+"""Handler of an event without arguments, such as `TokenExpired()`."""
+
 H = TypeVar("H", bound=Handler)
 
 
@@ -172,8 +175,8 @@ class EventEmitter:
         """
         return event_name(event, cls.EVENTS, cls.__name__)
 
-    def _end_streams(self) -> None:
-        """No more events will come: whoever waits for one is told."""
+    def end_streams(self) -> None:
+        """End every wait and iteration: no more events will come (not for applications)."""
         with self._events_lock:
             self._over = True
             waiters = list(self._waiters)
@@ -300,12 +303,6 @@ class Dispatcher:
                 return False
             self._queue.put(run)  # with the lock: nothing that was taken comes after the end mark
         return True
-
-    def settle(self, timeout: float) -> None:
-        """Wait until what waits now has run, for `timeout` seconds at most; not from a handler."""
-        done = threading.Event()
-        if not self._thread.is_current and self.submit(done.set):
-            done.wait(timeout)
 
     def close(self, drain: float = 1.0, timeout: float = 5.0) -> None:
         """Take nothing more, run what waits for up to `drain` seconds, end. Idempotent.

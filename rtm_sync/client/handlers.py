@@ -1,4 +1,4 @@
-"""What each event hands to its handlers, for type checkers: overloads by event name.
+"""The handlers of client and channel events, for type checkers: overloads by event name.
 
 At run time all of it is `EventEmitter`. A name that is no event, and a handler that does not fit
 its event, are then errors before the program runs. Where a name is only known at run time, say
@@ -8,7 +8,7 @@ its event, are then errors before the program runs. Where a name is only known a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, overload
+from typing import Literal, TypeAlias, TypeVar, overload
 
 from ..messages import RtmMessage
 from ..protocol.values import (
@@ -18,11 +18,8 @@ from ..protocol.values import (
     PeerOnlineState,
     ReceivedMessageProperties,
 )
-from .events import EventEmitter, Handler
-
-if TYPE_CHECKING:
-    from ..protocol.values import LocalInvitationFailureReason, RemoteInvitationFailureReason
-    from .invitations import RemoteInvitation
+from .events import BareHandler, EventEmitter, Handler
+from .invitations import RemoteInvitation
 
 MessageHandler: TypeAlias = Callable[[RtmMessage, str, ReceivedMessageProperties], object]
 """`MessageFromPeer(message, peer_id, message_props)`, `ChannelMessage(message, member_id, …)`."""
@@ -36,7 +33,7 @@ RecoveryHandler: TypeAlias = Callable[[bool], object]
 PresenceHandler: TypeAlias = Callable[[dict[str, PeerOnlineState]], object]
 """`PeersOnlineStatusChanged(states)`."""
 
-InvitationHandler: TypeAlias = "Callable[[RemoteInvitation], object]"
+InvitationHandler: TypeAlias = Callable[[RemoteInvitation], object]
 """`RemoteInvitationReceived(remote_invitation)`."""
 
 MemberHandler: TypeAlias = Callable[[str], object]
@@ -48,31 +45,14 @@ CountHandler: TypeAlias = Callable[[int], object]
 AttributesHandler: TypeAlias = Callable[[dict[str, ChannelAttribute]], object]
 """`AttributesUpdated(attributes)`."""
 
-TextHandler: TypeAlias = Callable[[str], object]
-"""What an invitation's other end said: its response, or its content."""
-
-LocalFailureHandler: TypeAlias = "Callable[[LocalInvitationFailureReason], object]"
-"""`LocalInvitationFailure(reason)`."""
-
-RemoteFailureHandler: TypeAlias = "Callable[[RemoteInvitationFailureReason], object]"
-"""`RemoteInvitationFailure(reason)`."""
-
-BareHandler: TypeAlias = Callable[[], object]
-"""Events that hand over nothing, such as `TokenExpired()`."""
-
 _Message = TypeVar("_Message", bound=MessageHandler)
 _State = TypeVar("_State", bound=StateHandler)
 _Recovery = TypeVar("_Recovery", bound=RecoveryHandler)
 _Presence = TypeVar("_Presence", bound=PresenceHandler)
-_Invitation = TypeVar("_Invitation", bound="Callable[[RemoteInvitation], object]")
+_Invitation = TypeVar("_Invitation", bound=InvitationHandler)
 _Member = TypeVar("_Member", bound=MemberHandler)
 _Count = TypeVar("_Count", bound=CountHandler)
 _Attributes = TypeVar("_Attributes", bound=AttributesHandler)
-_Text = TypeVar("_Text", bound=TextHandler)
-_LocalFailure = TypeVar("_LocalFailure", bound="Callable[[LocalInvitationFailureReason], object]")
-_RemoteFailure = TypeVar(
-    "_RemoteFailure", bound="Callable[[RemoteInvitationFailureReason], object]"
-)
 _Bare = TypeVar("_Bare", bound=BareHandler)
 
 _MessageFromPeer: TypeAlias = Literal["MessageFromPeer", "message_from_peer"]
@@ -93,31 +73,6 @@ _MemberJoinedOrMemberLeft: TypeAlias = Literal[
 ]
 _MemberCountUpdated: TypeAlias = Literal["MemberCountUpdated", "member_count_updated"]
 _AttributesUpdated: TypeAlias = Literal["AttributesUpdated", "attributes_updated"]
-_LocalInvitationReceivedByPeerOrCanceled: TypeAlias = Literal[
-    "LocalInvitationReceivedByPeer",
-    "local_invitation_received_by_peer",
-    "LocalInvitationCanceled",
-    "local_invitation_canceled",
-]
-_LocalInvitationAcceptedOrRefused: TypeAlias = Literal[
-    "LocalInvitationAccepted",
-    "local_invitation_accepted",
-    "LocalInvitationRefused",
-    "local_invitation_refused",
-]
-_LocalInvitationFailure: TypeAlias = Literal["LocalInvitationFailure", "local_invitation_failure"]
-_RemoteInvitationAcceptedOrRefused: TypeAlias = Literal[
-    "RemoteInvitationAccepted",
-    "remote_invitation_accepted",
-    "RemoteInvitationRefused",
-    "remote_invitation_refused",
-]
-_RemoteInvitationCanceled: TypeAlias = Literal[
-    "RemoteInvitationCanceled", "remote_invitation_canceled"
-]
-_RemoteInvitationFailure: TypeAlias = Literal[
-    "RemoteInvitationFailure", "remote_invitation_failure"
-]
 
 
 class ClientEvents(EventEmitter):
@@ -212,79 +167,5 @@ class ChannelEvents(EventEmitter):
     def once(self, event: _AttributesUpdated, handler: AttributesHandler) -> AttributesHandler: ...
     @overload
     def once(self, event: _Reconnected, handler: RecoveryHandler) -> RecoveryHandler: ...
-    def once(self, event: str, handler: Handler) -> object:
-        return super().once(event, handler)
-
-
-class LocalInvitationEvents(EventEmitter):
-    """The events of an invitation that was sent."""
-
-    @overload  # type: ignore[override]  # narrower on purpose: other names are mistakes
-    def on(self, event: _LocalInvitationReceivedByPeerOrCanceled) -> Callable[[_Bare], _Bare]: ...
-    @overload
-    def on(
-        self, event: _LocalInvitationReceivedByPeerOrCanceled, handler: BareHandler
-    ) -> BareHandler: ...
-    @overload
-    def on(self, event: _LocalInvitationAcceptedOrRefused) -> Callable[[_Text], _Text]: ...
-    @overload
-    def on(self, event: _LocalInvitationAcceptedOrRefused, handler: TextHandler) -> TextHandler: ...
-    @overload
-    def on(self, event: _LocalInvitationFailure) -> Callable[[_LocalFailure], _LocalFailure]: ...
-    @overload
-    def on(
-        self, event: _LocalInvitationFailure, handler: LocalFailureHandler
-    ) -> LocalFailureHandler: ...
-    def on(self, event: str, handler: Handler | None = None) -> object:
-        return super().on(event) if handler is None else super().on(event, handler)
-
-    @overload  # type: ignore[override]
-    def once(
-        self, event: _LocalInvitationReceivedByPeerOrCanceled, handler: BareHandler
-    ) -> BareHandler: ...
-    @overload
-    def once(
-        self, event: _LocalInvitationAcceptedOrRefused, handler: TextHandler
-    ) -> TextHandler: ...
-    @overload
-    def once(
-        self, event: _LocalInvitationFailure, handler: LocalFailureHandler
-    ) -> LocalFailureHandler: ...
-    def once(self, event: str, handler: Handler) -> object:
-        return super().once(event, handler)
-
-
-class RemoteInvitationEvents(EventEmitter):
-    """The events of an invitation that was received."""
-
-    @overload  # type: ignore[override]  # narrower on purpose: other names are mistakes
-    def on(self, event: _RemoteInvitationAcceptedOrRefused) -> Callable[[_Bare], _Bare]: ...
-    @overload
-    def on(
-        self, event: _RemoteInvitationAcceptedOrRefused, handler: BareHandler
-    ) -> BareHandler: ...
-    @overload
-    def on(self, event: _RemoteInvitationCanceled) -> Callable[[_Text], _Text]: ...
-    @overload
-    def on(self, event: _RemoteInvitationCanceled, handler: TextHandler) -> TextHandler: ...
-    @overload
-    def on(self, event: _RemoteInvitationFailure) -> Callable[[_RemoteFailure], _RemoteFailure]: ...
-    @overload
-    def on(
-        self, event: _RemoteInvitationFailure, handler: RemoteFailureHandler
-    ) -> RemoteFailureHandler: ...
-    def on(self, event: str, handler: Handler | None = None) -> object:
-        return super().on(event) if handler is None else super().on(event, handler)
-
-    @overload  # type: ignore[override]
-    def once(
-        self, event: _RemoteInvitationAcceptedOrRefused, handler: BareHandler
-    ) -> BareHandler: ...
-    @overload
-    def once(self, event: _RemoteInvitationCanceled, handler: TextHandler) -> TextHandler: ...
-    @overload
-    def once(
-        self, event: _RemoteInvitationFailure, handler: RemoteFailureHandler
-    ) -> RemoteFailureHandler: ...
     def once(self, event: str, handler: Handler) -> object:
         return super().once(event, handler)

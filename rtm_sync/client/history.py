@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from ..errors import HistoryError
-from ..protocol.requests import GetHistory, Request
+from ..protocol.requests import GetHistory
 from ..protocol.values import HistoricalMessage
 from ..rules.timing import Deadline
+from .calls import Caller
 
 PAGE = 100
 """Messages asked for at once; a hub gives fewer when they are large."""
 
 MAX_MESSAGES = 100_000
 
-R = TypeVar("R")
-
 Moment: TypeAlias = datetime | float
 """A point in time: a `datetime` (one without a zone is local time) or seconds since the epoch."""
-
-
-class Caller(Protocol):
-    """How a client's parts make their calls."""
-
-    def __call__(self, request: Request[R], timeout: float) -> R: ...
 
 
 def read_history(

@@ -14,8 +14,9 @@ from ..protocol.ids import id_problem
 from ..protocol.requests import InvitationFromPeer, SendInvitation
 from ..protocol.values import InvitationReceipt, InvitationStep
 from ..supervision import BackgroundThread, supervised_thread
-from .history import Caller
-from .invitations import InvitationTimes, LocalInvitation, RemoteInvitation
+from .calls import Caller
+from .invitation_states import CalleeEnd, CallerEnd, InvitationEnd, InvitationTimes
+from .invitations import LocalInvitation, RemoteInvitation
 
 MAX_OPEN = 1000
 """Invitations of one client that are not over, in each direction. Ours."""
@@ -34,9 +35,9 @@ class InvitationRegistry:
     Args:
         call: makes a request and waits for the answer.
         emit: queues a call for the client's dispatcher.
-        received: tells the application of a new `RemoteInvitation`; called on the dispatcher.
-        on_error: told what a handler raised.
-        logged_in: whether there is a session.
+        received: tells the application of a new `RemoteInvitation`; `emit` queues that call.
+        on_error: called with the exception of a handler.
+        is_logged_in: whether the client has a login.
         times: how long the ends wait for each other.
         now: the monotonic clock, seconds.
     """
@@ -47,7 +48,7 @@ class InvitationRegistry:
         emit: Callable[[Callable[[], object]], object],
         received: Callable[[RemoteInvitation], object],
         on_error: Callable[[BaseException], object],
-        logged_in: Callable[[], bool],
+        is_logged_in: Callable[[], bool],
         times: InvitationTimes | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -55,12 +56,12 @@ class InvitationRegistry:
         self._emit = emit
         self._received = received
         self._on_error = on_error
-        self.logged_in = logged_in
-        self.times = times or InvitationTimes()
+        self._is_logged_in = is_logged_in
+        self._times = times or InvitationTimes()
         self._now = now
-        self._lock = threading.Lock()  # guards all invitations and what is below
+        self._lock = threading.Lock()  # guards all ends, and what is below
         self._changed = threading.Condition(self._lock)
-        self._open: dict[_Key, LocalInvitation | RemoteInvitation] = {}
+        self._open: dict[_Key, InvitationEnd] = {}
         self._over: OrderedDict[_Key, InvitationStep | None] = OrderedDict()  # how they ended
         self._news: list[Callable[[], object]] = []
         self._closed = False
@@ -79,17 +80,17 @@ class InvitationRegistry:
         problem = id_problem("callee_id", callee_id)
         if problem is not None:
             raise InvitationApiCallError.named("INVALID_ARGUMENT", problem)
-        return LocalInvitation(self, callee_id)
+        return LocalInvitation(CallerEnd(self, callee_id))
 
     def take(self, step: InvitationFromPeer) -> bool:
-        """A step of the other end has arrived; False when it is none we know what to do with."""
+        """Take a step of the other end; False when it comes too late, or there is no room."""
         ours = step.step in (InvitationStep.ACCEPT, InvitationStep.REFUSE)
         key = (ours, step.peer_id, step.invitation_id)
         with self.changing() as now:
             known = self._open.get(key)
             if known is not None:
-                return known._take(step.step, step.content)
-            if key in self._over:  # what is sent again was taken already
+                return known.received(step.step, step.content)
+            if key in self._over:  # a step that was taken already, and is sent again
                 return step.step in (InvitationStep.INVITE, self._over[key])
             if step.step is not InvitationStep.INVITE:
                 return False
@@ -97,19 +98,19 @@ class InvitationRegistry:
                 return False
             try:
                 self._thread.start()
-            except RuntimeError as error:  # the caller is not told that it was received
+            except RuntimeError as error:  # False: the caller gets no receipt
                 logger.error("an invitation cannot be taken: %s", error)  # noqa: TRY400
                 return False
-            invitation = RemoteInvitation(self, step, now)
-            self._open[key] = invitation
+            self._open[key] = end = CalleeEnd(self, step, now)
+            invitation = RemoteInvitation(end)
             self._news.append(lambda: self._received(invitation))
         return True
 
     def abandon(self) -> None:
-        """The session is over, and with it every open invitation."""
+        """Fail every open invitation: the session has ended."""
         with self.changing():
-            for invitation in list(self._open.values()):
-                invitation._abandon()
+            for end in list(self._open.values()):
+                end.abandon()
             self._open.clear()
 
     def close(self) -> None:
@@ -121,11 +122,18 @@ class InvitationRegistry:
         self._stopping.set()
         self._thread.join(_CALL_TIMEOUT)
 
-    # -- for invitations --
+    # -- Registry: for the ends --
+
+    @property
+    def times(self) -> InvitationTimes:
+        return self._times
+
+    def is_logged_in(self) -> bool:
+        return self._is_logged_in()
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[float]:
-        """Hold the lock for a block, with the time; then tell the news and wake the thread."""
+        """Hold the lock for a block, with the time; then queue the events and wake the thread."""
         news: list[Callable[[], object]] = []
         try:
             with self._lock:
@@ -138,12 +146,7 @@ class InvitationRegistry:
             for tell in news:
                 self._emit(tell)
 
-    def keep(self, invitation: LocalInvitation) -> None:
-        """A new invitation of ours. With the lock.
-
-        Raises:
-            InvitationApiCallError: there are too many open ones, or no thread can be started.
-        """
+    def keep(self, end: InvitationEnd) -> None:
         if self._closed or sum(key[0] for key in self._open) >= MAX_OPEN:
             raise InvitationApiCallError.named(
                 "INVALID_ARGUMENT",
@@ -156,23 +159,17 @@ class InvitationRegistry:
         except RuntimeError as error:
             message = f"The invitation needs a thread: {error}. Send it again later."
             raise InvitationApiCallError.named("NOT_STARTED", message, error) from error
-        self._open[True, invitation._peer_id, invitation._id] = invitation
+        self._open[_key(end)] = end
 
-    def drop(
-        self, invitation: LocalInvitation | RemoteInvitation, by: InvitationStep | None = None
-    ) -> None:
-        """An invitation is over, by a step of the other end or otherwise. With the lock."""
-        key = (isinstance(invitation, LocalInvitation), invitation._peer_id, invitation._id)
+    def drop(self, end: InvitationEnd, by: InvitationStep | None = None) -> None:
+        key = _key(end)
         if self._open.pop(key, None) is not None:
             self._over[key] = by
             if len(self._over) > MAX_OPEN:
                 self._over.popitem(last=False)
 
-    def tell(
-        self, invitation: LocalInvitation | RemoteInvitation, event: str, *args: object
-    ) -> None:
-        """Have the event's handlers run on the dispatcher. With the lock."""
-        self._news.append(lambda: invitation.emit(event, *args, on_error=self._on_error))
+    def tell(self, end: InvitationEnd, event: str, *args: object) -> None:
+        self._news.append(lambda: end.emitter.emit(event, *args, on_error=self._on_error))
 
     # -- the thread --
 
@@ -182,49 +179,51 @@ class InvitationRegistry:
                 if self._closed or not self._open:
                     self._thread.retire()
                     return
-                invitation = self._next()
-                if invitation is None:
+                end = self._next()
+                if end is None:
                     continue
-                steps, invitation._outgoing = invitation._outgoing, []
-                invitation._due = None
+                steps, end.outgoing = end.outgoing, []
+                end.due = None
             try:
                 for step in steps:
-                    receipt = self._send(invitation, step)
+                    receipt = self._send(end, step)
                     with self.changing() as now:
-                        invitation._delivered(receipt, now)
+                        end.delivered(receipt, now)
                         if step is InvitationStep.CANCEL:
-                            self.drop(invitation)
+                            self.drop(end)
                 with self.changing() as now:
-                    invitation._look(now)
+                    end.check_times(now)
             except BaseException:  # the thread goes on, and so does this invitation
                 with self._lock:
-                    invitation._outgoing = steps
-                    invitation._due = self._now() + self.times.resend
+                    end.outgoing = steps
+                    end.due = self._now() + self._times.resend
                 raise
 
-    def _next(self) -> LocalInvitation | RemoteInvitation | None:
-        """The invitation that is due; None after having waited for one."""
+    def _next(self) -> InvitationEnd | None:
+        """The end that is due; None after a wait for one."""
         now = self._now()
-        due = [(item._due, item) for item in self._open.values() if item._due is not None]
+        due = [(end.due, end) for end in self._open.values() if end.due is not None]
         first = min(due, key=lambda pair: pair[0], default=None)
         if first is not None and first[0] <= now:
             return first[1]
         self._changed.wait(None if first is None else first[0] - now)
         return None
 
-    def _send(
-        self, invitation: LocalInvitation | RemoteInvitation, step: InvitationStep
-    ) -> InvitationReceipt:
+    def _send(self, end: InvitationEnd, step: InvitationStep) -> InvitationReceipt:
         answer = step in (InvitationStep.ACCEPT, InvitationStep.REFUSE)
         request = SendInvitation(
-            invitation._peer_id,
-            invitation._id,
+            end.peer_id,
+            end.id,
             step,
-            invitation._response if answer else invitation._content,
-            invitation._channel_id,
+            end.response if answer else end.content,
+            end.channel_id,
         )
         try:
             return self._call(request, _CALL_TIMEOUT).receipt
         except RtmError as error:
-            logger.info("%s of %r failed: %s", step.value, invitation, error)
+            logger.info("%s of %r failed: %s", step.value, end.emitter, error)
             return InvitationReceipt.UNCONFIRMED
+
+
+def _key(end: InvitationEnd) -> _Key:
+    return end.is_ours, end.peer_id, end.id

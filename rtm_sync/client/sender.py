@@ -41,7 +41,7 @@ from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
 from ..transports.gateway.media_http import MediaHttp
 from ..transports.gateway.proxy_settings import find_proxy_settings
 from ..transports.retry import RetryPolicy
-from .channel import chosen_message_id
+from .arguments import chosen_message_id
 from .history import PAGE, Moment
 
 SEND_TIMEOUT = 10.0

@@ -1,4 +1,4 @@
-"""The Flask extension: a client for each process, and events and media for browsers."""
+"""The Flask extension: one client for each process, and events and media for browsers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a web server knows of a long response, and WSGI has no word for."""
+"""Whether a long response must end: WSGI cannot say that the browser or the worker is gone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 
 
 class ClientDisconnectProbe:
-    """One request's connection and worker. One thread at a time.
+    """Probes the connection and the worker of one request. Not thread-safe.
 
-    A browser that has left is otherwise noticed with the next bytes, and its thread is taken until
-    then; a worker that is told to stop would wait for its streams, and be killed with them. Windows
-    cannot be asked whether a browser has left.
+    Without it, a closed connection is found only when the next bytes are sent, and the stream
+    occupies a thread until then. A worker that must stop would wait for its streams and be killed.
+    On Windows a closed connection cannot be found this way.
 
     Args:
         environ: the request's WSGI environment.
@@ -26,34 +26,34 @@ class ClientDisconnectProbe:
     def __init__(self, environ: Mapping[str, object]) -> None:
         self._copy: _socket.socket | None = None
         found = next((environ[name] for name in _SOCKETS if name in environ), None)
-        # TLS has nothing that could be looked at without reading it.
+        # A TLS connection cannot be peeked at: decrypting takes the bytes.
         if found is not None and hasattr(socket, "MSG_DONTWAIT") and not hasattr(found, "cipher"):
-            # A bare socket: Python's would wait for its time-out, and gevent's for a byte.
+            # The C socket, because Python's waits for its timeout, and gevent's for a byte.
             with contextlib.suppress(OSError):
                 self._copy = _socket.socket(fileno=os.dup(found.fileno()))  # type: ignore[attr-defined]
 
     def is_over(self) -> bool:
-        """Whether the browser has left, or the worker is to stop. Never blocks."""
-        return self._has_left() or _worker_is_stopping()
+        """Whether the browser has disconnected or the worker is stopping. Never blocks."""
+        return self._is_disconnected() or _worker_is_stopping()
 
     def close(self) -> None:
-        """Let go of the connection. Idempotent."""
+        """Release the connection. Idempotent."""
         copy, self._copy = self._copy, None
         if copy is not None:
             copy.close()
 
-    def _has_left(self) -> bool:
+    def _is_disconnected(self) -> bool:
         if self._copy is None:
             return False
         try:
             return self._copy.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:
-            return False  # silent, as it should be
+            return False  # connected, and nothing to read
         except OSError:
             return True
 
 
 def _worker_is_stopping() -> bool:
-    """Gunicorn's workers handle SIGTERM with a method, and note it in their `alive`."""
+    """Whether a gunicorn worker got SIGTERM: the signal handler is a method of the worker."""
     worker = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return getattr(worker, "alive", True) is False

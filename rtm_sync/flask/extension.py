@@ -1,4 +1,4 @@
-"""RTM in Flask: one client for each process, handlers with the app's context, media as responses.
+"""RTM in Flask: one client for each process, handlers in the app's context, media as responses.
 
 rtm = Rtm()
 
@@ -31,7 +31,7 @@ from ..messages import MessageType, RtmFileMessage, RtmImageMessage
 from .commands import rtm_commands
 from .disconnect import ClientDisconnectProbe
 from .relay import EventRelay
-from .sessions import EXTENSION, Process, Registered, bare_type
+from .sessions import EXTENSION, Process, RegisteredHandler, bare_type
 
 H = TypeVar("H", bound=Handler)
 
@@ -46,11 +46,11 @@ SETTINGS: Mapping[str, object] = {
     "RTM_USERS": 500,
     "RTM_USER_LINGER": 60,
 }
-"""What the extension reads of `app.config`, and its defaults."""
+"""The extension's settings in `app.config`, with their defaults."""
 
-_TURN = 1.0  # seconds that a stream may take of a server that serves one request at a time
+_TURN = 1.0  # seconds for a stream of a server that serves one request at a time
 
-# What a browser shows by itself and cannot run as a page of ours.
+# Content types that a browser shows without running scripts.
 _SHOWN = re.compile(
     r"(image/(jpeg|png|gif|webp|avif|bmp)|audio/[\w.+-]+|video/[\w.+-]+|text/plain)"
 )
@@ -59,120 +59,129 @@ _SHOWN = re.compile(
 class Rtm:
     """The extension. One object serves any number of apps, each with its own client.
 
-    The client is made and logged in at its first use in a process, so after a fork, and closed with
-    the process. Thread-safe.
+    The client is made and logged in at its first use in a process, which is after a fork. It is
+    closed with the process. Thread-safe.
 
     Args:
-        app: an app to `init_app` at once.
+        app: an app for which `init_app` is called at once.
 
-    Configuration (`app.config`): `RTM_URL`, where the hub is (`memory://`); `RTM_APP_ID` (needed);
-    `RTM_UID`, a template with `{host}` and `{pid}`; `RTM_TOKEN`, or `RTM_SECRET` to mint its own,
-    valid for `RTM_TOKEN_TTL` seconds; `RTM_CLIENT_OPTIONS`, a dict of arguments for `RtmClient`;
-    `RTM_USERS`, how many users `client_for` may have at once in a process, and `RTM_USER_LINGER`,
-    seconds until one that is not used is logged out.
+    Configuration (`app.config`):
+
+    - `RTM_URL`: the hub's URL (`memory://`).
+    - `RTM_APP_ID`: the app; required.
+    - `RTM_UID`: a template for the process's user, with `{host}` and `{pid}`.
+    - `RTM_TOKEN`: the process's token; or `RTM_SECRET`: the app's secret, which signs tokens that
+      are valid for `RTM_TOKEN_TTL` seconds.
+    - `RTM_CLIENT_OPTIONS`: a dict of arguments for `RtmClient`.
+    - `RTM_USERS`: the largest number of users that `client_for` keeps logged in, for each process.
+    - `RTM_USER_LINGER`: seconds after which an unused user is logged out.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
-        self._handlers: list[Registered] = []
+        self._handlers: list[RegisteredHandler] = []
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Serve an app, and give it `flask rtm` commands.
+        """Serve an app, and add the `flask rtm` commands to it.
 
         Raises:
             RuntimeError: the app has an `Rtm` already.
         """
         if EXTENSION in app.extensions:
-            raise RuntimeError(f"{app.name} has an Rtm already; init_app it once.")
+            raise RuntimeError(f"{app.name} has an Rtm already; call init_app once for each app.")
         for name, value in SETTINGS.items():
             app.config.setdefault(name, value)
         app.extensions[EXTENSION] = Process(app, self._handlers)
-        app.cli.add_command(rtm_commands(self))
+        app.cli.add_command(rtm_commands(lambda: self.client))
 
     # -- sessions --
 
     @property
     def client(self) -> RtmClient:
-        """This process's client of the current app, logged in; anew where the hub had ended it.
+        """The logged-in client of the current app in this process.
+
+        After the hub has ended its session, the next use logs in again with a new client.
 
         Raises:
-            LoginError: refused, or unreachable; the next use tries again.
+            LoginError: the login was refused, or the hub is unreachable. The next use tries again.
             RuntimeError: there is no app context, or a setting is missing.
         """
         return self._process.session(None).client
 
     def client_for(self, uid: str) -> RtmClient:
-        """A client logged in as one of the app's users, in this process.
+        """A client that is logged in as one of the app's users, in this process.
 
-        Kept while an event stream of the user's is open, or it is asked for; `RTM_USER_LINGER`
-        seconds later it is logged out. A login of the same user in another process ends it, so with
-        several worker processes a user should stay with one of them.
+        The client stays logged in while an event stream of the user is open, and until
+        `RTM_USER_LINGER` seconds after its last use. A login of the same user in another process
+        ends its session, so requests of one user should go to one worker process.
 
         Args:
-            uid: the user's. Where the hub checks tokens, `RTM_SECRET` is needed.
+            uid: the user. A hub that checks tokens needs the setting `RTM_SECRET`.
 
         Raises:
-            LoginError: refused, or unreachable.
-            ServiceUnavailable: `RTM_USERS` users are here already; a 503 for the browser.
+            LoginError: the login was refused, or the hub is unreachable.
+            ServiceUnavailable: `RTM_USERS` users are logged in already; a 503 for the browser.
         """
         return self._process.session(uid).client
 
     @property
     def relay(self) -> EventRelay:
-        """The events of this process's client, and of its channels."""
+        """The relay of this process's client: its events, and those of its channels."""
         return self._process.session(None).relay
 
     def relay_for(self, uid: str) -> EventRelay:
-        """The events of one of the app's users, and of the channels joined for the user."""
+        """The relay of one of the app's users: the user's events, and those of joined channels."""
         return self._process.session(uid).relay
 
     def join(self, channel_id: str, *, uid: str | None = None) -> RtmChannel:
-        """The joined channel; joins it at the first call, and relays its events.
+        """A joined channel. The first call joins the channel and relays its events.
 
         Args:
-            channel_id: the channel's name.
-            uid: one of the app's users; this process's client when not given.
+            channel_id: the channel.
+            uid: one of the app's users; None for this process's client.
 
         Raises:
-            JoinChannelError: refused. LoginError: refused, or unreachable.
+            JoinChannelError: the join was refused.
+            LoginError: the login was refused, or the hub is unreachable.
         """
         return self._process.session(uid).join(channel_id)
 
     def leave(self, channel_id: str, *, uid: str | None = None) -> None:
-        """Leave a channel that was joined by `join`; another is ignored.
+        """Leave a channel that `join` has joined. Other channels are ignored.
 
         Raises:
-            LeaveChannelError: not done in time. LoginError: refused, or unreachable.
+            LeaveChannelError: the hub did not answer in time.
+            LoginError: the login was refused, or the hub is unreachable.
         """
         self._process.session(uid).leave(channel_id)
 
     def logout(self, uid: str) -> None:
-        """Log one of the app's users out of this process, as when the user signs out of the app.
+        """Log one of the app's users out of this process, for example at sign-out.
 
-        Open event streams of the user's end. A user who is not here is ignored.
+        Open event streams of the user end. A user who is not logged in here is ignored.
         """
         self._process.end(uid)
 
     @property
     def sender(self) -> RtmSender:
-        """A sender of the current app: over HTTP, without a session, as any user.
+        """The sender of the current app, which sends over HTTP as any user, without a session.
 
         Raises:
-            RuntimeError: the hub has no HTTP API, as `memory://` has none; or a setting is missing.
+            RuntimeError: the hub has no HTTP API (`memory://`), or a setting is missing.
         """
         return self._process.sender()
 
     def on(self, event: str, *, channel: str | None = None) -> Callable[[H], H]:
-        """Decorate a handler of the client's events, or of a channel's, which is joined then.
+        """Decorate a handler of the client's events, or of a channel's events.
 
-        It runs in an app context, on the client's dispatcher thread, one event after the other. A
-        process hears of events once its client is there: from the first use of `client` or `relay`,
-        or from `start`. Handlers that are decorated later are for later clients.
+        The handler runs in an app context, on the client's dispatcher thread, one event at a time.
+        A process receives events once its client is logged in: from the first use of `client` or
+        `relay`, or from `start`. A handler that is decorated later serves only later clients.
 
         Args:
-            event: as `RtmClient.on` and `RtmChannel.on` take it.
-            channel: the channel's id.
+            event: as for `RtmClient.on` and `RtmChannel.on`.
+            channel: a channel's id. The client joins the channel after its login.
 
         Raises:
             ValueError: there is no such event.
@@ -181,16 +190,16 @@ class Rtm:
         name = kind.event_name(event)
 
         def register(handler: H) -> H:
-            self._handlers.append(Registered(name, channel, handler))
+            self._handlers.append(RegisteredHandler(name, channel, handler))
             return handler
 
         return register
 
     def start(self, app: Flask) -> None:
-        """Log in now, for processes that only listen: call it after the fork.
+        """Log in now, for processes that only receive events. Call it after the fork.
 
         Raises:
-            LoginError: refused, or unreachable.
+            LoginError: the login was refused, or the hub is unreachable.
         """
         with app.app_context():
             self._process.session(None)
@@ -207,28 +216,29 @@ class Rtm:
         client: RtmClient | None = None,
         **options: Any,
     ) -> RtmFileMessage | RtmImageMessage:
-        """Upload what a form brought, and make the message that points to it.
+        """Upload a file of a form, and make the media message for it.
 
-        Read from where werkzeug has put it, in memory or on disk, without a copy. Blocks, as the
-        request's files end with the request.
+        The file is read from werkzeug's memory or disk, without a copy. The call blocks, because
+        the request's files end with the request.
 
         Args:
-            file: `request.files["photo"]`, or anything that `RtmClient` uploads.
-            message_type: IMAGE for pictures and FILE for the rest when not given.
-            file_name: the browser's when not given.
-            timeout: seconds.
-            client: whose upload it is; this process's when not given.
-            options: as `RtmClient.create_media_message_by_uploading` takes them.
+            file: `request.files["photo"]`, or any payload that `RtmClient` uploads.
+            message_type: FILE or IMAGE; None for IMAGE for pictures, and FILE otherwise.
+            file_name: the name that receivers see; None for the browser's name.
+            timeout: seconds for the whole upload.
+            client: the client that uploads; None for this process's client.
+            options: as for `RtmClient.create_media_message_by_uploading`.
 
         Raises:
-            UploadMediaError: SIZE_OVERFLOW over 30 MB, INVALID_ARGUMENT for an empty file, or what
-                else there is. TimeoutError: not done in time; it is given up.
+            UploadMediaError: SIZE_OVERFLOW above 30 MB, INVALID_ARGUMENT for an empty file, or
+                another reason.
+            TimeoutError: the upload was not done in time, and is cancelled.
         """
         if isinstance(file, FileStorage):
-            file.stream.seek(0)  # the view may have looked into it
+            file.stream.seek(0)  # the view may have read a part
             blob = Blob.from_file(
                 file.stream,
-                name=re.split(r"[/\\]", file.filename or "")[-1],  # some send their whole path
+                name=re.split(r"[/\\]", file.filename or "")[-1],  # some send the whole path
                 content_type=bare_type(file.mimetype),
             )
         else:
@@ -249,18 +259,19 @@ class Rtm:
         as_attachment: bool = False,
         client: RtmClient | None = None,
     ) -> Response:
-        """A medium as a response: streamed while it arrives, with Range, ETag and HEAD.
+        """A response with a medium, streamed while it arrives, with Range, ETag and HEAD.
 
-        Pictures, sound, film and plain text are shown by the browser; all else is a download, as
-        a stranger's HTML must not run as a page of yours. Who may see it is for the view to say.
+        The browser shows pictures, sound, video and plain text. Other content is a download,
+        because HTML from another user must not run as a page of your site. The view decides which
+        users may see the medium.
 
         Args:
-            media_id: from a message.
-            as_attachment: make it a download in any case.
-            client: who downloads it; this process's when not given.
+            media_id: the media id of a message.
+            as_attachment: whether the response is always a download.
+            client: the client that downloads; None for this process's client.
 
         Raises:
-            DownloadMediaError: NOT_EXIST for an unknown or expired one, or what else there is.
+            DownloadMediaError: NOT_EXIST for an unknown or expired medium, or another reason.
         """
         stream = (self.client if client is None else client).open_media(media_id)
         try:
@@ -288,7 +299,7 @@ class Rtm:
         try:
             response.make_conditional(request, accept_ranges=True, complete_length=info.size)
         except BaseException:
-            response.close()  # the range is not one of the medium's: nobody will read it
+            response.close()  # the medium does not have the requested range: end the download
             raise
         return response
 
@@ -306,11 +317,11 @@ class Rtm:
         """A blueprint that gives the logged-in user a token: `{app_id, uid, token, expires_at}`.
 
         Args:
-            uid_of: called in the request; the user's uid, or None for 401.
+            uid_of: returns the uid of the request's user, or None for status 401.
             ttl: seconds that a token is valid.
-            privileges_of: what a user may do; everything when not given.
-            name: the blueprint's.
-            url: where it answers GET.
+            privileges_of: returns the privileges of a user; None grants all privileges.
+            name: the blueprint's name.
+            url: the path of its GET route.
         """
         blueprint = Blueprint(name, __name__)
 
@@ -318,7 +329,7 @@ class Rtm:
         def token() -> Response:
             uid = uid_of()
             if uid is None:
-                return _refused(401, "Nobody is logged in.")
+                return _refused(401, "No user is logged in.")
             process = self._process
             allowed = None if privileges_of is None else privileges_of(uid)
             made = make_token(
@@ -343,17 +354,19 @@ class Rtm:
     ) -> Blueprint:
         """A blueprint that streams events to browsers as Server-Sent Events.
 
-        A browser that comes back (`Last-Event-ID`, or `last_event_id` in the query) gets what it
-        missed; the first event of each stream, `ready`, says whether it could. Each stream takes a
-        thread or greenlet of the server; one that has a single thread ends streams after a second.
+        A browser that reconnects (`Last-Event-ID`, or `last_event_id` in the query) gets the events
+        that it missed. The first event of each stream, `ready`, tells whether they could be
+        recovered. Each stream occupies a thread or greenlet of the server. On a server with a
+        single thread each stream ends after one second.
 
         Args:
-            uid_of: called in the request; whose events, or None for 401. Without it everybody gets
-                those of this process's client.
-            seconds: until a stream ends and the browser comes back.
-            heartbeat: seconds between signs of life.
-            name: the blueprint's.
-            url: where it answers GET.
+            uid_of: returns the uid of the request's user, whose events are streamed, or None for
+                status 401. Without `uid_of`, every browser gets the events of this process's
+                client.
+            seconds: the length of a stream, after which the browser reconnects.
+            heartbeat: seconds between comments that keep an idle stream alive.
+            name: the blueprint's name.
+            url: the path of its GET route.
         """
         blueprint = Blueprint(name, __name__)
 
@@ -361,7 +374,7 @@ class Rtm:
         def events() -> Response:
             uid = None if uid_of is None else uid_of()
             if uid is None and uid_of is not None:
-                return _refused(401, "Nobody is logged in.")
+                return _refused(401, "No user is logged in.")
             last = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
             many = request.environ.get("wsgi.multithread", True)
             session = self._process.session(uid)
@@ -387,7 +400,7 @@ class Rtm:
 
 
 def status_of(error: RtmError) -> int:
-    """The HTTP status that says best what an error means, for an `errorhandler(RtmError)`."""
+    """The HTTP status that fits an error best, for an `errorhandler(RtmError)`."""
     return {
         "INVALID_ARGUMENT": 400,
         "INVALID_MESSAGE": 400,

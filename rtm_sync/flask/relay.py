@@ -1,7 +1,8 @@
-"""Events for browsers: Server-Sent Events that go on where a lost connection stopped.
+"""Events for browsers: Server-Sent Events that resume after a lost connection.
 
-A relay keeps the newest events under numbers. A browser that comes back says which was its last
-(`Last-Event-ID`), and gets what it missed, or is told that it could not be recovered.
+A relay keeps the newest events and numbers them. A browser that reconnects sends the id of its last
+event (`Last-Event-ID`). It gets the events that it missed, or the relay reports that they cannot be
+recovered.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from ..protocol.codec import encode_json
 from ..rules.timing import Deadline
 
 READY = "ready"
-"""The event that begins each stream: `{"recovered": false}` when something was missed."""
+"""The first event of each stream: `{"recovered": false}` when events were lost."""
 
 _LOOK_INTERVAL = 1.0
-_RETRY = 1000  # milliseconds after which a browser comes back
+_RETRY = 1000  # milliseconds after which a browser reconnects
 _ARGUMENTS = {
     "MessageFromPeer": ("message", "peer_id", "message_props"),
     "ConnectionStateChanged": ("new_state", "reason"),
@@ -47,15 +48,15 @@ class EventRelay:
     """Keeps the newest events and streams them to any number of browsers. Thread-safe.
 
     Args:
-        capacity: events kept.
-        max_bytes: bytes of them kept; a message may have 32 KB.
+        capacity: the largest number of events that are kept.
+        max_bytes: the largest size of these events in bytes; a message may have 32 KB.
     """
 
     def __init__(self, *, capacity: int = 1000, max_bytes: int = 4 * 1024 * 1024) -> None:
         self._capacity = capacity
         self._max_bytes = max_bytes
-        self._epoch = secrets.token_urlsafe(6)  # another relay's numbers mean nothing here
-        self._changed = threading.Condition()  # guards all below
+        self._epoch = secrets.token_urlsafe(6)  # tells this relay's numbers from another relay's
+        self._changed = threading.Condition()  # guards what follows
         self._events: deque[bytes] = deque()
         self._bytes = 0
         self._end = 0  # the number of the next event
@@ -64,42 +65,43 @@ class EventRelay:
 
     @property
     def last_event_id(self) -> str:
-        """The newest event's id: a page that is made now goes on from it."""
+        """The id of the newest event. A page that is rendered now can resume from it."""
         with self._changed:
             return self._id(self._end)
 
     def watch(self, emitter: EventEmitter) -> None:
-        """Relay all events of a client or a channel; a channel's carry its `channel_id`.
+        """Relay all events of a client or a channel.
 
-        The event's data is an object of its handler's arguments by name, messages in the form of
-        the protocol.
+        The data of an event is an object with the handler's arguments by name. Messages have the
+        form of the protocol. Events of a channel also have its `channel_id`.
         """
         for name in sorted(emitter.EVENTS):
-            handler = self._relaying(emitter, name)
+            handler = self._relay_handler(emitter, name)
             EventEmitter.on(emitter, name, handler)
             with self._changed:
                 self._watched.append((emitter, name, handler))
 
     def unwatch(self, emitter: EventEmitter) -> None:
-        """Relay a client's or channel's events no more; unknown ones are ignored."""
+        """Stop relaying the events of a client or channel. An unknown one is ignored."""
         with self._changed:
-            mine = [item for item in self._watched if item[0] is emitter]
+            removed = [item for item in self._watched if item[0] is emitter]
             self._watched = [item for item in self._watched if item[0] is not emitter]
-        for watched, name, handler in mine:
+        for watched, name, handler in removed:
             watched.off(name, handler)
 
     def publish(self, name: str, data: Mapping[str, object]) -> None:
-        """Relay an event of the application's own.
+        """Relay an event of the application.
 
         Args:
-            name: one line; what `addEventListener` takes.
-            data: what JSON can carry.
+            name: the event's name for `addEventListener`, on one line.
+            data: values that JSON can represent.
 
         Raises:
-            ValueError: the name has a line break. TypeError: the data is no JSON.
+            ValueError: the name is empty or has a line break.
+            TypeError: JSON cannot represent the data.
         """
         if not name or any(char in name for char in "\r\n"):
-            raise ValueError(f"{name!r} is no name of an event.")
+            raise ValueError(f"{name!r} is not an event's name: pass one line that is not empty.")
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
         with self._changed:
             if self._closed:
@@ -120,24 +122,24 @@ class EventRelay:
         heartbeat: float = 15.0,
         is_over: Callable[[], bool] = lambda: False,
     ) -> Iterator[bytes]:
-        """The body of a `text/event-stream`: what was missed, then what comes.
+        """The body of a `text/event-stream`: missed events first, then new events as they come.
 
         Args:
-            last_event_id: the last that the browser has; None begins now.
-            seconds: until it ends; browsers come back by themselves.
-            heartbeat: seconds without an event after which a comment is sent, by which a browser
-                that is gone is noticed.
-            is_over: asked every second whether to end, for what is known of the browser besides.
+            last_event_id: the id of the browser's last event; None starts with the next event.
+            seconds: the length of the stream; browsers reconnect by themselves.
+            heartbeat: seconds without an event after which a comment is sent. Sending it detects a
+                closed connection.
+            is_over: called every second; the stream ends when it returns True.
         """
         deadline, beat = Deadline(seconds), Deadline(heartbeat)
-        position, recovered = self._place(last_event_id)
+        position, recovered = self._resume_position(last_event_id)
         yield b"retry: %d\n\n" % _RETRY + self._ready(position, recovered=recovered)
         while not deadline.has_passed and not is_over():
             fresh = self._after(position, min(beat.left, deadline.left, _LOOK_INTERVAL))
             if fresh is None:
                 return
             began, events = fresh
-            if began > position:  # it reads so slowly that some are gone
+            if began > position:  # the browser reads so slowly that it lost events
                 yield self._ready(began, recovered=False)
             position = began + len(events)
             if events or beat.has_passed:
@@ -145,7 +147,7 @@ class EventRelay:
                 beat = Deadline(heartbeat)
 
     def close(self) -> None:
-        """Let go of what is watched, and end all streams. Idempotent."""
+        """Stop relaying, and end all streams. Idempotent."""
         with self._changed:
             self._closed = True
             watched, self._watched = self._watched, []
@@ -155,17 +157,21 @@ class EventRelay:
 
     # -- inside --
 
-    def _relaying(self, emitter: EventEmitter, name: str) -> Callable[..., None]:
+    def _relay_handler(self, emitter: EventEmitter, name: str) -> Callable[..., None]:
         context = {"channel_id": emitter.channel_id} if isinstance(emitter, RtmChannel) else {}
 
         def relay(*args: object) -> None:
             named = zip(_ARGUMENTS[name], args, strict=True)
-            self.publish(name, context | {key: _plain(value) for key, value in named})
+            self.publish(name, context | {key: _as_json(value) for key, value in named})
 
         return relay
 
     def _after(self, position: int, timeout: float) -> tuple[int, list[bytes]] | None:
-        """The events from `position` on, waited for, and where they begin; None at the end."""
+        """Wait for events after `position`: the position of the first, and the events.
+
+        Returns:
+            None when the relay is closed.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._end > position or self._closed, timeout)
             if self._closed:
@@ -174,8 +180,8 @@ class EventRelay:
             began = max(position, first)
             return began, list(islice(self._events, began - first, None))
 
-    def _place(self, last_event_id: str | None) -> tuple[int, bool]:
-        """Where to go on, and whether that misses nothing."""
+    def _resume_position(self, last_event_id: str | None) -> tuple[int, bool]:
+        """The position after an event id, and whether no event is missing."""
         with self._changed:
             if last_event_id is None:
                 return self._end, True
@@ -194,16 +200,16 @@ class EventRelay:
 
 
 def _encoded(event_id: str, name: str, data: str) -> bytes:
-    # JSON has no line breaks of its own, so the data is one line.
+    # json.dumps escapes line breaks, so the data is one line.
     return f"id: {event_id}\nevent: {name}\ndata: {data}\n\n".encode()
 
 
-def _plain(value: object) -> Any:
-    """What JSON can carry of an argument."""
+def _as_json(value: object) -> Any:
+    """A handler's argument as a value that JSON can represent."""
     if isinstance(value, Enum):
-        return value.name  # numbers mean nothing to a page
+        return value.name  # a page understands names better than numbers
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _as_json(item) for key, item in value.items()}
     if isinstance(value, RemoteInvitation):
         names = ("caller_id", "content", "channel_id")
         return {name: getattr(value, name) for name in names}

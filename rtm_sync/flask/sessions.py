@@ -1,4 +1,4 @@
-"""The clients of a web process: one of its own, and one for each user who is here."""
+"""The clients of a web process: the process's own client, and one for each logged-in user."""
 
 from __future__ import annotations
 
@@ -30,21 +30,23 @@ from ..supervision import BackgroundThread, supervised_thread
 from .relay import EventRelay
 
 EXTENSION = "rtm_sync"
-_LOGIN_PATIENCE = 60.0  # seconds for another thread's login
+_LOGIN_TIMEOUT = 60.0  # seconds to wait for another thread's login
 _SWEEP_INTERVAL = 1.0
-_SWEEP_PATIENCE = 5.0
-_NOT_OF_UID = re.compile(r"[^A-Za-z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]")
+_SWEEPER_JOIN_TIMEOUT = 5.0
+_NOT_IN_UID = re.compile(r"[^A-Za-z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]")
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredHandler:
+    """A decorated handler of one event; `channel` is None for events of the client."""
+
     event: str
     channel: str | None
     handler: Handler
 
 
 class _Session:
-    """One logged-in user in this process: client, relay, and the channels they share."""
+    """One logged-in user in this process: the client, its relay and its joined channels."""
 
     def __init__(self, client: RtmClient, relay: EventRelay) -> None:
         self.client = client
@@ -56,16 +58,16 @@ class _Session:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended: a login elsewhere, a token that was not renewed, a logout."""
+        """Whether the session ended, by a login elsewhere, an expired token or a logout."""
         return self.client.uid is None or self.client.connection_state is ConnectionState.ABORTED
 
     def touch(self) -> None:
-        """It is used now."""
+        """Record a use of the session."""
         with self._lock:
             self._used_at = time.monotonic()
 
     def idle(self) -> float:
-        """Seconds since it was used; 0 while somebody listens."""
+        """Seconds since the last use; 0 while an event stream is open."""
         with self._lock:
             return 0.0 if self._streams else time.monotonic() - self._used_at
 
@@ -78,11 +80,11 @@ class _Session:
         try:
             channel.join()
         except JoinChannelError as error:
-            if error.reason != "ALREADY_JOINED":  # by another request, just now
+            if error.reason != "ALREADY_JOINED":  # another request has just joined it
                 raise
         with self._lock:
-            mine = self._channels.setdefault(channel_id, channel) is channel
-        if mine:
+            is_first = self._channels.setdefault(channel_id, channel) is channel
+        if is_first:
             self.relay.watch(channel)
         return channel
 
@@ -117,20 +119,21 @@ class _Session:
 
 
 class Process:
-    """What one app has in one process: sessions and a sender, made when they are needed.
+    """The sessions and the sender of one app in one process, made when they are first used.
 
-    Owns a daemon thread that logs out users who are not used any more, while there are users.
+    Owns a daemon thread, the sweeper, that logs out unused users. It runs while users are logged
+    in. Thread-safe.
     """
 
-    def __init__(self, app: Flask, handlers: list[Registered]) -> None:
+    def __init__(self, app: Flask, handlers: list[RegisteredHandler]) -> None:
         self._app = app
         self._handlers = handlers
         self.forget()
         _processes.add(self)
 
     def forget(self) -> None:
-        """Begin anew, in the child of a fork: what there was is the parent's."""
-        self._changed = threading.Condition()  # guards what follows; never held while logging in
+        """Start without sessions. In the child of a fork the sessions belong to the parent."""
+        self._changed = threading.Condition()  # guards what follows; not held during a login
         self._sessions: dict[str | None, Future[_Session]] = {}
         self._sender: RtmSender | None = None
         self._stopping = threading.Event()
@@ -143,26 +146,27 @@ class Process:
         )
 
     def setting(self, name: str) -> str:
-        """A setting that must be there. Raises RuntimeError."""
+        """A required setting. Raises RuntimeError when it is empty."""
         value = str(self._app.config[name])
         if not value:
-            raise RuntimeError(f"app.config[{name!r}] is empty; the extension needs it for this.")
+            raise RuntimeError(f"app.config[{name!r}] is empty, but required here; set it.")
         return value
 
     @property
     def app_id(self) -> str:
+        """The app's id. Raises RuntimeError when it is not set."""
         return self.setting("RTM_APP_ID")
 
     @property
     def uid(self) -> str:
-        """The process's own uid."""
-        host = _NOT_OF_UID.sub("-", socket.gethostname())[:40]
+        """The process's own uid. Raises RuntimeError when its template is not valid."""
+        host = _NOT_IN_UID.sub("-", socket.gethostname())[:40]
         template = self.setting("RTM_UID")
         try:
             uid = template.format(host=host, pid=os.getpid())
         except (LookupError, ValueError) as error:
             raise RuntimeError(
-                f"RTM_UID is {template!r}; there are {{host}} and {{pid}} to fill in."
+                f"RTM_UID is {template!r}; its placeholders may be {{host}} and {{pid}} only."
             ) from error
         problem = id_problem("RTM_UID", uid)
         if problem is not None:
@@ -170,68 +174,78 @@ class Process:
         return uid
 
     def session(self, uid: str | None) -> _Session:
-        """A user's session, or (None) the process's own. One thread logs in, others wait for it."""
+        """The session of a user, or the process's own for None.
+
+        One thread logs in; other threads wait for it, up to 60 seconds.
+
+        Raises:
+            LoginError: the login was refused, or the hub is unreachable.
+            ServiceUnavailable: `RTM_USERS` users are logged in, or the system allows no thread.
+            TimeoutError: another thread's login was not done in time.
+        """
         limit = int(self._app.config["RTM_USERS"])
         ended = None
         with self._changed:
-            waiting = self._sessions.get(uid)
-            if waiting is not None and waiting.done():
-                known = waiting.result()
-                known.touch()  # with the lock held: the sweeper is not to take it now
+            login = self._sessions.get(uid)
+            if login is not None and login.done():
+                known = login.result()
+                known.touch()  # with the lock held, so that the sweeper does not end it now
                 if known.is_over:
-                    ended, waiting = known, None
+                    ended, login = known, None
                     del self._sessions[uid]
-            mine = waiting is None
-            if waiting is None:
+            is_first = login is None
+            if login is None:
                 users = len(self._sessions.keys() - {None})
                 if uid is not None and users >= limit:
-                    raise ServiceUnavailable(f"{limit} users are here, as many as RTM_USERS says.")
+                    raise ServiceUnavailable(
+                        f"{users} users are logged in; the limit RTM_USERS is {limit}. Try later."
+                    )
                 if uid is not None:
                     try:
                         self._sweeper.start()
                     except RuntimeError as error:
                         raise ServiceUnavailable(f"A login needs a thread: {error}.") from error
-                waiting = self._sessions[uid] = Future()
+                login = self._sessions[uid] = Future()
         if ended is not None:
             ended.close()
-        if mine:
-            self._log_in(uid, waiting)
-        return waiting.result(_LOGIN_PATIENCE)
+        if is_first:
+            self._log_in(uid, login)
+        return login.result(_LOGIN_TIMEOUT)
 
     def _sweep(
         self, changed: threading.Condition, sessions: dict[str | None, Future[_Session]]
     ) -> None:
-        """Log out who has not been used for a while, until there are no users of these left."""
+        """Log out unused users, until none of these sessions is left."""
         while True:
             with changed:
                 changed.wait(_SWEEP_INTERVAL)
                 if self._sessions is not sessions:
-                    return  # forgotten, and closed by who forgot them
+                    return  # `close` has replaced these sessions, and closes them
                 if not sessions.keys() - {None}:
                     self._sweeper.retire()
                     return
                 linger = float(self._app.config["RTM_USER_LINGER"])
                 unused = [
                     uid
-                    for uid, waiting in sessions.items()
-                    if uid is not None and waiting.done() and waiting.result().idle() > linger
+                    for uid, login in sessions.items()
+                    if uid is not None and login.done() and login.result().idle() > linger
                 ]
                 ended = [sessions.pop(uid).result() for uid in unused]
             for session in ended:
                 session.close()
 
-    def _log_in(self, uid: str | None, waiting: Future[_Session]) -> None:
+    def _log_in(self, uid: str | None, login: Future[_Session]) -> None:
         try:
-            session = self._made(uid)
+            session = self._new_session(uid)
         except BaseException as error:
             with self._changed:
-                if self._sessions.get(uid) is waiting:
+                if self._sessions.get(uid) is login:
                     del self._sessions[uid]  # the next use tries again
-            waiting.set_exception(error)
+            login.set_exception(error)
         else:
-            waiting.set_result(session)
+            login.set_result(session)
 
-    def _made(self, uid: str | None) -> _Session:
+    def _new_session(self, uid: str | None) -> _Session:
         config = self._app.config
         app_id, name = self.app_id, self.uid if uid is None else uid
         options: dict[str, Any] = {"auto_thumbnails": True, **config["RTM_CLIENT_OPTIONS"]}
@@ -269,15 +283,16 @@ class Process:
         return run
 
     def end(self, uid: str) -> None:
-        """Log a user out, where the user is here and logged in."""
+        """Log a user out. A user who is not logged in here is ignored."""
         with self._changed:
-            waiting = self._sessions.get(uid)
-            if waiting is None or not waiting.done():
+            login = self._sessions.get(uid)
+            if login is None or not login.done():
                 return
             del self._sessions[uid]
-        waiting.result().close()
+        login.result().close()
 
     def sender(self) -> RtmSender:
+        """The app's sender. Raises RuntimeError when the hub has no HTTP API."""
         url = self.setting("RTM_URL")
         if not url.startswith(("ws:", "wss:")):
             raise RuntimeError(
@@ -297,7 +312,7 @@ class Process:
             return self._sender
 
     def close(self) -> None:
-        """Log out, and end what was made. The next use begins anew."""
+        """Log all users out, and close the sender. The next use logs in again."""
         changed = self._changed
         with changed:
             sessions, sender = list(self._sessions.values()), self._sender
@@ -306,11 +321,11 @@ class Process:
             changed.notify_all()
         if sender is not None:
             sender.close()
-        for waiting in sessions:
+        for login in sessions:
             with contextlib.suppress(Exception):
-                waiting.result(_LOGIN_PATIENCE).close()
+                login.result(_LOGIN_TIMEOUT).close()
         stopping.set()
-        sweeper.join(_SWEEP_PATIENCE)
+        sweeper.join(_SWEEPER_JOIN_TIMEOUT)
 
 
 _processes: weakref.WeakSet[Process] = weakref.WeakSet()
@@ -326,7 +341,7 @@ after_fork_in_child(_forget_all)
 
 @contextlib.contextmanager
 def running(app: Flask) -> Iterator[None]:
-    """What the extension made for the app in this process ends with the block; for scripts."""
+    """Log the app's clients in this process out at the end of the block. For scripts."""
     try:
         yield
     finally:
@@ -334,5 +349,5 @@ def running(app: Flask) -> Iterator[None]:
 
 
 def bare_type(mimetype: str) -> str | None:
-    """A type that says something."""
+    """A MIME type; None for an unknown one, so that the type is guessed."""
     return None if mimetype in ("", "application/octet-stream") else mimetype

@@ -16,9 +16,9 @@ from typing import TypedDict, cast
 from aiohttp import web
 
 from ..errors import PluginError
-from ..hub.loops import cancel_rest
 from ..hub.metrics_sink import MetricsSink
 from ..hub.node import Hub
+from ..hub.tasks import cancel_other_tasks
 from ..plugins.loader import PluginManager, plugin_manager
 from ..portable import (
     STOP_SIGNALS,
@@ -34,10 +34,13 @@ from ..supervision import start_thread
 from .app_secrets import AppSecrets, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
 from .downloads import Downloads
-from .guard.connections import Addresses, AuthFailureLimiter, ConnectionLimiter
+from .guard.addresses import Addresses
+from .guard.auth_failures import AuthFailureLimiter
+from .guard.connections import ConnectionLimiter
 from .guard.idle import IdleConnectionReaper
 from .guard.origins import Origins
-from .logs import AccessLog, RequestContextMiddleware, access_logger, logged, server_logger
+from .guard.request_context import RequestContextMiddleware
+from .logs import AccessLog, access_logger, logged, server_logger
 from .metrics import Metrics
 from .rest import EventLog, Rest
 from .tls import Certificate
@@ -331,7 +334,9 @@ def run_loop(main: Coroutine[object, object, None]) -> None:
         loop.run_until_complete(main)
     finally:
         with contextlib.suppress(RuntimeError):
-            loop.run_until_complete(cancel_rest())  # aiohttp leaves tasks of aborted connections
+            loop.run_until_complete(
+                cancel_other_tasks()
+            )  # aiohttp leaves tasks of aborted connections
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.run_until_complete(loop.shutdown_default_executor())
         asyncio.set_event_loop(None)

@@ -13,7 +13,7 @@ from typing import Any
 from ..hub.auth.keys import JWKS, PEM, check_secret
 from ..protocol.ids import app_id_problem
 from ..rules.limits import Limits
-from .guard.connections import Network
+from .guard.addresses import Network
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -32,7 +32,7 @@ from ..protocol.ids import id_problem
 from ..protocol.requests import SendChannelMessage, SendMessageToPeer
 from ..protocol.values import HistoricalMessage
 from .app_secrets import AppSecrets
-from .guard.request_context import note_user, note_wrong
+from .guard.request_context import note_auth_failure, note_user
 from .media_http import is_forbidden
 from .openapi import document
 from .tus import Uploads
@@ -207,7 +207,7 @@ class Rest:
                     app_id, uid, token
                 )
             except LoginError as error:
-                note_wrong()
+                note_auth_failure()
                 raise _Refused(401, error.code.name, error.message) from error
         note_user(app_id, uid)
         return session
@@ -218,7 +218,7 @@ class Rest:
         user, password = _basic(request.headers.get("Authorization", ""))
         known = self._app_secrets.accept(app_id, password)
         if not (known and (user == app_id or self._app_secrets.is_open)):
-            note_wrong()
+            note_auth_failure()
             raise _Refused(
                 401,
                 "UNAUTHORIZED",

@@ -16,7 +16,7 @@ from ..protocol.errors import ProtocolError, RpcCode
 from ..protocol.frames import Call, decode, encode_failure, encode_reply
 from ..protocol.ids import FRAME_LIMIT
 from ..protocol.requests import Login
-from .guard.request_context import note_user, note_wrong
+from .guard.request_context import note_auth_failure, note_user
 
 _LOGIN_TIMEOUT = 10.0
 _GUESSES = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)
@@ -183,7 +183,7 @@ class Signalling:
             else:
                 answer = error
             if answer.code in _GUESSES:
-                note_wrong()
+                note_auth_failure()
             await socket.send_str(encode_failure(call_id, answer))
             await socket.close(code=4003, message=b"login refused")
             return None

@@ -114,8 +114,6 @@ class Dispatcher:
 
     async def _answer(self, session: Session, call: Call) -> None:
         request = call.request
-        if not session.lives:
-            return  # the client sent the call after its logout; the connection is closing
         if isinstance(request, Logout):
             connection = session.connection
             self._log_out(session)

@@ -5,8 +5,7 @@ The next release will no longer have it.
 
 from __future__ import annotations
 
-import warnings
-
+from ..old_names import warn_moved
 from ..rules.limits import Limits
 from ..rules.rates import KeyedWindows, Rate, SlidingWindow
 
@@ -17,9 +16,4 @@ __all__ = [
     "SlidingWindow",
 ]
 
-warnings.warn(
-    "rtm_sync.hub.limits has moved to rtm_sync.rules.limits and rtm_sync.rules.rates; "
-    "the old name goes in the next release",
-    DeprecationWarning,
-    stacklevel=2,
-)
+warn_moved(__name__, "rtm_sync.rules.limits", "rtm_sync.rules.rates")

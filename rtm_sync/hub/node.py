@@ -113,7 +113,9 @@ class Hub:
         self._expiry: asyncio.TimerHandle | None = None  # fires at the registry's next deadline
         self._tasks = BackgroundTasks()
         self._is_stopping = False
-        sends = IdempotencyCache(limits.duplicate_window, limits.remembered_sends)
+        sends: IdempotencyCache[asyncio.Future[Any]] = IdempotencyCache(
+            limits.duplicate_window, limits.remembered_sends
+        )
         self.media = MediaService(engine, media_store, limits, now, metrics_sink)
         self.history = HistoryService(engine, limits, now)
         self._messages = MessageService(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, TypeVar
 
-from ..rules.timing import Backoff, Clock
+from ..rules.idempotency import IdempotencyCache
+from ..rules.timing import Backoff, Clock, Deadline
 from ..supervision import BACKOFF, Supervisor
 
 T = TypeVar("T")
@@ -41,6 +42,37 @@ async def supervised(
             await sleep(supervisor.failed())
         else:
             return
+
+
+async def once(
+    outcomes: IdempotencyCache[asyncio.Future[Any]],
+    key: Hashable,
+    work: Callable[[], Awaitable[T]],
+    is_final: Callable[[T], bool] = lambda outcome: True,
+) -> T:
+    """Do the work, or wait for the outcome of the same key's earlier work and return that.
+
+    Work that failed, or whose outcome is not final, is forgotten: it is done again when it is asked
+    for again. Those who wait meanwhile get its outcome or exception.
+    """
+    loop = asyncio.get_running_loop()
+    known = outcomes.get(key, loop.time())
+    if known is not None:
+        shared: T = await asyncio.shield(known)
+        return shared
+    future: asyncio.Future[T] = loop.create_future()
+    outcomes.put(key, future, loop.time())
+    try:
+        outcome = await work()
+    except BaseException as error:
+        outcomes.forget(key, future)
+        future.set_exception(error)
+        future.exception()  # it is retrieved, whether anybody waits or not
+        raise
+    if not is_final(outcome):
+        outcomes.forget(key, future)
+    future.set_result(outcome)
+    return outcome
 
 
 class BackgroundTasks:
@@ -82,12 +114,11 @@ class BackgroundTasks:
         """
         for loop in self._loops:
             loop.cancel()
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + timeout
-        while self._tasks and (left := deadline - clock()) > 0:
+        deadline = Deadline(timeout, asyncio.get_running_loop().time)
+        while self._tasks and not deadline.has_passed:
             # Remove finished tasks here: a wait for tasks that are all done need not yield to the
             # loop, and then the callbacks that discard the tasks never run.
-            done, _ = await asyncio.wait(self._tasks, timeout=left)
+            done, _ = await asyncio.wait(self._tasks, timeout=deadline.left)
             self._tasks -= done
         self._is_closed = True
         rest = [*self._tasks, *self._loops]
@@ -96,6 +127,14 @@ class BackgroundTasks:
         await asyncio.gather(*rest, return_exceptions=True)
         self._tasks.clear()
         self._loops.clear()
+
+
+async def cancel_other_tasks() -> None:
+    """Cancel every other task of the running loop and wait for its end; before the loop closes."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:

@@ -5,8 +5,7 @@ The next release will no longer have it.
 
 from __future__ import annotations
 
-import warnings
-
+from ..old_names import warn_moved
 from .auth.tokens import (
     CLOCK_SKEW,
     PRIVILEGES_CLAIM,
@@ -33,9 +32,4 @@ __all__ = [
     "matches",
 ]
 
-warnings.warn(
-    "rtm_sync.hub.tokens has moved to rtm_sync.hub.auth.tokens; "
-    "the old name goes in the next release",
-    DeprecationWarning,
-    stacklevel=2,
-)
+warn_moved(__name__, "rtm_sync.hub.auth.tokens")

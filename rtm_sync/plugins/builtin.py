@@ -1,4 +1,4 @@
-"""The built-in plugin. It implements the same hooks as any other; each imports what it needs."""
+"""The built-in plugin. It implements the same hooks as other plugins, and imports on demand."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def media_store(url: str) -> MediaStore | None:
     return None
 
 
-@hookimpl(trylast=True)  # it takes every app
+@hookimpl(trylast=True)  # this verifier serves every app
 def token_verifier(app_id: str, secret: str, clock_skew: float) -> TokenVerifier | None:
     from ..hub.auth.tokens import JwtVerifier
 

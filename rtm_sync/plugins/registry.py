@@ -1,4 +1,4 @@
-"""The registry of plugins under one pluggy manager: what each answers, asked one at a time."""
+"""The plugins under one pluggy manager: their checks, and calls of one implementation at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from inspect import Parameter, signature
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
@@ -19,55 +20,28 @@ from .report import one_line
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a hook is for.
+    """The role of a hook's answers.
 
     Attributes:
-        kind: what its answer is called in messages.
-        contract: imports and returns the class that an answer must be an instance of.
-        built_in: what needs no plugin.
+        kind: the noun for an answer, in messages.
+        contract: the class of which an answer must be an instance, as "module:class". It is
+            imported with the first answer.
+        built_in: the URLs that work without a plugin, in messages.
     """
 
     kind: str
-    contract: Callable[[], type]
+    contract: str
     built_in: str
 
 
-def _transport_contract() -> type:
-    from ..transports.base import Transport
-
-    return Transport
-
-
-def _engine_contract() -> type:
-    from ..hub.engine.contract import Engine
-
-    return Engine
-
-
-def _media_store_contract() -> type:
-    from ..hub.media.store import MediaStore
-
-    return MediaStore
-
-
-def _token_verifier_contract() -> type:
-    from ..hub.auth.tokens import TokenVerifier
-
-    return TokenVerifier
-
-
-def _thumbnail_contract() -> type:
-    from ..thumbnails.contract import ThumbnailGenerator
-
-    return ThumbnailGenerator
-
-
 ROLES = {
-    "transport": Role("transport", _transport_contract, "ws://, wss://, memory://"),
-    "engine": Role("engine", _engine_contract, "local://"),
-    "media_store": Role("media store", _media_store_contract, "disk:///folder, memory://"),
-    "token_verifier": Role("token verifier", _token_verifier_contract, "JWT (pip install PyJWT)"),
-    "thumbnail": Role("thumbnail generator", _thumbnail_contract, "none"),
+    "transport": Role("transport", "transports.base:Transport", "ws://, wss://, memory://"),
+    "engine": Role("engine", "hub.engine.contract:Engine", "local://"),
+    "media_store": Role("media store", "hub.media.store:MediaStore", "disk:///folder, memory://"),
+    "token_verifier": Role(
+        "token verifier", "hub.auth.tokens:TokenVerifier", "JWT (pip install PyJWT)"
+    ),
+    "thumbnail": Role("thumbnail generator", "thumbnails.contract:ThumbnailGenerator", "none"),
 }
 
 
@@ -76,15 +50,17 @@ class IncompatiblePlugin(Exception):
 
 
 class PluginFailed(Exception):
-    """A plugin's code raised; the cause is what it raised."""
+    """A plugin's code raised an exception, which is the cause of this one."""
 
 
 @contextlib.contextmanager
 def plugin_code() -> Iterator[None]:
-    """Runs code of a plugin, which may raise anything.
+    """Run a plugin's code in a block: it may raise any exception, SystemExit included.
 
     Raises:
-        PluginFailed: it raised, SystemExit included. Ctrl-C is the user's, and passes.
+        PluginFailed: the code raised an exception.
+        IncompatiblePlugin, KeyboardInterrupt: unchanged. Ctrl-C comes from the user, not from the
+            plugin.
     """
     try:
         yield
@@ -95,7 +71,7 @@ def plugin_code() -> Iterator[None]:
 
 
 class Origin(Enum):
-    """Where a plugin is from, the nearest first."""
+    """The source of a plugin, in the order in which plugins are asked."""
 
     OWN = "given to the client"
     BUILT_IN = "built in"
@@ -104,7 +80,7 @@ class Origin(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plugin:
-    """A plugin that fits the hooks, and the hooks that it implements."""
+    """A plugin that fits the hooks, and the names of the hooks that it implements."""
 
     name: str
     subject: object
@@ -121,16 +97,21 @@ class Implementation:
     hookimpl: pluggy.HookImpl
 
     @property
+    def is_late(self) -> bool:
+        """Whether it is asked after the plugins of the application and the built-in one."""
+        return self.hookimpl.trylast or self.plugin.origin is Origin.INSTALLED
+
+    @property
     def rank(self) -> tuple[Origin, bool, bool]:
-        """Implementations of one rank are on a par: two of them that answer are a conflict."""
+        """Its precedence. Answers from two plugins of one rank are a conflict."""
         return self.plugin.origin, self.hookimpl.tryfirst, self.hookimpl.trylast
 
     def answer(self, arguments: dict[str, object]) -> Any:
-        """What it answers, None when it declines.
+        """Call it: the answer, or None when the plugin declines.
 
         Raises:
-            PluginFailed: it raised, or its answer is not what the hook is for.
-            Exception: what a built-in raised; callers know those errors.
+            PluginFailed: it raised an exception, or its answer is of the wrong type.
+            Exception: the exception of a built-in implementation, unchanged: callers handle those.
         """
         if self.plugin.origin is Origin.BUILT_IN:
             return self._call(arguments)
@@ -139,16 +120,18 @@ class Implementation:
 
     def _call(self, arguments: dict[str, object]) -> Any:
         answer = self.hookimpl.function(*(arguments[name] for name in self.hookimpl.argnames))
-        contract = ROLES[self.hook].contract()
+        contract: type = resolve_name(f"rtm_sync.{ROLES[self.hook].contract}")
         if answer is not None and not isinstance(answer, contract):
-            raise TypeError(f"it answered with a {type(answer).__name__}, no {contract.__name__}")
+            raise TypeError(
+                f"its answer is of type {type(answer).__name__}, not {contract.__name__}"
+            )
         return answer
 
 
 class _Manager(pluggy.PluginManager):
-    """Looks for hooks in what a plugin defines; `__init__` and its like are never hooks.
+    """Skips `__init__` and the like, which are most of an object's attributes and never hooks.
 
-    They are most of an object's attributes: without them a registry is made in half the time.
+    A registry is made in half the time without them.
     """
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
@@ -161,51 +144,55 @@ class _Manager(pluggy.PluginManager):
 
 
 class Registry:
-    """Plugins under one pluggy manager.
+    """The plugins under one pluggy manager.
 
-    Nothing is registered any more once threads share it, so it needs no lock.
+    It needs no lock: plugins are registered before threads share it.
+
+    Args:
+        is_complete: whether the installed plugins will be among them.
     """
 
     def __init__(self, *, is_complete: bool = False) -> None:
-        self.is_complete = is_complete  # whether the installed plugins are among them
+        self.is_complete = is_complete
         self._manager = _Manager(GROUP)
         self._manager.add_hookspecs(Hooks)
         self.plugins: list[Plugin] = []
 
     def register(self, name: str, subject: object, origin: Origin) -> Plugin:
-        """Add a plugin, which pluggy then asks before those that are here already.
+        """Add a plugin. pluggy asks it before the plugins that were added earlier.
 
         Raises:
-            IncompatiblePlugin: it does not fit the hooks.
-            PluginFailed: it has no hook, is here already, or inspecting it failed.
+            IncompatiblePlugin: the plugin does not fit the hooks.
+            PluginFailed: the plugin implements no hook or was added before, or its own code failed
+                while it was inspected.
         """
         with plugin_code():
             for other in self.plugins:
-                if other.subject is subject or other.subject == subject:  # as pluggy sees it
+                if other.subject is subject or other.subject == subject:  # pluggy compares so
                     raise ValueError(f"it is the same object as plugin {other.name!r}")
             hooks = self._fitting_hooks(subject)
-            # Names may come twice, keys in pluggy may not.
+            # Two plugins may have one name; pluggy needs distinct keys.
             self._manager.register(subject, f"{name} #{len(self.plugins)}")
         plugin = Plugin(name, subject, origin, hooks)
         self.plugins.append(plugin)
         return plugin
 
     def implementations(self, hook: str) -> list[Implementation]:
-        """The implementations of a hook in the order in which pluggy asks them."""
+        """The implementations of a hook, in the order in which pluggy would call them."""
         plugins = {id(plugin.subject): plugin for plugin in self.plugins}
         found = getattr(self._manager.hook, hook).get_hookimpls()
         return [Implementation(plugins[id(one.plugin)], hook, one) for one in reversed(found)]
 
     def _fitting_hooks(self, subject: object) -> tuple[str, ...]:
-        """The names of the hooks that a plugin implements, if all of it fits.
+        """The names of the hooks that a plugin implements, when all its implementations fit.
 
-        Before pluggy sees the plugin, because it would leave a part of a bad one registered.
+        Checked before pluggy registers the plugin: pluggy would keep a part of a faulty one.
         """
         wanted = getattr(subject, "RTM_SYNC_HOOKS", 1)
         if wanted != HOOKS_VERSION:
             raise IncompatiblePlugin(
                 f"it wants version {wanted!r} of the hooks, and rtm_sync {__version__} has "
-                f"version {HOOKS_VERSION}; install a version of it, or of rtm_sync, that fits"
+                f"version {HOOKS_VERSION}; install a matching version of the plugin or of rtm_sync"
             )
         hooks = set()
         for attribute in dir(subject):
@@ -222,24 +209,24 @@ class Registry:
                     f"{', '.join(ROLES)}"
                 )
         if not hooks:
-            raise ValueError("it has no function marked rtm_sync.hookimpl for any of the hooks")
+            raise ValueError("it has no function marked rtm_sync.hookimpl that implements a hook")
         return tuple(sorted(hooks))
 
 
 def _check_implementation(
     hook: str, function: Callable[..., object], options: pluggy.HookimplOpts
 ) -> None:
-    """Raises IncompatiblePlugin when a function cannot be called as an implementation of `hook`.
+    """Raise IncompatiblePlugin unless a function can be called as an implementation of `hook`.
 
-    As for pluggy, a parameter with a default keeps it and need not be one of the hook.
+    As in pluggy, a parameter with a default value need not be a parameter of the hook.
     """
     if options.get("wrapper") or options.get("hookwrapper"):
         raise IncompatiblePlugin(
-            f"its {hook} is a hook wrapper, and there is nothing to wrap: each implementation is "
-            "called by itself. Return an answer, or None to decline"
+            f"its {hook} is a hook wrapper, but each implementation is called by itself and there "
+            "is nothing to wrap. Return an answer, or None to decline"
         )
     if options.get("tryfirst") and options.get("trylast"):
-        raise IncompatiblePlugin(f"its {hook} is marked tryfirst and trylast; it can be but one")
+        raise IncompatiblePlugin(f"its {hook} is marked tryfirst and trylast; mark it as one only")
     known = list(signature(getattr(Hooks, hook)).parameters)[1:]
     for parameter in signature(function).parameters.values():
         if parameter.default is not Parameter.empty:

@@ -1,14 +1,17 @@
-"""Descriptions of plugins, for people: what became of each, and why."""
+"""Descriptions of plugins for people: each plugin's status, and the reason for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 class PluginStatus(str, Enum):
-    """What became of a plugin."""
+    """The state of a plugin."""
 
     LOADED = "loaded"
     DISABLED = "disabled"
@@ -21,16 +24,16 @@ class PluginStatus(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class PluginDescription:
-    """One plugin, for people.
+    """A description of one plugin, for people.
 
     Attributes:
-        name: of its entry point, or of the object given to a client; what
-            `RTM_SYNC_DISABLE_PLUGINS` takes.
-        version, distribution: of what was installed; "" for an object given to a client.
-        hooks: what it answers; empty unless it is loaded.
-        status: what became of it.
-        load_time: seconds that importing it took; None when it was not imported.
-        reason: why it is not loaded.
+        name: the entry point's name, or the name of the object that was given to a client.
+            `RTM_SYNC_DISABLE_PLUGINS` takes the entry point's name.
+        version, distribution: of the installed distribution; "" for an object given to a client.
+        hooks: the hooks that the plugin implements; empty unless the plugin is loaded.
+        status: the plugin's state.
+        load_time: seconds that the import took; None when the plugin was not imported.
+        reason: why the plugin is not loaded; "" when it is.
     """
 
     name: str
@@ -45,25 +48,26 @@ class PluginDescription:
 def described(
     entry: EntryPoint,
     status: PluginStatus,
-    took: float | None,
+    load_time: float | None,
     reason: str,
     hooks: tuple[str, ...] = (),
 ) -> PluginDescription:
+    """The description of an installed plugin, with its distribution's name and version."""
     version, distribution = (entry.dist.version, entry.dist.name) if entry.dist else ("", "")
-    return PluginDescription(entry.name, version, distribution, hooks, status, took, reason)
+    return PluginDescription(entry.name, version, distribution, hooks, status, load_time, reason)
 
 
-def shown_scheme(asked: str) -> str:
-    """A URL's scheme: the rest may hold a secret."""
-    return asked.partition(":")[0]
+def shown_scheme(url: str) -> str:
+    """The scheme of a URL, for messages: the rest of the URL may hold a secret."""
+    return url.partition(":")[0]
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an error for a sentence of ours; the error may be a plugin's own."""
+    """The text of a plugin's exception on one line, without a full stop at its end."""
     try:
         text = " ".join(str(error).split()).rstrip(".")
     except Exception:  # a plugin's exception may have a __str__ that fails
         text = ""
     if isinstance(error, Exception):
         return text or type(error).__name__
-    return f"{type(error).__name__}: {text}".rstrip(": ")  # SystemExit has but a number
+    return f"{type(error).__name__}: {text}".rstrip(": ")  # the text of SystemExit is a number

@@ -1,79 +1,52 @@
-"""Idempotency: a request that is sent twice is performed once."""
+"""The outcomes of recent work by key, so that a request which is sent twice happens once."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
 
-T = TypeVar("T")
+O = TypeVar("O")  # noqa: E741  an outcome
 
 
-class IdempotencyCache:
-    """Remembers the outcomes of recent work by key. Used on one event loop.
+class IdempotencyCache(Generic[O]):
+    """Remembers the outcome of each key for a while. Pure: time is an argument. Not thread-safe.
 
     Args:
         window: seconds for which an outcome is remembered.
-        max_keys: the most remembered outcomes; the oldest are forgotten first.
+        max_keys: the most outcomes that are remembered; the oldest are forgotten first.
     """
 
     def __init__(self, window: float, max_keys: int) -> None:
         self._window = window
         self._max_keys = max_keys
-        self._outcomes: OrderedDict[object, tuple[float, asyncio.Future[Any]]] = OrderedDict()
+        self._outcomes: OrderedDict[Hashable, tuple[float, O]] = OrderedDict()  # by age
 
     def __len__(self) -> int:
         return len(self._outcomes)
 
-    async def do(
-        self,
-        key: object,
-        work: Callable[[], Awaitable[T]],
-        is_final: Callable[[T], bool] = lambda outcome: True,
-    ) -> T:
-        """Do the work, or return the outcome of earlier or running work with the same key.
+    def __iter__(self) -> Iterator[tuple[Hashable, float, O]]:
+        """Every key with the time and the outcome that it was put with, the oldest first."""
+        return iter([(key, at, outcome) for key, (at, outcome) in self._outcomes.items()])
 
-        Failed work, and work whose outcome is not final, is forgotten and done again next time.
-
-        Args:
-            key: names the work.
-            work: does it.
-            is_final: whether to remember an outcome.
-
-        Raises:
-            Exception: what `work` raises, to every caller that waits for it.
-        """
-        loop = asyncio.get_running_loop()
+    def get(self, key: Hashable, now: float) -> O | None:
+        """The key's outcome, or None when there is none or it is too old."""
         known = self._outcomes.get(key)
-        if known is not None and loop.time() - known[0] < self._window:
-            outcome: T = await asyncio.shield(known[1])
-            return outcome
-        future: asyncio.Future[T] = loop.create_future()
-        self._remember(key, loop.time(), future)
-        try:
-            outcome = await work()
-        except BaseException as error:
-            self._forget(key, future)
-            future.set_exception(error)
-            future.exception()  # retrieved here: asyncio warns when nobody else waits for it
-            raise
-        if not is_final(outcome):
-            self._forget(key, future)
-        future.set_result(outcome)
-        return outcome
+        return None if known is None or now - known[0] >= self._window else known[1]
 
-    def _remember(self, key: object, now: float, future: asyncio.Future[Any]) -> None:
+    def put(self, key: Hashable, outcome: O, now: float) -> None:
+        """Remember an outcome, and forget those that are too old or too many."""
         outcomes = self._outcomes
-        outcomes.pop(key, None)  # so that the new outcome goes to the end of the order
-        outcomes[key] = (now, future)
+        outcomes.pop(key, None)  # an outdated one would keep its place
+        outcomes[key] = (now, outcome)
         while outcomes:
             oldest, (at, _) = next(iter(outcomes.items()))
             if now - at < self._window and len(outcomes) <= self._max_keys:
                 return
             del outcomes[oldest]
 
-    def _forget(self, key: object, future: asyncio.Future[Any]) -> None:
+    def forget(self, key: Hashable, outcome: O) -> None:
+        """Forget the key, unless it has another outcome by now."""
         known = self._outcomes.get(key)
-        if known is not None and known[1] is future:
+        if known is not None and known[1] is outcome:
             del self._outcomes[key]

@@ -1,30 +1,25 @@
-"""A network that fails on demand: a TCP proxy on loopback for tests of what must survive it."""
+"""A network that fails on demand: a TCP proxy on loopback, for tests of code that must survive."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import selectors
 import socket
-import struct
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ..supervision import BackgroundThread, start_thread
+from .fault_pipes import CHUNK, EachWay, Manner, ProxiedConnection, reset
 from .ports import free_port
 
-_CHUNK = 64 * 1024
 _BUFFER = 64 * 1024  # of the kernel; megabytes in it would hide from a sender that it is stalled
 _CONNECT_TIMEOUT = 5.0
-_BETWEEN_PIECES = 0.001  # seconds, in which the receiver may read the last one
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, no seconds
 
 
 TRUE_FAULTS = (
@@ -39,153 +34,6 @@ TRUE_FAULTS = (
     "truncate",
 )
 """What a network may do to a connection without changing its bytes: all but `damage`."""
-
-
-class _EachWay(NamedTuple):
-    """A place in what a connection carries, counted in bytes; None is nowhere."""
-
-    sent: int | None = None
-    received: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Manner:
-    """How bytes are forwarded, on all connections and both ways.
-
-    Attributes:
-        delay: seconds from arrival to departure.
-        gather: seconds between two departures; 0 lets each arrival leave by itself.
-        piece: bytes that leave at once at most.
-    """
-
-    delay: float = 0.0
-    gather: float = 0.0
-    piece: int | None = None
-
-    def departure(self, now: float) -> float:
-        """When leaves what arrives now."""
-        at = now + self.delay
-        return math.ceil(at / self.gather) * self.gather if self.gather else at
-
-
-class _Pipe:
-    """One direction of a connection: what `source` said, until `target` has taken it."""
-
-    def __init__(self, source: socket.socket, target: socket.socket) -> None:
-        self.source = source
-        self.target = target
-        self.limit: int | None = None
-        self.damage_at: int | None = None
-        self.cut_at: int | None = None
-        self.passed = 0
-        self._waiting = bytearray()
-        self._departures: deque[tuple[float, int]] = deque()  # of _waiting: when, how many bytes
-        self._rests_until = 0.0  # between pieces
-        self._ended = False  # the source will say no more
-        self.finished = False  # and the target knows
-
-    @property
-    def wants_to_read(self) -> bool:
-        return not self._ended and self._room() > 0
-
-    @property
-    def is_held(self) -> bool:
-        """Whether it has forwarded all that it may."""
-        return self.limit is not None and self.passed >= self.limit
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the connection is to end here."""
-        return self.cut_at is not None and self.passed >= self.cut_at
-
-    def writes_at(self) -> float | None:
-        """When it has something to give to the target; None for not before it is told more."""
-        if self.finished or self.is_held:
-            return None
-        if self._departures:
-            return max(self._departures[0][0], self._rests_until)
-        return 0.0 if self._ended else None
-
-    def hurry(self) -> None:
-        """What waits for its time leaves now."""
-        self._departures = deque([(0.0, len(self._waiting))] if self._waiting else [])
-        self._rests_until = 0.0
-
-    def move(self, now: float, manner: _Manner) -> int:
-        """Take what there is and give what fits; returns how much was given. Raises OSError."""
-        if self.wants_to_read:
-            with contextlib.suppress(BlockingIOError):
-                data = self.source.recv(self._room())
-                self._waiting += data
-                if data:
-                    self._departures.append((manner.departure(now), len(data)))
-                self._ended = not data
-        at = self.writes_at()
-        return self._give(now, manner.piece) if at is not None and at <= now else 0
-
-    def _give(self, now: float, piece: int | None) -> int:
-        if not self._waiting:
-            self.target.shutdown(socket.SHUT_WR)
-            self.finished = True
-            return 0
-        size = sum(count for at, count in self._departures if at <= now)
-        for stop in (self.limit, self.cut_at):
-            if stop is not None:
-                size = min(size, stop - self.passed)
-        data = self._waiting[: size if piece is None else min(size, piece)]
-        place = -1 if self.damage_at is None else self.damage_at - self.passed
-        if 0 <= place < len(data):
-            data[place] ^= 1
-        given = 0
-        with contextlib.suppress(BlockingIOError):
-            given = self.target.send(data)
-        self._forget(given)
-        if piece is not None:
-            self._rests_until = now + _BETWEEN_PIECES
-        return given
-
-    def _forget(self, given: int) -> None:
-        self.passed += given
-        del self._waiting[:given]
-        while given:
-            at, count = self._departures.popleft()
-            if count > given:
-                self._departures.appendleft((at, count - given))
-            given -= min(count, given)
-
-    def _room(self) -> int:
-        room = _CHUNK
-        if self.limit is not None:
-            room = min(room, self.limit - self.passed)
-        return room - len(self._waiting)
-
-
-class _Connection:
-    """A client's socket, the server's, and the two pipes between them."""
-
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
-        self.sockets = (client, server)
-        for sock in self.sockets:
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sent = _Pipe(client, server)
-        self.received = _Pipe(server, client)
-        self.pipes = (self.sent, self.received)
-
-    def limit(self, limits: _EachWay) -> None:
-        self.sent.limit, self.received.limit = limits
-
-    def reset(self) -> None:
-        """Vanish without a goodbye."""
-        for sock in self.sockets:
-            _reset(sock)
-
-    def close(self) -> None:
-        """Say goodbye to both ends, whatever they still have to say."""
-        for sock in self.sockets:
-            with contextlib.suppress(OSError):  # it may be gone
-                sock.shutdown(socket.SHUT_WR)
-            sock.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,16 +87,16 @@ def _options(fault: str, chance: random.Random) -> dict[str, float]:
 
 
 class FaultProxy:
-    """Stands between clients and a server on this machine, and fails as it is told.
+    """A TCP proxy between clients and a server on this machine, which makes faults on demand.
 
         with local_gateway() as gateway, FaultProxy(gateway) as proxy:
             client = RtmClient("app", url=proxy.url)
             …
             proxy.drop()
 
-    It forwards faithfully until it is told otherwise; what a method says has happened when it
-    returns, and `restore` undoes it. Owns one thread, "rtm-sync-fault-proxy", in the
-    `with` block. Thread-safe.
+    It forwards every byte until a method makes a fault. The fault is in effect when the method
+    returns, and `restore` ends it. Owns one thread, "rtm-sync-fault-proxy", in the `with`
+    block. Thread-safe.
 
     Args:
         url: the server's, of any scheme: `ws://127.0.0.1:8765`.
@@ -266,12 +114,12 @@ class FaultProxy:
         self._listener: socket.socket | None = _listening(self._port)
         self.url = parts._replace(netloc=f"127.0.0.1:{self._port}").geturl()
         self._lock = threading.Lock()  # guards all below, and every socket while it is used
-        self._connections: list[_Connection] = []
-        self._limits = _EachWay()  # of connections to come
+        self._connections: list[ProxiedConnection] = []
+        self._limits = EachWay()  # of connections to come
         self._rate: float | None = None
-        self._manner = _Manner()
-        self._damage = _EachWay()  # places in connections to come
-        self._cut = _EachWay()  # the same
+        self._manner = Manner()
+        self._damage = EachWay()  # places in connections to come
+        self._cut = EachWay()  # the same
         self._accepted = self._bytes_sent = self._bytes_received = 0
         self._ending = threading.Event()
         self._wakes, self._woken = socket.socketpair()
@@ -296,22 +144,25 @@ class FaultProxy:
         self._wakes.close()
         self._woken.close()
 
-    # -- what it has seen --
+    # -- figures --
 
     @property
     def accepted(self) -> int:
         """Connections so far."""
-        return self._accepted
+        with self._lock:
+            return self._accepted
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes that the server's side took from all clients so far."""
-        return self._bytes_sent
+        """Bytes forwarded from the clients to the server so far."""
+        with self._lock:  # what was forwarded is counted when the lock is free
+            return self._bytes_sent
 
     @property
     def bytes_received(self) -> int:
-        """Bytes that the clients' side took from the server so far."""
-        return self._bytes_received
+        """Bytes forwarded from the server to the clients so far."""
+        with self._lock:  # what was forwarded is counted when the lock is free
+            return self._bytes_received
 
     @property
     def held(self) -> int:
@@ -322,7 +173,7 @@ class FaultProxy:
                 for connection in self._connections
             )
 
-    # -- what it does --
+    # -- faults --
 
     def stall(
         self, *, sent: int | None = None, received: int | None = None, only_new: bool = False
@@ -338,7 +189,7 @@ class FaultProxy:
         if sent is received is None:
             sent = received = 0
         with self._changing():
-            self._limits = _EachWay(sent, received)
+            self._limits = EachWay(sent, received)
             if not only_new:
                 for connection in self._connections:
                     connection.limit(self._limits)
@@ -350,7 +201,7 @@ class FaultProxy:
                 self._connections.pop().reset()
 
     def hang_up(self) -> None:
-        """End all present connections with a goodbye (FIN) both ways; new ones are served."""
+        """End all present connections (FIN) both ways; new ones are served."""
         with self._changing():
             while self._connections:
                 self._connections.pop().close()
@@ -366,7 +217,7 @@ class FaultProxy:
             self._rate = bytes_per_second
 
     def delay(self, seconds: float) -> None:
-        """Forward what arrives from now on so much later; at most 64 KB of it wait at a time."""
+        """Forward bytes so many seconds after they arrive; at most 64 KB wait at a time."""
         with self._changing():
             self._manner = replace(self._manner, delay=seconds)
 
@@ -376,30 +227,30 @@ class FaultProxy:
             self._manner = replace(self._manner, piece=size)
 
     def coalesce(self, seconds: float) -> None:
-        """Forward what arrives within so many seconds in one piece, at their end."""
+        """Forward the bytes that arrive within so many seconds in one piece, at their end."""
         with self._changing():
             self._manner = replace(self._manner, gather=seconds)
 
     def truncate(self, *, sent: int | None = None, received: int | None = None) -> None:
-        """End each connection that begins from now on, with a goodbye, after so many bytes of it.
+        """End each connection that begins from now on (FIN) after so many of its bytes.
 
         Args:
             sent, received: bytes to the server and from it; whichever is reached first.
         """
         with self._changing():
-            self._cut = _EachWay(sent, received)
+            self._cut = EachWay(sent, received)
 
     def damage(self, *, sent: int | None = None, received: int | None = None) -> None:
         """Flip one bit of the byte at that place of each connection that begins from now on."""
         with self._changing():
-            self._damage = _EachWay(sent, received)
+            self._damage = EachWay(sent, received)
 
     def restore(self) -> None:
-        """Forward everything at full speed, what was held up as well, and accept connections."""
+        """Forward everything, waiting bytes too, at full speed, and accept connections."""
         with self._changing():
-            self._limits = self._damage = self._cut = _EachWay()
+            self._limits = self._damage = self._cut = EachWay()
             self._rate = None
-            self._manner = _Manner()
+            self._manner = Manner()
             for connection in self._connections:
                 connection.limit(self._limits)
                 for pipe in connection.pipes:
@@ -419,7 +270,8 @@ class FaultProxy:
             How often each fault was made so far, by name.
 
         Raises:
-            Exception: at the block's end, what a step raised; the script ended there.
+            Exception: at the block's end, the exception of a step that failed; the script ended
+                at that step.
         """
         made: Counter[str] = Counter()
         failed: list[Exception] = []
@@ -432,7 +284,7 @@ class FaultProxy:
                     made[step.fault] += 1
                     if over.wait(step.seconds):
                         return
-            except Exception as error:  # the script is somebody else's
+            except Exception as error:  # the script is the caller's code
                 failed.append(error)
 
         thread = start_thread("rtm-sync-fault-script", run)
@@ -469,7 +321,7 @@ class FaultProxy:
                 ready = [key.data for key, _ in selector.select(due)]
             with self._lock:
                 with contextlib.suppress(BlockingIOError):
-                    self._woken.recv(_CHUNK)
+                    self._woken.recv(CHUNK)
                 before = self._bytes_sent + self._bytes_received
                 for connection in self._connections.copy():
                     if connection in ready:
@@ -484,10 +336,8 @@ class FaultProxy:
     def _selector(
         self, listener: socket.socket | None, now: float
     ) -> tuple[selectors.BaseSelector, float | None]:
-        """Waits for what can be done now; a socket of which nothing is wanted is not in it.
-
-        And in how many seconds there is more that can be done, if there is.
-        """
+        """A selector of the sockets that can be read or written now, and the seconds until the next
+        waiting bytes are due; None when none wait for their time."""
         selector = selectors.DefaultSelector()
         selector.register(self._woken, selectors.EVENT_READ)
         if listener is not None:
@@ -507,7 +357,7 @@ class FaultProxy:
                     selector.register(sock, events, connection)
         return selector, min(later) - now if later else None
 
-    def _forward(self, connection: _Connection) -> None:
+    def _forward(self, connection: ProxiedConnection) -> None:
         """Move what can be moved (the lock is held)."""
         sent, received = connection.pipes
         now = time.monotonic()
@@ -524,7 +374,7 @@ class FaultProxy:
         self._connections.remove(connection)
 
     def _accept(self, listener: socket.socket) -> None:
-        """Take one connection. Connecting to the server may block, so the lock is not held."""
+        """Accept one connection. Connecting to the server may block, so the lock is not held."""
         try:
             client, _ = listener.accept()
         except OSError:  # refused in the meantime
@@ -532,10 +382,10 @@ class FaultProxy:
         try:
             server = socket.create_connection(self._server, _CONNECT_TIMEOUT)
         except OSError:
-            _reset(client)
+            reset(client)
             return
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        connection = _Connection(client, server)
+        connection = ProxiedConnection(client, server)
         with self._lock:
             if self._listener is not listener:
                 connection.reset()
@@ -557,10 +407,3 @@ def _listening(port: int) -> socket.socket:
     sock.listen(128)
     sock.setblocking(False)
     return sock
-
-
-def _reset(sock: socket.socket) -> None:
-    """Close, and send a reset instead of a goodbye."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    sock.close()

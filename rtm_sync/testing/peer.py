@@ -1,4 +1,4 @@
-"""The other users of an application under test, played by the test itself."""
+"""Other users of the application under test, played by the test."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _BY_THEMSELVES = frozenset({"ConnectionStateChanged", "MemberCountUpdated"})
 
 
 class ScriptedPeer(RtmClient):
-    """A user whom a test plays: a real client that remembers its events until they are expected::
+    """A user that a test plays: a real client that keeps its events until the test expects them::
 
         with ScriptedPeer("my-app", "bob", url=url) as bob:
             greet(application, "bob")
             message, sender, _ = bob.expect("MessageFromPeer")
             bob.send_message_to_peer("hello yourself", sender)
 
-    `with` logs it in. At the end it lets its handlers finish, closes, and raises what they raised.
-    All of `RtmClient` is there, so what it is to answer by itself is a handler: `@bob.on("…")`.
-    Thread-safe.
+    `with` logs it in. At the end of the block its handlers finish, it closes, and raises the first
+    exception of a handler. It is an `RtmClient`: answers that it gives by itself are handlers,
+    `@bob.on("…")`. Thread-safe.
 
     Args:
         app_id, url: as for `RtmClient`.
-        uid: who it is.
-        token: what it logs in with, where the gateway checks tokens.
+        uid: its user.
+        token: for the login, when the gateway checks tokens.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class ScriptedPeer(RtmClient):
         self._changed = threading.Condition()  # guards _events, _errors and _recorded
         self._events: deque[ReceivedEvent] = deque(maxlen=_KEPT)
         self._errors: list[BaseException] = []
+        self._handlers_thread: int | None = None  # set by every event, the login's is the first
         super().__init__(app_id, url=url, on_handler_error=self._handler_raised)
         self._plays = (uid, token)
         self._recorded: set[EventEmitter] = set()
@@ -64,15 +65,15 @@ class ScriptedPeer(RtmClient):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._dispatcher.settle(PATIENCE)  # a handler that answers may finish
+        self._wait_for_handlers()
         self.close()
         with self._changed:
             errors = list(self._errors)
-        if errors and error is None:  # what failed the block matters more
+        if errors and error is None:  # the block's own exception comes first
             raise errors[0]
 
     def join(self, channel_id: str) -> RtmChannel:
-        """Join a channel; its events are remembered, too, from now on.
+        """Join a channel, and keep its events from now on.
 
         Raises:
             RtmError: the channel cannot be joined; see `RtmChannel.join`.
@@ -89,18 +90,18 @@ class ScriptedPeer(RtmClient):
         *,
         timeout: float = PATIENCE,
     ) -> tuple[Any, ...]:
-        """Take an event that came, or wait for one that comes; returns its arguments.
+        """Take an event that has come, or wait for one; returns its arguments.
 
-        The earliest that fits is taken, once. Others stay for later calls, whose order need not be
-        that of the events; `unexpected` has what was never taken.
+        Takes the earliest event that fits. The others stay for later calls, in any order;
+        `unexpected` has the events that no call took.
 
         Args:
-            event: of the client or of a channel it joined by `join`.
-            where: called with the event's arguments; only where it returns true counts.
+            event: the name of an event of the client, or of a channel that `join` returned.
+            where: called with the event's arguments; an event fits when it returns true.
             timeout: seconds.
 
         Raises:
-            AssertionError: none came in time. Names what did.
+            AssertionError: no such event came in time. The message has the events that came.
         """
         deadline = Deadline(timeout)
         name = event_name(event, _KNOWN, type(self).__name__)
@@ -114,12 +115,12 @@ class ScriptedPeer(RtmClient):
                     raise AssertionError(self._instead_of(name, where, timeout))
 
     def unexpected(self) -> list[ReceivedEvent]:
-        """What came and was not taken so far, in order; of 10,000 the latest.
+        """The events that came and were not taken, in order; the latest 10,000.
 
-        All that its sender knows to be received (`has_peer_received`) has come.
+        A message is among them once its sender knows that it was received (`has_peer_received`).
         `ConnectionStateChanged` and `MemberCountUpdated` come by themselves and do not count.
         """
-        self._dispatcher.settle(PATIENCE)
+        self._wait_for_handlers()
         with self._changed:
             return [event for event in self._events if event.name not in _BY_THEMSELVES]
 
@@ -131,7 +132,14 @@ class ScriptedPeer(RtmClient):
         for name in emitter.EVENTS:
             EventEmitter.on(emitter, name, functools.partial(self._received, name))
 
+    def _wait_for_handlers(self) -> None:
+        """Wait until the handlers of the events so far have run; not when a handler calls this."""
+        done = threading.Event()
+        if threading.get_ident() != self._handlers_thread and self._dispatcher.submit(done.set):
+            done.wait(PATIENCE)
+
     def _received(self, name: str, *args: object) -> None:
+        self._handlers_thread = threading.get_ident()
         with self._changed:
             self._events.append(ReceivedEvent(name, args))
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Thumbnails: the generators' contract, the choice of one, and tools to write one."""
+"""Thumbnails: the contract of generators, the choice of a generator, and tools for authors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The process that `thumbnail_process.decoded_apart` starts; see there.
+"""The program of the decoder process that `thumbnails.subprocess.decoded_apart` starts.
 
-Run as a file with a decoder's path, the longest side, the seconds and the bytes of memory it may
-have. Imports nothing of rtm_sync: that would take longer than most decoding.
+It is run as a file. Its arguments are the decoder's path, the longest side in pixels, the time
+limit in seconds and the memory limit in bytes. It imports nothing of rtm_sync, because that import
+would take longer than decoding most pictures.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ import runpy
 import signal
 import sys
 
-REFUSED = 3  # the exit status that says: what was printed is the reason
+REFUSED = 3  # exit status: the decoder refused the file, and standard output has the reason
 
 
 def main() -> int:
     """Decode standard input to standard output.
 
     Returns:
-        0 with `width height` in a line and the pixels after it, or `REFUSED` with the reason.
+        0 after a line `width height` and the pixels, or `REFUSED` after the reason.
     """
     decoder, side, seconds, memory = sys.argv[1], *map(int, sys.argv[2:5])
-    del sys.path[0]  # our own folder, whose modules are no top-level ones
-    _end_after(seconds + 1)  # should nobody be left to end us
-    # What libraries print must not get between the pixels.
+    del sys.path[0]  # the folder of this file, whose modules are not top-level modules
+    _end_after(seconds + 1)  # exit if the parent process died
+    # The output of libraries must not mix with the pixels.
     with os.fdopen(os.dup(1), "wb") as output:
         os.dup2(2, 1)
         content = sys.stdin.buffer.read()
@@ -35,7 +36,7 @@ def main() -> int:
         except MemoryError:
             output.write(f"It takes more than {memory:,} bytes of memory.".encode())
             return REFUSED
-        except Exception as error:  # a stranger's bytes in a large library: anything may come out
+        except Exception as error:  # a library may raise any exception for a hostile file
             reason = " ".join(f"{error}".split()).rstrip(".") or type(error).__name__
             output.write(f"{reason}.".encode())
             return REFUSED
@@ -45,7 +46,11 @@ def main() -> int:
 
 
 def _end_after(seconds: int) -> None:
-    """End this process then; without SIGALRM, as on Windows, as soon as the decoder lets Python."""
+    """End this process after so many seconds.
+
+    Where SIGALRM does not exist (Windows), a thread ends the process, which needs the decoder to
+    release Python's global lock.
+    """
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
         return
@@ -57,20 +62,20 @@ def _end_after(seconds: int) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Let this process have so much memory, write no files and leave no core.
+    """Limit the memory of this process to so many bytes, and forbid files and core dumps.
 
-    On Windows, which has no module `resource`, nothing of this is in force.
+    Windows has no module `resource`, so there are no limits there.
     """
     try:
         import resource
     except ImportError:
         return
     for kind, limit in (
-        (resource.RLIMIT_DATA, memory),  # not RLIMIT_AS: what is only reserved costs nothing
+        (resource.RLIMIT_DATA, memory),  # not RLIMIT_AS: address space costs nothing until used
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        with contextlib.suppress(OSError, ValueError):  # where the system has no such limit
+        with contextlib.suppress(OSError, ValueError):  # some systems do not have this limit
             resource.setrlimit(kind, (limit, limit))
 
 

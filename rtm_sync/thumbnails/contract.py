@@ -15,9 +15,9 @@ class Thumbnail:
     """An encoded preview picture.
 
     Attributes:
-        data: the picture file's bytes (JPEG, PNG or WebP).
-        width, height: in pixels.
-        content_type: of `data`.
+        data: the bytes of the picture file (JPEG, PNG or WebP).
+        width, height: the size in pixels.
+        content_type: the MIME type of `data`.
     """
 
     data: bytes = field(repr=False)
@@ -31,19 +31,23 @@ class CannotThumbnail(Exception):
 
 
 class ThumbnailFailed(Exception):
-    """A generator raised, did not answer in time, or made nonsense; the message names it."""
+    """A generator raised an exception, exceeded its time limit, or returned something else.
 
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"The thumbnail generator {name} failed: {why}.")
+    The message names the generator.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"The thumbnail generator {name} failed: {reason}.")
 
 
 class ThumbnailGenerator(ABC):
-    """Makes thumbnails of some kinds of content.
+    """Makes thumbnails of some content types.
 
     Attributes:
-        name: what `thumbnail="name"` asks for.
-        priority: the highest capable generator serves `thumbnail="auto"`; ours have 100.
-        time_limit: seconds that `generate` may take before its thumbnail is given up.
+        name: the generator's name, for `thumbnail="name"`.
+        priority: of the generators that can handle the content, the one with the highest priority
+            serves `thumbnail="auto"`. Our generators have 100.
+        time_limit: seconds that `generate` may take. After that the thumbnail has failed.
     """
 
     name: str
@@ -52,14 +56,14 @@ class ThumbnailGenerator(ABC):
 
     @abstractmethod
     def can_handle(self, content_type: str) -> bool:
-        """Whether content of this MIME type is worth trying. Cheap; opens nothing."""
+        """Whether the generator may be able to handle this MIME type. Fast; opens no file."""
 
     @abstractmethod
     def generate(self, blob: Blob, max_bytes: int) -> Thumbnail:
         """Make the best-looking thumbnail of at most `max_bytes` bytes.
 
-        Called on a thread of its own, never with a lock held, and for several blobs at once; must
-        end within a few seconds and use bounded memory whatever the blob holds.
+        Called on its own thread, without a lock held, and for several blobs at once. It must end
+        within a few seconds and use bounded memory, even for a hostile file.
 
         Raises:
             CannotThumbnail: the blob is damaged, too large to decode safely, or not a picture.
@@ -67,4 +71,4 @@ class ThumbnailGenerator(ABC):
 
 
 ThumbnailCallable: TypeAlias = Callable[[Blob, int], Thumbnail | bytes]
-"""What may stand in for a generator: (blob, max_bytes) → a thumbnail or its bytes."""
+"""A function in place of a generator: (blob, max_bytes) → a thumbnail, or its bytes."""

@@ -1,4 +1,4 @@
-"""For authors of thumbnail generators: reading a blob, and the best encoding that fits a budget.
+"""Tools for authors of thumbnail generators: read a blob, and find the best encoding that fits.
 
 Only `encode_thumbnail` needs Pillow (`pip install rtm-sync[thumbnails]`).
 """
@@ -27,7 +27,7 @@ LAST_RESORT_QUALITIES = (45, 30, 15)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One encoding: its bytes, and what they were made with."""
+    """One encoding: its bytes, with the longest side and the quality that made them."""
 
     side: int
     quality: int
@@ -35,10 +35,10 @@ class Attempt:
 
 
 def read_content(blob: Blob, max_bytes: int) -> bytes:
-    """All bytes of a blob; opened only when there are at most so many.
+    """All bytes of a blob. A blob of more than `max_bytes` bytes is not opened.
 
     Raises:
-        CannotThumbnail: it is empty, larger, or cannot be read.
+        CannotThumbnail: the blob is empty, larger, or cannot be read.
     """
     if not blob.size:
         raise CannotThumbnail("The blob is empty.")
@@ -46,8 +46,8 @@ def read_content(blob: Blob, max_bytes: int) -> bytes:
         raise CannotThumbnail(f"The file has {blob.size:,} bytes; the limit is {max_bytes:,}.")
     try:
         with blob.open() as file:
-            return file.read(max_bytes)  # the file may have grown since
-    except (OSError, ValueError) as error:  # ValueError: the file object behind it was closed
+            return file.read(max_bytes)  # the file may have grown since its size was taken
+    except (OSError, ValueError) as error:  # ValueError: the blob's file object was closed
         raise CannotThumbnail(f"The blob could not be read: {error}.") from error
 
 
@@ -57,7 +57,7 @@ def bare_type(content_type: str) -> str:
 
 
 def sides(picture_side: int) -> list[int]:
-    """Longest sides worth trying, the best first, never above the picture's own."""
+    """The longest sides to try, in pixels: largest first, and not above the picture's own."""
     found = [min(picture_side, LONGEST_SIDE)]
     while (smaller := int(found[-1] * SIDE_STEP)) >= SHORTEST_SIDE:
         found.append(smaller)
@@ -65,19 +65,19 @@ def sides(picture_side: int) -> list[int]:
 
 
 def best_fit(encode: Callable[[int, int], bytes], picture_side: int, max_bytes: int) -> Attempt:
-    """The best-looking encoding of at most `max_bytes`.
+    """The best-looking encoding of at most `max_bytes` bytes.
 
-    In order of preference: the largest size, 480 pixels at most; at that size the highest quality
-    from 85 to 60; only when 60 does not fit, a size 15 % smaller. Qualities under 60 are a last
-    resort, at the smallest size. (Measured, in the README of rtm-sync-pillow.)
+    The largest size of at most 480 pixels is preferred, with the highest quality from 85 to 60 that
+    fits. When quality 60 does not fit, the next size is 15 % smaller. Qualities below 60 are used
+    only at the smallest size. (The README of rtm-sync-pillow has the measurements.)
 
     Args:
-        encode: (longest side, quality) → the encoded picture.
-        picture_side: the picture's longest side.
-        max_bytes: any number.
+        encode: (longest side in pixels, quality) → the encoded picture.
+        picture_side: the picture's longest side in pixels.
+        max_bytes: the limit in bytes; any number.
 
     Raises:
-        CannotThumbnail: not even the smallest fits.
+        CannotThumbnail: the smallest encoding is larger.
     """
 
     def attempt(side: int, quality: int) -> Attempt:
@@ -106,21 +106,22 @@ def best_fit(encode: Callable[[int, int], bytes], picture_side: int, max_bytes: 
 
 
 def encode_thumbnail(picture: Picture, max_bytes: int) -> Thumbnail:
-    """The best-looking thumbnail of at most `max_bytes` of a picture that Pillow has.
+    """The best-looking thumbnail of at most `max_bytes` bytes of a Pillow picture.
 
-    A JPEG; where the picture is transparent a WebP (a PNG where Pillow has no WebP).
+    It is a JPEG. For a transparent picture it is a WebP, or a PNG where Pillow has no WebP.
 
     Args:
-        picture: RGB, or RGBA when some of it is transparent, without metadata.
-        max_bytes: any number.
+        picture: an RGB picture, or RGBA when a part is transparent, without metadata.
+        max_bytes: the limit in bytes; any number.
 
     Raises:
-        CannotThumbnail: none fits. ImportError: Pillow is not installed.
+        CannotThumbnail: the smallest thumbnail is larger.
+        ImportError: Pillow is not installed.
     """
     from PIL import Image
 
     kind = _kind(picture)
-    resized = picture  # the search asks for one side several times in a row
+    resized = picture  # kept, because the search tries several qualities at one size
 
     def encode(side: int, quality: int) -> bytes:
         nonlocal resized
@@ -128,7 +129,7 @@ def encode_thumbnail(picture: Picture, max_bytes: int) -> Thumbnail:
         if resized.size != size:
             resized = picture.resize(size, Image.Resampling.LANCZOS)
         output = io.BytesIO()
-        # Each encoder takes what it knows: PNG has no quality, only JPEG can be progressive.
+        # Encoders ignore unknown options: PNG has no quality, and only JPEG can be progressive.
         resized.save(output, kind, quality=quality, optimize=True, progressive=True)
         return output.getvalue()
 
@@ -140,9 +141,9 @@ def encode_thumbnail(picture: Picture, max_bytes: int) -> Thumbnail:
 def _highest_quality(
     attempt: Callable[[int, int], Attempt], fits: Callable[[Attempt], bool], good: Attempt
 ) -> Attempt:
-    """Bisect between `good`, which fits, and the best quality, which does not.
+    """Bisect between the quality of `good`, which fits, and the best quality, which does not.
 
-    Sizes do not grow strictly with quality; whatever is returned was seen to fit.
+    A higher quality may give fewer bytes, but the returned attempt was measured and fits.
     """
     too_much = BEST_QUALITY
     while too_much - good.quality > 1:
@@ -159,7 +160,7 @@ def _size(tried: Attempt) -> int:
 
 
 def _kind(picture: Picture) -> str:
-    """The format to write: JPEG, which every receiver can show, unless it would lose the alpha."""
+    """The format to write: JPEG, which every receiver can show, except for transparent pictures."""
     from PIL import features
 
     if picture.mode == "RGB":
@@ -168,7 +169,7 @@ def _kind(picture: Picture) -> str:
 
 
 def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """`size` with its longest side brought down to `side`; never up, never under one pixel."""
+    """`size` reduced so that its longest side is `side`. It is never enlarged or under 1 pixel."""
     longest = max(size)
     if longest <= side:
         return size

@@ -1,4 +1,4 @@
-"""How a generator is chosen, and how it is kept from holding things up."""
+"""The choice of a thumbnail generator, and calls of generators with a time limit."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ logger = logging.getLogger(__name__)
 def choose_generator(
     generators: Sequence[ThumbnailGenerator], name: str, content_type: str
 ) -> ThumbnailGenerator:
-    """The generator for `thumbnail=name` ("auto" or a generator's name) and that content.
+    """The generator for `thumbnail=name` and a content type.
 
     Args:
-        generators: those there are, in the order in which "auto" asks them.
+        generators: the installed generators, in the order in which "auto" tries them.
+        name: "auto" or a generator's name.
+        content_type: the MIME type of the content, for "auto".
 
     Raises:
-        PluginError: none is installed or capable, or several have the name; says what would help.
+        PluginError: no generator has the name or can handle the content, or several have the name.
+            The message says how to solve it.
     """
     installed = ", ".join(generator.name for generator in generators) or "none"
     if name != "auto":
@@ -40,8 +43,8 @@ def choose_generator(
         if len(named) > 1:
             classes = ", ".join(f"{type(one).__module__}.{type(one).__name__}" for one in named)
             raise PluginError(
-                f"More than one thumbnail generator is named {name!r}: {classes}. Switch off the "
-                "plugin of all but one with RTM_SYNC_DISABLE_PLUGINS."
+                f"More than one thumbnail generator is named {name!r}: {classes}. Disable the "
+                "plugins of all but one with RTM_SYNC_DISABLE_PLUGINS."
             )
         if not named:
             raise PluginError(f"No thumbnail generator is named {name!r}; installed: {installed}.")
@@ -64,41 +67,47 @@ def _can_handle(generator: ThumbnailGenerator, content_type: str) -> bool:
 
 
 class Stoppable(Protocol):
-    """What may be stopped while a thumbnail is made; a `TransferControl` is one."""
+    """A task that can be cancelled while a thumbnail is made. `TransferControl` is one."""
 
     def check(self) -> None:
-        """Raise the end, if it has come."""
+        """Raise the task's error when the task was cancelled."""
 
     def interruptible(self, abort: Callable[[], object]) -> AbstractContextManager[None]:
-        """While the block runs, the end calls `abort` to wake it."""
+        """A context manager: cancelling the task calls `abort` to wake the block."""
 
 
 def generate_in_time(
     generator: ThumbnailGenerator, blob: Blob, max_bytes: int, control: Stoppable
 ) -> Thumbnail:
-    """Have a generator make a thumbnail, and wait for it no longer than its time limit.
+    """Call a generator, and wait for its thumbnail until the generator's time limit.
 
-    Nothing can end a thread that hangs, so the generator gets one of its own, which is left behind
-    then. A generator that hangs is not asked again until it is back.
+    A hanging thread cannot be ended. So each call runs on its own thread, which is abandoned at the
+    time limit. A generator with a hanging call is not called again until that call returns.
+
+    Args:
+        generator: the generator.
+        blob: the content.
+        max_bytes: the limit for the thumbnail's bytes.
+        control: the transfer; when it is cancelled, the wait ends.
 
     Raises:
-        CannotThumbnail: as the generator says.
-        ThumbnailFailed: it raised, hangs, or returned something else.
-        RtmError: the transfer's end.
+        CannotThumbnail: the generator cannot make a thumbnail of the blob.
+        ThumbnailFailed: the generator raised an exception, hangs, or returned something else.
+        RtmError: the transfer was cancelled.
     """
-    making = _Making(generator, blob, max_bytes)
-    with control.interruptible(making.done.set):
-        making.begin()
-        making.done.wait(generator.time_limit)
+    call = _GeneratorCall(generator, blob, max_bytes)
+    with control.interruptible(call.done.set):
+        call.start()
+        call.done.wait(generator.time_limit)
         control.check()
-    return making.result()
+    return call.result()
 
 
-class _Making:
-    """One call of a generator. Owns the daemon thread it runs on, which ends with the call."""
+class _GeneratorCall:
+    """One call of a generator. Owns the daemon thread of the call, which ends with the call."""
 
     _lock = threading.Lock()  # guards _running
-    _running: ClassVar[list[_Making]] = []
+    _running: ClassVar[list[_GeneratorCall]] = []
 
     def __init__(self, generator: ThumbnailGenerator, blob: Blob, max_bytes: int) -> None:
         self._generator = generator
@@ -109,11 +118,11 @@ class _Making:
         self.done = threading.Event()
         self._deadline = Deadline(generator.time_limit)
 
-    def begin(self) -> None:
-        """Start, unless an earlier call of the generator hangs.
+    def start(self) -> None:
+        """Start the thread, unless an earlier call of the generator hangs.
 
         Raises:
-            ThumbnailFailed: it hangs, or the system allows no more threads.
+            ThumbnailFailed: an earlier call hangs, or the system allows no more threads.
         """
         with self._lock:
             hangs = any(
@@ -123,7 +132,7 @@ class _Making:
             if not hangs:
                 self._running.append(self)
         if hangs:
-            raise ThumbnailFailed(self._generator.name, "it still hangs in an earlier thumbnail")
+            raise ThumbnailFailed(self._generator.name, "an earlier call of it still hangs")
         try:
             start_thread("rtm-sync-thumbnail", self._run)
         except RuntimeError as error:
@@ -132,11 +141,11 @@ class _Making:
             raise ThumbnailFailed(self._generator.name, str(error)) from error
 
     def result(self) -> Thumbnail:
-        """What the call came to."""
+        """The thumbnail. Raises like `generate_in_time`."""
         generator = self._generator
         if not self.done.is_set():
-            why = f"it was not done within {generator.time_limit:g} seconds"
-            raise ThumbnailFailed(generator.name, why)
+            reason = f"it was not done within {generator.time_limit:g} seconds"
+            raise ThumbnailFailed(generator.name, reason)
         return _checked(generator.name, self._made, self._error, self._max_bytes)
 
     def _run(self) -> None:
@@ -151,11 +160,11 @@ class _Making:
 
 
 def call_in_place(make: ThumbnailCallable, blob: Blob, max_bytes: int) -> Thumbnail:
-    """Have the application's own callable make a thumbnail, on this thread.
+    """Call the application's own callable on this thread, and return its thumbnail.
 
     Raises:
-        CannotThumbnail: as the callable says.
-        ThumbnailFailed: it raised, or returned something else.
+        CannotThumbnail: the callable cannot make a thumbnail of the blob.
+        ThumbnailFailed: the callable raised an exception, or returned something else.
     """
     made: Thumbnail | bytes | None = None
     raised: BaseException | None = None
@@ -169,7 +178,7 @@ def call_in_place(make: ThumbnailCallable, blob: Blob, max_bytes: int) -> Thumbn
 
 
 def _checked(name: str, made: object, raised: BaseException | None, max_bytes: int) -> Thumbnail:
-    """What somebody's code made, if it is what it should be."""
+    """The result of a plugin's or an application's code, if it is a thumbnail that fits."""
     if isinstance(raised, CannotThumbnail):
         raise CannotThumbnail(f"{name} makes no thumbnail: {raised}") from raised
     if raised is not None:
@@ -177,6 +186,7 @@ def _checked(name: str, made: object, raised: BaseException | None, max_bytes: i
     if not isinstance(made, Thumbnail) or not isinstance(made.data, bytes):
         raise ThumbnailFailed(name, f"it returned a {type(made).__name__}, not a thumbnail")
     if len(made.data) > max_bytes:
-        why = f"its thumbnail has {len(made.data):,} bytes; at most {max_bytes:,} fit the message"
-        raise ThumbnailFailed(name, why)
+        size = len(made.data)
+        reason = f"its thumbnail has {size:,} bytes; at most {max_bytes:,} fit the message"
+        raise ThumbnailFailed(name, reason)
     return made

@@ -1,7 +1,7 @@
-"""Decoding in a process of its own, for decoders that a stranger's file may crash or hang.
+"""Decoding in a separate process, for decoders that a hostile file may crash or hang.
 
-A crash there is a refusal here; time and memory are bounded by the system, not by good will. On
-Windows time alone is.
+A crash of that process is a `CannotThumbnail` here. The operating system limits its time and its
+memory. Windows limits only its time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 from . import child
 from .contract import CannotThumbnail
 
-_decoding = threading.BoundedSemaphore(2)  # processes at once; each may take all its memory
+_slots = threading.BoundedSemaphore(2)  # decoder processes at once, to bound their memory
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """A decoded picture: rows from the top, three bytes (red, green, blue) for each pixel."""
+    """A decoded picture: rows from the top, with three bytes (red, green, blue) for each pixel."""
 
     width: int
     height: int
@@ -37,30 +37,30 @@ def decoded_apart(
     seconds: int = 4,
     memory: int = 200 * 1024 * 1024,
 ) -> Pixels:
-    """Have a decoder turn a file into pixels, in a process of its own that ends with it.
+    """Decode a file into pixels in a separate process, which ends with this call.
 
     The decoder is a Python file with a function `decode(content: bytes, side: int)` that returns
-    width, height and the RGB bytes. It is run by its path, not as a part of its package, so that
-    it costs no more than its own imports. What it raises is the reason of a refusal. Thread-safe;
-    two at once in this process, others wait.
+    width, height and the RGB bytes. It is run by its path and not as a part of its package, so that
+    only its own imports take time. An exception that it raises is the reason for a
+    `CannotThumbnail`. Thread-safe; two decoder processes run at once, and further calls wait.
 
     Args:
         decoder: the Python file.
-        content: what is to be decoded.
-        side: the longest side wanted, in pixels; the decoder may give more.
-        seconds: until the process is ended.
-        memory: bytes that the decoder may take, beside its code. In force where the system has
-            `RLIMIT_DATA` (Linux); `rtm-sync doctor` tells whether it has.
+        content: the bytes to decode.
+        side: the longest side wanted, in pixels. The decoder may return a larger picture.
+        seconds: the time limit.
+        memory: bytes that the decoder may take, beside its code. The limit needs `RLIMIT_DATA`
+            (Linux); `rtm-sync doctor` shows whether the system has it.
 
     Raises:
-        CannotThumbnail: the decoder refused, crashed, or had not enough time or memory.
-        OSError: Python cannot be started, as where it is part of another program.
+        CannotThumbnail: the decoder refused the file, crashed, or exceeded its time or memory.
+        OSError: Python cannot be started, for example where it is embedded in another program.
     """
     if not sys.executable:
-        raise OSError("sys.executable is empty: there is no Python to start for the decoder.")
+        raise OSError("sys.executable is empty, so no Python can be started for the decoder.")
     command = [sys.executable, str(Path(child.__file__)), str(decoder)]
     with (
-        _decoding,
+        _slots,
         subprocess.Popen(  # noqa: S603  Python and files of ours
             [*command, str(side), str(seconds), str(memory)],
             stdin=subprocess.PIPE,
@@ -72,22 +72,22 @@ def decoded_apart(
         try:
             output, _ = process.communicate(content, seconds)
         except subprocess.TimeoutExpired as error:
-            raise CannotThumbnail(f"It is not decoded within {seconds} seconds.") from error
+            raise CannotThumbnail(f"It was not decoded within {seconds} seconds.") from error
         finally:
             process.kill()
     if process.returncode == child.REFUSED:
         raise CannotThumbnail(output.decode(errors="replace"))
     if process.returncode:
         raise CannotThumbnail(
-            f"Its decoder crashed ({_ending(process.returncode)}), perhaps for want of memory: "
-            f"it may have {memory:,} bytes."
+            f"Its decoder crashed ({_exit_reason(process.returncode)}), perhaps for lack of "
+            f"memory: the limit is {memory:,} bytes."
         )
     head, _, data = output.partition(b"\n")
     width, height = map(int, head.split())
     return Pixels(width, height, data)
 
 
-def _ending(status: int) -> str:
+def _exit_reason(status: int) -> str:
     try:
         return signal.Signals(-status).name
     except ValueError:

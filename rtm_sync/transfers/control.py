@@ -1,4 +1,4 @@
-"""A running transfer as its work sees it: progress goes out, cancellation comes in."""
+"""The control of a running transfer: it reports progress and delivers cancellation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STALL_TIMEOUT = 120.0
 """Seconds without a byte after which a transfer fails with TIMEOUT (reference 1.3: 120 s)."""
 
 _PROGRESS_INTERVAL = 0.1
-_CANCEL_GRACE = 0.06  # how long a cancelled transfer's own thread may take to end it
+_CANCEL_GRACE = 0.06  # seconds that the transfer's own thread has to end a cancelled transfer
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class MediaOperationProgress:
-    """How far a transfer is, in bytes (reference 1.3: `MediaOperationProgress`)."""
+    """The progress of a transfer, in bytes (reference 1.3: `MediaOperationProgress`)."""
 
     current_size: int
     total_size: int
@@ -41,13 +41,13 @@ ProgressCallback = Callable[[MediaOperationProgress], object]
 
 
 class TransferKind(Enum):
-    """Upload or download; each has its own family of errors."""
+    """Upload or download. Each kind has its own family of errors."""
 
     UPLOAD = "upload"
     DOWNLOAD = "download"
 
     def error(self, reason: str, message: str, cause: BaseException | None = None) -> RtmError:
-        """The family's error: `reason` is the code's name without prefix ("TIMEOUT", …)."""
+        """An error of the family. `reason` is the code's name without its prefix ("TIMEOUT", …)."""
         if reason == "INTERRUPTED":
             return self.cancelled(message)
         family = UploadMediaError if self is TransferKind.UPLOAD else DownloadMediaError
@@ -61,10 +61,18 @@ class TransferKind(Enum):
 
 
 class TransferControl:
-    """A running transfer as its work sees it: progress goes out, cancellation comes in.
+    """The control of a running transfer: it reports progress and delivers cancellation.
 
-    The work calls `check` between steps, `advance` as bytes move, `pause` instead of sleeping, and
-    wraps whatever blocks in `interruptible`. Thread-safe; the work itself is one thread.
+    The work of a transfer (the callable that moves the bytes) calls `check` between its steps,
+    `advance` when bytes have moved and `pause` instead of sleeping. It wraps each blocking call in
+    `interruptible`. Thread-safe; the work runs on one thread.
+
+    Args:
+        kind: upload or download.
+        on_progress: called with the progress, at most every 0.1 seconds, on the work's thread.
+        on_error: receives the exceptions of `on_progress`.
+        cancel_signal: the application's event; the transfer is cancelled when it is set.
+        clock: the monotonic time in seconds.
     """
 
     def __init__(
@@ -87,7 +95,7 @@ class TransferControl:
         self._ended_at = 0.0
         self._aborts: list[Callable[[], object]] = []
         self._stop = threading.Event()
-        # Written by the work's thread alone, read by the watcher:
+        # Written by the work's thread only, and read by the watcher:
         self._active_at = clock()
         self._progress = MediaOperationProgress(0, 0)
         self._reported_at = float("-inf")
@@ -96,14 +104,14 @@ class TransferControl:
 
     @property
     def progress(self) -> MediaOperationProgress:
-        """The furthest point so far."""
+        """The largest progress so far."""
         return self._progress
 
     def advance(self, current_size: int, total_size: int) -> None:
-        """Tell that `current_size` of `total_size` bytes have moved; raises like `check`.
+        """Report that `current_size` of `total_size` bytes have moved. Raises like `check`.
 
-        The callback is throttled, never goes back (a retry that starts earlier is silent until it
-        is further), and does not say 100 % before `complete` did.
+        The progress callback is throttled. Its numbers never decrease: a retry that starts at an
+        earlier byte reports nothing until it is further. Only `complete` reports 100 %.
         """
         now = self._clock()
         self._active_at = now
@@ -115,9 +123,9 @@ class TransferControl:
             self._report(now)
 
     def complete(self, total_size: int) -> None:
-        """Tell that everything arrived and is confirmed: the one call at 100 %.
+        """Report that all bytes have arrived and are confirmed: the only report of 100 %.
 
-        Raises like `check`; from now on it is too late to cancel.
+        Raises like `check`. The transfer cannot be cancelled after this call.
         """
         self.check()
         with self._lock:
@@ -128,22 +136,23 @@ class TransferControl:
         self._report(self._clock())
 
     def check(self) -> None:
-        """Raise the transfer's end when it was cancelled or stalled."""
-        self.look_at_signal()
+        """Raise the transfer's error when the transfer was cancelled or stalled."""
+        self.poll_cancel_signal()
         if self._ended is not None and not self._finished:
             raise self._ended
 
     def pause(self, seconds: float) -> None:
-        """Sleep, but raise like `check` as soon as the transfer is cancelled."""
+        """Sleep; raise like `check` as soon as the transfer is cancelled."""
         self._stop.wait(seconds)
         self._active_at = self._clock()
         self.check()
 
     @contextlib.contextmanager
     def interruptible(self, abort: Callable[[], object]) -> Iterator[None]:
-        """While the block runs, cancelling calls `abort` (from another thread) to wake it.
+        """A context manager: the end of the transfer calls `abort` to wake the block.
 
-        Whatever the block raises because of that, the transfer's end is raised instead.
+        `abort` runs on another thread. When the transfer has ended, its error replaces the
+        exception that the block raises.
         """
         with self._lock:
             self._aborts.append(abort)
@@ -160,22 +169,30 @@ class TransferControl:
 
     # -- for the pool --
 
-    def look_at_signal(self) -> None:
+    def poll_cancel_signal(self) -> None:
         """Cancel the transfer when the application's event is set."""
         if self._cancel_signal is not None and self._cancel_signal.is_set():
             self.cancel()
 
     def cancel(self) -> bool:
-        """End the transfer as cancelled."""
+        """End the transfer as cancelled. Returns False when it is complete or had ended."""
         return self.end(self.kind.cancelled(f"The {self.kind.value} was cancelled."), given_up=True)
 
     @property
     def given_up(self) -> bool:
-        """Whether the application itself cancelled it: it does not want it later either."""
+        """Whether the application cancelled the transfer, so that it will not be resumed."""
         return self._given_up
 
     def end(self, error: RtmError, *, given_up: bool = False) -> bool:
-        """End the transfer early; wakes whatever blocks. False when it is complete or had ended."""
+        """End the transfer early, and wake its blocking calls.
+
+        Args:
+            error: raised to the work, and from the future.
+            given_up: whether the application cancelled the transfer.
+
+        Returns:
+            False when the transfer is complete or had ended.
+        """
         with self._lock:
             if self._ended is not None or self._finished:
                 return False
@@ -193,18 +210,19 @@ class TransferControl:
 
     @property
     def ended(self) -> RtmError | None:
+        """The error with which the transfer was ended early; None while it was not."""
         return self._ended
 
     def touch(self) -> None:
-        """Start the stall clock: the transfer has just left the queue."""
+        """Start the stall clock. Called when the transfer has left the queue."""
         self._active_at = self._clock()
 
     def idle_for(self, now: float) -> float:
-        """Seconds without a byte."""
+        """Seconds since the last byte."""
         return now - self._active_at
 
     def overdue(self, now: float) -> bool:
-        """Whether it was ended and its own thread had its time to say so."""
+        """Whether the transfer was ended, and its own thread has not finished it in time."""
         return self._ended is not None and now - self._ended_at > _CANCEL_GRACE
 
     def _report(self, now: float) -> None:

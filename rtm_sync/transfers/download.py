@@ -1,4 +1,4 @@
-"""The work of a download: to a path, a file or memory, through whatever carrier."""
+"""The work of a download: to a path, a binary file or memory."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .sink import MediaCarrier, Sink
 Destination: TypeAlias = "str | os.PathLike[str] | IO[bytes] | None"
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
-# On Windows these are devices in every folder, whatever comes after a dot.
+# Windows takes these names for devices in every folder, also with an extension.
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.I)
 
 
 def checked_media_id(media_id: str) -> str:
-    """The id, where it is one. Raises DownloadMediaError."""
+    """The media id, if it is well-formed. Raises DownloadMediaError."""
     if not isinstance(media_id, str) or not _MEDIA_ID.fullmatch(media_id):
         raise DownloadMediaError.named(
             "INVALID_ARGUMENT", f"{str(media_id)[:40]!r} is not a media id."
@@ -33,11 +33,15 @@ def checked_media_id(media_id: str) -> str:
 
 
 class DownloadWork:
-    """One download and where it goes.
+    """One download and its destination.
+
+    Args:
+        media_id: the medium.
+        to: a path, a folder, a binary file, or None for memory.
 
     Raises:
-        DownloadMediaError: the id is not one (INVALID_ARGUMENT), or the destination cannot be
-            written (FAILURE).
+        DownloadMediaError: the media id or the type of `to` is not valid (INVALID_ARGUMENT), or the
+            destination cannot be written (FAILURE).
     """
 
     def __init__(self, media_id: str, to: Destination) -> None:
@@ -52,7 +56,7 @@ class DownloadWork:
             folder = self._path if self._into_folder else self._path.parent
             if not folder.is_dir() or not os.access(folder, os.W_OK):
                 raise DownloadMediaError.named(
-                    "FAILURE", f"{folder} is not a folder that can be written to."
+                    "FAILURE", f"{folder} is not a folder, or it is not writable."
                 )
         elif hasattr(to, "write") and not isinstance(cast(object, to), io.TextIOBase):
             self._file = to
@@ -63,7 +67,7 @@ class DownloadWork:
             )
 
     def run(self, carrier: MediaCarrier, control: TransferControl) -> Blob | Path | IO[bytes]:
-        """Download; the result is what `download_media` promises for the destination."""
+        """Download. Returns the result that `RtmClient.download_media` documents for `to`."""
         if self._file is not None:
             self._fetch(carrier, control, cast(BinaryIO, self._file))
             return self._file
@@ -75,12 +79,12 @@ class DownloadWork:
             )
         folder = self._path if self._into_folder else self._path.parent
         try:
-            with PartialDownload(folder, self._media_id) as part:
-                info = carrier.download(self._media_id, part, control)
+            with PartialDownload(folder, self._media_id) as partial:
+                info = carrier.download(self._media_id, partial, control)
                 control.complete(info.size)
                 if self._into_folder:
-                    return part.publish(_taken_name(folder, info.file_name))
-                return part.publish(self._path)
+                    return partial.publish(_reserved_path(folder, info.file_name))
+                return partial.publish(self._path)
         except OSError as error:
             raise control.kind.error(
                 "FAILURE", f"{self._path} cannot be written: {error}", error
@@ -92,26 +96,29 @@ class DownloadWork:
         return info
 
 
-def _taken_name(folder: Path, file_name: str) -> Path:
-    """A new empty file of that name, or one like it, so that two downloads do not meet."""
-    for candidate in _free_names(folder, safe_file_name(file_name)):
+def _reserved_path(folder: Path, file_name: str) -> Path:
+    """Create an empty file of that name or, if it exists, of a similar one. Returns its path.
+
+    The file reserves the name against other downloads.
+    """
+    for candidate in _candidates(folder, safe_file_name(file_name)):
         try:
             candidate.touch(exist_ok=False)
         except FileExistsError:
             continue
         return candidate
-    raise AssertionError("the names are endless")
+    raise AssertionError("there is always one more candidate")
 
 
 def safe_file_name(name: str) -> str:
-    """A sender's file name as one that is safe to create in any folder."""
+    """A sender's file name, changed so that it is safe to create in any folder."""
     safe = _UNSAFE.sub("_", name).strip(" .")
     if _DEVICE.fullmatch(safe):
         safe = f"_{safe}"
     return safe.encode()[:200].decode(errors="ignore").rstrip(" .") or "download"
 
 
-def _free_names(folder: Path, name: str) -> Iterator[Path]:
+def _candidates(folder: Path, name: str) -> Iterator[Path]:
     yield folder / name
     stem, suffix = os.path.splitext(name)  # noqa: PTH122  Path has no split of a bare name
     number = 1

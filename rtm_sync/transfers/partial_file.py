@@ -1,8 +1,9 @@
-"""Downloads on their way to a path: hidden files beside the target that outlive their process.
+"""Partial downloads: hidden files beside the target, which can outlive their process.
 
-A part is named after its medium's id and digest, so a later download of that medium into the same
-folder finds it and knows what to ask for: `.rtm-<id>-<digest>-<chance>.part`, the id as a digest
-too. Whoever writes to one holds its lock, which the operating system takes back from the dead.
+The name of a partial file has digests of the media id and of the medium:
+`.rtm-<digest of the id>-<digest of the medium>-<random>.part`. So a later download of the medium
+into the same folder finds the file and knows which bytes to request. The process that writes to the
+file holds a lock on it. The operating system frees the lock when the process dies.
 """
 
 from __future__ import annotations
@@ -26,34 +27,34 @@ from ..portable import is_in_use, is_own, lock_file, open_unlinked, unlock_file
 from ..protocol.values import MediaInfo
 from .sink import Sink
 
-_LEFT = re.compile(r"-([0-9a-f]{64})-[0-9a-f]{8}\.part")
+_LEFTOVER = re.compile(r"-([0-9a-f]{64})-[0-9a-f]{8}\.part")
 
 
 class PartialDownload(Sink):
-    """The sink of a download to a path: what an earlier download of the medium left, or nothing.
+    """The sink of a download to a path. It starts with the bytes that an earlier download left.
 
-    A context manager. A block that ends without `publish` leaves the part only where another
-    download can go on with it: not after a cancellation, NOT_EXIST, or a file that cannot be
-    written. Not thread-safe; each download has its own, in whichever process it runs.
+    A context manager. A block that ends without `publish` keeps the partial file only if another
+    download can resume it: not after a cancellation or NOT_EXIST, nor after the file could not be
+    written. Not thread-safe; each download has its own object.
 
     Args:
-        folder: where the part is, and the file is to be.
-        media_id: of the medium.
+        folder: the folder of the partial file and of the target.
+        media_id: the medium.
     """
 
     def __init__(self, folder: Path, media_id: str) -> None:
         super().__init__(io.BytesIO(), f"The file in {folder}")
         self._folder = folder
         self._prefix = f".rtm-{hashlib.sha256(media_id.encode()).hexdigest()[:16]}"
-        self._path: Path | None = None  # None: no byte came yet, so there is no file
+        self._path: Path | None = None  # None until the first byte arrives: there is no file yet
         self._failed = False
 
     def __enter__(self) -> PartialDownload:
-        for name in os.listdir(self._folder):  # noqa: PTH208  names are enough, of many files
-            left = name.startswith(self._prefix) and _LEFT.fullmatch(name, len(self._prefix))
-            file = _taken(self._folder / name) if left else None
-            if left and file is not None:
-                self._path, self._file, self.whole = self._folder / name, file, left[1]
+        for name in os.listdir(self._folder):  # noqa: PTH208  faster: there may be many files
+            match = name.startswith(self._prefix) and _LEFTOVER.fullmatch(name, len(self._prefix))
+            file = _open_and_lock(self._folder / name) if match else None
+            if match and file is not None:
+                self._path, self._file, self.whole = self._folder / name, file, match[1]
                 while data := file.read(CHUNK):
                     self._sha256.update(data)
                     self.size += len(data)
@@ -68,7 +69,7 @@ class PartialDownload(Sink):
         with self._writing():
             if self._path is None:
                 self._path, self._file = _new(self._folder, f"{self._prefix}-{whole}")
-            elif whole != self.whole:  # another file: Windows gives an open one no other name
+            elif whole != self.whole:  # a new file: Windows cannot rename an open one
                 old, old_path = self._file, self._path
                 self._path, self._file = _new(self._folder, f"{self._prefix}-{whole}")
                 try:
@@ -82,14 +83,18 @@ class PartialDownload(Sink):
         super().write(data)
 
     def publish(self, target: Path) -> Path:
-        """Make it the file `target`, whole, at once, in place of an older one. Raises OSError."""
+        """Rename the partial file to `target` atomically, and replace an older file there.
+
+        Raises:
+            OSError: the target cannot be written.
+        """
         assert self._path is not None  # a medium has at least one byte
         try:
             self._path.replace(target)
         except OSError as error:
             if not is_in_use(error):
                 raise
-            # Windows moves no file that is open, and closed any other download could take it.
+            # Windows cannot rename an open file. Closed, another download could lock it: so copy.
             self._file.seek(0)
             with atomic_write(target) as copy:
                 shutil.copyfileobj(self._file, copy)
@@ -106,9 +111,9 @@ class PartialDownload(Sink):
         if self._path is None:
             self._file.close()
         else:
-            _close(self._file, self._path, remove=not self._is_of_use_after(error))
+            _close(self._file, self._path, remove=not self._can_be_resumed_after(error))
 
-    def _is_of_use_after(self, error: BaseException | None) -> bool:
+    def _can_be_resumed_after(self, error: BaseException | None) -> bool:
         return (
             self.size > 0
             and self.whole != ""
@@ -124,25 +129,25 @@ class PartialDownload(Sink):
             with super()._writing():
                 yield
         except RtmError:
-            self._failed = True  # on a full disk, above all, it is not to stay
+            self._failed = True  # a partial file must not stay on a full disk
             raise
 
 
 def _new(folder: Path, beginning: str) -> tuple[Path, BinaryIO]:
-    """Make and lock a part whose name begins so. Raises OSError."""
+    """Create and lock a partial file whose name begins with `beginning`. Raises OSError."""
     while True:
         path = folder / f"{beginning}-{secrets.token_hex(4)}.part"
         file = cast(BinaryIO, open(path, "x+b", buffering=0))  # noqa: PTH123, SIM115
         try:
             if lock_file(file.fileno()):
                 return path, file
-        except OSError:  # no locks here: then nobody can take it over, either
+        except OSError:  # this file system has no locks, so no other download can lock it either
             return path, file
-        file.close()  # another download found it at once, and has it
+        file.close()  # another download found the file and locked it first
 
 
 def _copy(source: BinaryIO, target: BinaryIO) -> None:
-    """All of an unbuffered file to the end of another. Raises OSError."""
+    """Append all bytes of an unbuffered file to another. Raises OSError."""
     source.seek(0)
     while data := memoryview(source.read(CHUNK)):
         while data:
@@ -150,10 +155,10 @@ def _copy(source: BinaryIO, target: BinaryIO) -> None:
 
 
 def _close(file: BinaryIO, path: Path, *, remove: bool) -> None:
-    """Give a part up. Raises OSError when it cannot be removed."""
+    """Unlock and close a partial file, and remove it on request. Raises OSError."""
     try:
         if remove:
-            path.unlink(missing_ok=True)  # while it is locked, so that nobody takes it
+            path.unlink(missing_ok=True)  # while it is locked: no other download can resume it
             remove = False
     except OSError as error:
         if not is_in_use(error):
@@ -162,13 +167,13 @@ def _close(file: BinaryIO, path: Path, *, remove: bool) -> None:
         with contextlib.suppress(OSError):
             unlock_file(file.fileno())
         file.close()
-    if remove:  # on Windows only now, unless another download was faster and has it
+    if remove:  # Windows removes only closed files. Another download may have opened it by now.
         with contextlib.suppress(PermissionError):
             path.unlink(missing_ok=True)
 
 
-def _taken(path: Path) -> BinaryIO | None:
-    """Open and lock a part; None when another download has it, or it is somebody else's file."""
+def _open_and_lock(path: Path) -> BinaryIO | None:
+    """Open and lock a partial file; None when another download or another user owns it."""
     try:
         file = cast(BinaryIO, open(path, "r+b", buffering=0, opener=open_unlinked))  # noqa: SIM115
     except OSError:
@@ -180,7 +185,7 @@ def _taken(path: Path) -> BinaryIO | None:
             and stat.S_ISREG(opened.st_mode)
             and is_own(opened)
             and opened.st_nlink == 1
-            # Meanwhile it may have been removed, or become a finished download.
+            # Another download may have removed or published the file meanwhile.
             and os.path.samestat(opened, path.lstat())
         ):
             return file

@@ -1,6 +1,6 @@
-"""The pool of a client's transfers. Owns the worker threads and the watcher.
+"""The pool of a client's transfers. It owns the worker threads and the watcher.
 
-Nothing here knows HTTP or the hub: the work is a callable.
+It does not know HTTP or the hub: the work of a transfer is a callable.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from .control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferK
 from .transfer import Transfer
 
 _WATCH_INTERVAL = 0.02  # cancel signals are plain events, so they are polled; the promise is 100 ms
-_START_GRACE = 0.1  # how long a transfer that has a slot may wait for a thread
-_LINGER = 1.0  # idle threads stay this long, so that one transfer after another does not churn them
+_START_GRACE = 0.1  # seconds that a transfer with a slot may wait for a thread
+_LINGER = 1.0  # seconds that idle threads stay, so that successive transfers share them
 _CLOSE_TIMEOUT = 2.0
-_INTERRUPT_PATIENCE = 0.2
-_WATCH_BACKOFF = Backoff(first=0.05, longest=1.0)  # cancelling waits for the watcher
+_INTERRUPT_TIMEOUT = 0.2
+_WATCH_BACKOFF = Backoff(first=0.05, longest=1.0)  # short, because cancelling waits for the watcher
 T = TypeVar("T")
 
 
 class _Job(Generic[T]):
-    """A transfer and what it takes to run it."""
+    """A transfer with its control, its work and its place in the executor."""
 
     __slots__ = ("begun", "control", "place", "transfer", "work")
 
@@ -43,30 +43,31 @@ class _Job(Generic[T]):
         self.transfer = transfer
         self.control = control
         self.work = work
-        self.place: Future[None] | None = None  # where it waits for a thread, once it has a slot
+        self.place: Future[None] | None = None  # its place in the executor, once it has a slot
         self.begun = False
 
     def finish(self, error: BaseException) -> None:
-        """Fail the future, unless it is done already."""
+        """Fail the transfer's future, unless the future is done."""
         with contextlib.suppress(InvalidStateError):
             self.transfer.set_exception(error)
 
 
 class TransferPool:
-    """Runs transfers on at most nine threads; the rest wait in a bounded queue.
+    """Runs transfers on at most nine threads; further transfers wait in a bounded queue.
 
     Owns a `ThreadPoolExecutor` and one watcher thread. Both start with the first transfer and end
-    a second after the last (or with `close()`). The watcher looks at
-    cancel signals and stalls, and finishes a cancelled transfer whose own thread is stuck where
-    nothing can wake it (name resolution). Threads that are held up so, or by a done-callback, do
-    not cost the next transfers anything: those go to a fresh executor. Thread-safe; `close()` may
-    be called from anywhere, and a done-callback may start a transfer and wait for it.
+    a second after the last transfer (or with `close()`). The watcher polls cancel signals and finds
+    stalled transfers. It also finishes a cancelled transfer whose own thread hangs in a call that
+    cannot be woken (name resolution). When threads hang in such a call or in a done-callback, later
+    transfers get a new executor and do not wait for them. Thread-safe; any thread may call
+    `close()`, and a done-callback may start a transfer and wait for it.
 
     Args:
-        workers: transfers at once, 1 to 9.
-        backlog: how many more may wait; with 0 the tenth is refused, as in the reference.
-        stall_timeout: seconds without a byte that end a running transfer with TIMEOUT.
-        on_error: receives what a progress callback raised.
+        workers: the number of transfers at once, 1 to 9.
+        backlog: the number of transfers that may wait. With 0 the tenth is refused, as in the
+            reference.
+        stall_timeout: seconds without a byte after which a running transfer ends with TIMEOUT.
+        on_error: receives the exceptions of progress callbacks.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class TransferPool:
         self._backlog = backlog
         self._stall_timeout = stall_timeout
         self._on_error = on_error
-        self._lock = threading.Lock()  # guards all below; never held while a future completes
+        self._lock = threading.Lock()  # guards what follows; not held while a future completes
         self._running: set[_Job[object]] = set()
         self._pending: deque[_Job[object]] = deque()
         self._executor: ThreadPoolExecutor | None = None
@@ -105,10 +106,16 @@ class TransferPool:
     ) -> Transfer[T]:
         """Queue a transfer.
 
+        Args:
+            kind: upload or download.
+            work: moves the bytes; called on a worker thread with the transfer's control.
+            cancel_signal: the transfer is cancelled when this event is set.
+            on_progress: called with the progress, on the worker thread.
+
         Raises:
-            UploadMediaError, DownloadMediaError: CONCURRENCY_LIMIT_EXCEEDED when nine run and the
-                backlog is full; NOT_LOGGED_IN after `close()`; FAILURE when the system allows no
-                more threads.
+            UploadMediaError, DownloadMediaError: CONCURRENCY_LIMIT_EXCEEDED when nine transfers run
+                and the backlog is full; NOT_LOGGED_IN after `close()`; FAILURE when the system
+                allows no more threads.
         """
         control = TransferControl(kind, on_progress, self._on_error, cancel_signal)
         transfer: Transfer[T] = Transfer(control)
@@ -120,7 +127,7 @@ class TransferPool:
                 raise kind.error(
                     "CONCURRENCY_LIMIT_EXCEEDED",
                     f"{len(self._running)} transfers run and {len(self._pending):,} wait; the "
-                    f"limits are {self._workers} and {self._backlog:,}. Wait for one to end.",
+                    f"limits are {self._workers} and {self._backlog:,}. Wait until one ends.",
                 )
             try:
                 self._watcher.start()
@@ -131,14 +138,14 @@ class TransferPool:
         return transfer
 
     def interrupt(self, message: str) -> None:
-        """End all transfers with INTERRUPTED (reference 1.3: what ABORTED and logout do)."""
+        """End all transfers with INTERRUPTED, as logout and ABORTED do (reference 1.3)."""
         with self._lock:
             jobs = [*self._running, *self._pending]
         for job in jobs:
             job.control.end(job.control.kind.cancelled(message))
         self._wake.set()
-        # Each has to tell the hub what it gives up before the session ends.
-        wait([job.transfer for job in jobs], _INTERRUPT_PATIENCE)
+        # Each transfer must withdraw its upload at the hub before the session ends.
+        wait([job.transfer for job in jobs], _INTERRUPT_TIMEOUT)
 
     def close(self) -> None:
         """End all transfers and the threads. Idempotent; returns within a few seconds."""
@@ -146,7 +153,7 @@ class TransferPool:
             self._closed = True
         self.interrupt("The client was closed.")
         if not threading.current_thread().name.startswith("rtm-sync-transfer"):
-            self._watcher.join(_CLOSE_TIMEOUT)  # one of its workers would wait for itself
+            self._watcher.join(_CLOSE_TIMEOUT)  # the watcher waits for workers: not from a worker
 
     def _new_executor(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self._workers, "rtm-sync-transfer")
@@ -165,23 +172,23 @@ class TransferPool:
             job.finish(failure)
 
     def _give_thread(self, job: _Job[object]) -> RtmError | None:
-        """Hand a job to the executor (the lock is held); the transfer's end when that fails."""
+        """Submit a job to the executor, with the lock held. Returns the error if that fails."""
         if self._executor is None:
             self._executor = self._new_executor()
         job.control.touch()
         try:
             job.place = self._executor.submit(self._run, job)
         except RuntimeError as error:
-            if "shutdown" in str(error):  # the interpreter is ending
+            if "shutdown" in str(error):  # the interpreter shuts down
                 return job.control.kind.cancelled(str(error))
             return _no_thread(job.control.kind, error)
         return None
 
     def _replace_executor(self, late: list[_Job[object]]) -> None:
-        """Leave held-up threads to themselves; what waits for one gets a fresh executor."""
+        """Abandon an executor with hanging threads; the jobs that wait for it get a new one."""
         failed: list[tuple[_Job[object], RtmError]] = []
         with self._lock:
-            held_up, self._executor = self._executor, self._new_executor()
+            hanging, self._executor = self._executor, self._new_executor()
             for job in late:
                 if job in self._running and job.place is not None and job.place.cancel():
                     failure = self._give_thread(job)
@@ -191,18 +198,18 @@ class TransferPool:
             self._forget(job)
             job.control.end(failure)
             job.finish(failure)
-        if held_up is not None:
-            held_up.shutdown(wait=False)
+        if hanging is not None:
+            hanging.shutdown(wait=False)
 
     def _run(self, job: _Job[object]) -> None:
         try:
-            with self._lock:  # against the watcher, which may be finishing a cancelled one
+            with self._lock:  # the watcher may finish a cancelled transfer at the same time
                 job.begun = True
                 if not job.transfer.done():
                     job.transfer.set_running_or_notify_cancel()
             job.control.check()
             result = job.work(job.control)
-            job.control.check()  # work that swallowed its end is cancelled all the same
+            job.control.check()  # the work may have swallowed the error of a cancelled transfer
         except BaseException as error:
             self._forget(job)
             job.finish(self._typed(job, error))
@@ -214,7 +221,7 @@ class TransferPool:
             self._start_pending()
 
     def _typed(self, job: _Job[object], error: BaseException) -> BaseException:
-        """What the future raises: the transfer's end if it was ended, our errors as they are."""
+        """The exception of the future: the transfer's own error, an RtmError, or FAILURE."""
         if job.control.ended is not None:
             return job.control.ended
         if isinstance(error, RtmError) or not isinstance(error, Exception):
@@ -223,7 +230,7 @@ class TransferPool:
         return kind.error("FAILURE", f"The {kind.value} failed: {error!r}.", error)
 
     def _forget(self, job: _Job[object]) -> None:
-        """Free the slot first, so that whoever waits for the future finds it free."""
+        """Free the slot. This comes before the future completes, so that waiters find it free."""
         with self._lock:
             self._running.discard(job)
             with contextlib.suppress(ValueError):
@@ -251,7 +258,7 @@ class TransferPool:
         self, running: list[_Job[object]], pending: list[_Job[object]], now: float
     ) -> None:
         for job in running + pending:
-            job.control.look_at_signal()
+            job.control.poll_cancel_signal()
         late = [
             job for job in running if not job.begun and job.control.idle_for(now) > _START_GRACE
         ]

@@ -9,28 +9,28 @@ from .control import MediaOperationProgress, ProgressCallback
 
 
 class ProgressMeter(Protocol):
-    """What `tqdm_progress` needs of a progress bar; every tqdm has it."""
+    """The part of a progress bar that `tqdm_progress` uses; every tqdm has it."""
 
     total: float | None
 
     def update(self, n: float, /) -> object:
-        """Go on by `n` bytes."""
+        """Advance the bar by `n` bytes."""
 
 
-_meters_lock = threading.Lock()  # tqdm adds without one; transfers may share a bar
+_meters_lock = threading.Lock()  # transfers may share a bar, and tqdm takes no lock to count
 
 
 def tqdm_progress(meter: ProgressMeter) -> ProgressCallback:
     """Make the progress callback of one transfer that moves a tqdm bar.
 
-    A bar without a total gets the transfer's. Several transfers may share a bar, each with a
-    callback of its own; give such a bar the sum of their sizes: `tqdm(total=…, unit="B")`.
+    A bar without a total gets the transfer's size as its total. Several transfers may share a bar,
+    each with its own callback; give such a bar the sum of their sizes: `tqdm(total=…, unit="B")`.
 
     Args:
-        meter: a tqdm, or anything with its `total` and `update`.
+        meter: a tqdm, or an object with the same `total` and `update`.
 
     Returns:
-        What `on_operation_progress` takes. Thread-safe; it leaves the bar open.
+        A callback for `on_operation_progress`. It is thread-safe, and does not close the bar.
     """
     shown = 0
 

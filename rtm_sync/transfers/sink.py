@@ -16,16 +16,15 @@ from .control import TransferControl
 
 
 class Sink:
-    """Where a download's bytes go, with their count and digest.
+    """The destination of a download's bytes, with their count and digest.
 
     Args:
         file: a writable binary file; bytes are appended from its present position.
-        name: of the destination, for messages.
+        name: the destination's name in error messages.
 
     Attributes:
-        size: how many bytes it has.
-        whole: the SHA-256 of the medium they are the beginning of, in hexadecimal; "" before it is
-            known.
+        size: the number of bytes that the sink has.
+        whole: the SHA-256 of the whole medium, in hexadecimal; "" until it is known.
     """
 
     def __init__(self, file: BinaryIO, name: str = "The destination") -> None:
@@ -37,33 +36,33 @@ class Sink:
         self.whole = ""
 
     def begin(self, info: MediaInfo) -> None:
-        """Note which medium's bytes are about to come. Raises like `write`."""
+        """Record the medium whose bytes will follow. Raises like `write`."""
         self.whole = info.sha256
 
     def write(self, data: bytes) -> None:
         """Append bytes.
 
         Raises:
-            DownloadMediaError: FAILURE, the file cannot be written; a network error is another.
+            DownloadMediaError: FAILURE, the file cannot be written.
         """
         with self._writing():
             left = data
             while left:
                 taken = self._file.write(left)
                 if taken is None and not isinstance(self._file, io.RawIOBase):
-                    break  # a writer of the application's that takes all and says nothing
+                    break  # a writer of the application that takes all bytes and returns None
                 if not taken:
                     raise BlockingIOError(errno.EAGAIN, "It takes no more bytes without waiting")
-                left = left[taken:]  # what is not buffered may take a part
+                left = left[taken:]  # an unbuffered file may take only a part
         self._sha256.update(data)
         self.size += len(data)
 
     def sha256(self) -> str:
-        """Hexadecimal digest of all bytes so far."""
+        """The digest of all bytes so far, in hexadecimal."""
         return self._sha256.hexdigest()
 
     def restart(self) -> bool:
-        """Go back to the beginning; False when the file cannot."""
+        """Discard the bytes and start again. Returns False when the file cannot seek."""
         if self._start is None and self.size:
             return False
         if self._start is not None:
@@ -74,9 +73,35 @@ class Sink:
         self.size = 0
         return True
 
+    def start_over(self) -> None:
+        """As `restart`, for bytes that must go.
+
+        Raises:
+            DownloadMediaError: FAILURE, the file cannot go back; or as `write`.
+        """
+        if not self.restart():
+            raise DownloadMediaError.named(
+                "FAILURE",
+                f"{self._name} has {self.size:,} bytes of an attempt that failed and cannot go "
+                "back to its beginning. Download to a path or to a seekable file.",
+            )
+
+    def resume(self, info: MediaInfo) -> bool:
+        """Prepare for a medium's bytes from `size` on; returns whether there are some already.
+
+        Bytes are kept only where they are the beginning of this very medium.
+
+        Raises:
+            DownloadMediaError: as `start_over`.
+        """
+        if self.size and self.whole != info.sha256:
+            self.start_over()
+        self.begin(info)
+        return self.size > 0
+
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn what the operating system says into the download's error."""
+        """Turn an error of the operating system into the download's error."""
         try:
             yield
         except OSError as error:
@@ -90,7 +115,7 @@ class Sink:
 
 
 class MediaCarrier(Protocol):
-    """What moves media; `Transport` says what each method promises."""
+    """Moves the bytes of media. `Transport` documents the methods."""
 
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None

@@ -15,23 +15,24 @@ from .sink import Sink
 from .transfer import Transfer
 
 _SPOOL = 1024 * 1024  # bytes kept in memory before a temporary file takes over
-_LOOK_INTERVAL = 1.0  # seconds; a transfer that ends is told at once
+_LOOK_INTERVAL = 1.0  # seconds; a safety net, because the end of a transfer wakes the reader
 
 
 class MediaStream(io.RawIOBase):
-    """A download as a binary file: what has arrived can be read, and the rest is waited for.
+    """A download as a binary file: bytes can be read as they arrive; a read of later bytes waits.
 
-    The download runs at its own speed into memory, and over 1 MB into an anonymous temporary file,
-    so a slow reader holds up nobody and costs no memory. It can be sought in, forwards and back.
-    Bytes are given out before the digest of the whole is checked: only who has read to the end
-    without an error has the medium. Closing ends the download. One thread at a time may read.
+    The download writes into memory, and above 1 MB into an anonymous temporary file. It does not
+    wait for the reader, so a slow reader neither delays the download nor costs memory. The stream
+    can be sought forwards and backwards. Bytes are returned before the digest of the whole medium
+    is checked: a medium is intact only when it was read to its end without an error. Closing the
+    stream ends the download. One thread at a time may read.
 
-    Made by `RtmClient.open_media`; use it in `with`.
+    `RtmClient.open_media` makes it; use it in a `with` statement.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._changed = threading.Condition()  # guards all below
+        self._changed = threading.Condition()  # guards what follows
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(_SPOOL)  # noqa: SIM115  see close
         self._info: MediaInfo | None = None
         self._arrived = 0
@@ -40,10 +41,10 @@ class MediaStream(io.RawIOBase):
 
     @property
     def info(self) -> MediaInfo:
-        """What is known of the medium: size, type, file name, digest. Waits for it.
+        """The medium's size, content type, file name and digest. Waits until they arrive.
 
         Raises:
-            DownloadMediaError: why there is no such medium, or it cannot be had.
+            DownloadMediaError: the medium does not exist, or cannot be downloaded.
         """
         with self._changed:
             self._wait_until(lambda: self._info is not None)
@@ -60,7 +61,7 @@ class MediaStream(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place, in bytes; from the end it waits until the size is known."""
+        """Move to a position in bytes. A position from the end waits until the size is known."""
         base = 0
         if whence == os.SEEK_CUR:
             base = self._position
@@ -70,10 +71,11 @@ class MediaStream(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: object) -> int:
-        """Read what is there of the next bytes; waits for at least one.
+        """Read the next bytes that have arrived; waits for at least one byte.
 
         Raises:
-            DownloadMediaError: the download failed. ValueError: the stream is closed.
+            DownloadMediaError: the download failed.
+            ValueError: the stream is closed.
         """
         view = memoryview(cast(bytearray, buffer)).cast("B")
         with self._changed:
@@ -85,7 +87,7 @@ class MediaStream(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        """End the download, if it still runs, and free what it took. Idempotent."""
+        """End the download if it still runs, and free its memory and file. Idempotent."""
         with self._changed:
             if self.closed:
                 return
@@ -99,7 +101,7 @@ class MediaStream(io.RawIOBase):
     # -- the download's side --
 
     def follow(self, transfer: Transfer[None]) -> None:
-        """Note the download that fills this stream."""
+        """Set the download that fills this stream."""
         with self._changed:
             self._transfer = transfer
         transfer.add_done_callback(self._ended)
@@ -109,13 +111,13 @@ class MediaStream(io.RawIOBase):
             self._changed.notify_all()
 
     def begin(self, info: MediaInfo) -> None:
-        """Note which medium it is."""
+        """Set the medium's description."""
         with self._changed:
             self._info = info
             self._changed.notify_all()
 
     def append(self, data: bytes) -> int:
-        """Take the next bytes. Raises OSError; ValueError once the stream is closed."""
+        """Append the next bytes. Raises OSError, or ValueError once the stream is closed."""
         with self._changed:
             self._file.seek(self._arrived)
             self._file.write(data)
@@ -124,7 +126,7 @@ class MediaStream(io.RawIOBase):
         return len(data)
 
     def _wait_until(self, ready: Callable[[], bool]) -> None:
-        """Wait, with the lock held, until it is so or the download has ended well."""
+        """Wait until `ready` is true or the download has succeeded; the caller holds the lock."""
         while True:
             if self.closed:
                 raise ValueError("The stream is closed.")
@@ -140,10 +142,10 @@ class MediaStream(io.RawIOBase):
 
 
 class StreamSink(Sink):
-    """Where the bytes of a download go that fills a stream: forwards only, as some may be read."""
+    """The sink of a stream's download. It cannot restart, because bytes may have been read."""
 
     def __init__(self, stream: MediaStream) -> None:
-        super().__init__(cast(BinaryIO, _Arrivals(stream)), "The temporary file")
+        super().__init__(cast(BinaryIO, _StreamWriter(stream)), "The temporary file")
         self._stream = stream
 
     def begin(self, info: MediaInfo) -> None:
@@ -151,8 +153,8 @@ class StreamSink(Sink):
         self._stream.begin(info)
 
 
-class _Arrivals(io.RawIOBase):
-    """The stream's other end, to write into."""
+class _StreamWriter(io.RawIOBase):
+    """The writing end of a stream."""
 
     def __init__(self, stream: MediaStream) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The future that an application holds of an upload or download."""
+"""The future of an upload or download, which the application holds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Transfer(Future[T], Generic[T]):
     """One upload or download: a `concurrent.futures.Future` that can be cancelled at any time.
 
     `result(timeout)`, `exception`, `add_done_callback`, `as_completed` and `wait` work as for any
-    future. `cancel()` also ends a running transfer; a cancelled one raises `TransferCancelled`
-    (which is a `CancelledError` and the family's INTERRUPTED error) from `result()`. As a context
-    manager it cancels itself when the block ends before it did: an error or Ctrl-C in the block
-    leaves nothing running. In a coroutine, await `asyncio.wrap_future(transfer)`.
+    future. `cancel()` also ends a running transfer. The `result()` of a cancelled transfer raises
+    `TransferCancelled`, which is a `CancelledError` and the INTERRUPTED error of the transfer's
+    kind. Used as a context manager, a transfer is cancelled if it still runs when the block ends,
+    for example by an error or Ctrl-C. In a coroutine, await `asyncio.wrap_future(transfer)`.
     """
 
     def __init__(self, control: TransferControl) -> None:
@@ -28,24 +28,26 @@ class Transfer(Future[T], Generic[T]):
 
     @property
     def kind(self) -> TransferKind:
+        """Upload or download."""
         return self._control.kind
 
     @property
     def progress(self) -> MediaOperationProgress:
-        """How far it is now; (0, 0) before it starts."""
+        """The progress so far, in bytes; (0, 0) before the transfer starts."""
         return self._control.progress
 
     def cancel(self) -> bool:
-        """End the transfer, in whatever state it is, within 100 ms.
+        """Cancel a waiting or running transfer. It ends within 100 ms.
 
-        False when it is done, or its last byte is confirmed and only the result is missing.
+        Returns:
+            False when the transfer is done, or its last byte is confirmed and it is about to end.
         """
         if self.done():
             return False
         return self._control.cancel() or self._control.ended is not None
 
     def cancelled(self) -> bool:
-        """Whether it ended by cancellation."""
+        """Whether the transfer ended by cancellation."""
         return self.done() and isinstance(super().exception(), TransferCancelled)
 
     def __enter__(self) -> Transfer[T]:

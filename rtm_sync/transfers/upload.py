@@ -26,21 +26,20 @@ from ..thumbnails.contract import (
     ThumbnailFailed,
     ThumbnailGenerator,
 )
-from ..thumbnails.selection import call_in_place, choose_generator, generate_in_time
 from .control import TransferControl
 from .journal import Journal
 from .sink import MediaCarrier
 
 ThumbnailSource: TypeAlias = "Payload | ThumbnailCallable"
-"""Thumbnail bytes (bytes, `Path`, binary file, `Blob`), a callable, or a `str`: "auto" or the name
-of a generator."""
+"""Thumbnail bytes (bytes, `Path`, binary file, `Blob`), a callable, or a `str`: "auto" or a
+generator's name."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """Pixel sizes the caller gave; None is to be found out."""
+    """Sizes in pixels that the caller gave; None where the picture's header decides."""
 
     width: int | None
     height: int | None
@@ -52,12 +51,20 @@ class UploadWork:
     """One upload: the blob, the message it becomes, and its thumbnail.
 
     Args:
-        find_generators: the thumbnail generators there are; called only for a thumbnail that one
-            of them makes, because finding them imports the installed plugins.
+        payload: the bytes, as `Blob.of` takes them.
+        message_type: FILE or IMAGE.
+        file_name: the name that receivers see; None for the payload's own.
+        description: the message's text.
+        thumbnail: bytes, a callable, "auto", a generator's name, or None.
+        dimensions: sizes in pixels that the caller gave.
+        find_generators: returns the installed thumbnail generators. It imports the installed
+            plugins, so it is called only when a generator makes the thumbnail.
+        auto: whether None means a thumbnail by "auto", if a generator can make one.
+        resume_from: the journal of an upload that an earlier process began.
 
     Raises:
-        UploadMediaError: an argument is not valid, the source is missing or unreadable (FAILURE),
-            empty (INVALID_ARGUMENT), over 30 MB (SIZE_OVERFLOW), or the message over 32 KB.
+        UploadMediaError: INVALID_ARGUMENT for a wrong argument, an empty source or a message over
+            32 KB; FAILURE for a source that cannot be read; SIZE_OVERFLOW above 30 MB.
     """
 
     def __init__(
@@ -98,7 +105,7 @@ class UploadWork:
                 self._use_bytes(thumbnail)
 
     def run(self, carrier: MediaCarrier, control: TransferControl) -> RtmFileMessage:
-        """Make the thumbnail, upload, make the message."""
+        """Make the thumbnail, upload the blob, and make the message."""
         picture = self._generate(control)
         control.check()
         width, height = self._image_dimensions()
@@ -139,6 +146,8 @@ class UploadWork:
     def _use_generator(
         self, name: str, generators: Sequence[ThumbnailGenerator], *, optional: bool
     ) -> None:
+        from ..thumbnails.selection import choose_generator
+
         try:
             self._generator = choose_generator(generators, name, self._blob.content_type)
         except PluginError:
@@ -152,6 +161,8 @@ class UploadWork:
         self._thumbnail = blob.to_bytes()
 
     def _generate(self, control: TransferControl) -> Thumbnail:
+        from ..thumbnails.selection import call_in_place, generate_in_time
+
         room = thumbnail_room(self._name, self._description)
         try:
             if self._generator is not None:
@@ -164,14 +175,14 @@ class UploadWork:
             failed = isinstance(error, ThumbnailFailed)
             if self._optional:
                 if failed:
-                    logger.warning("%s goes without a thumbnail. %s", self._name, error)
+                    logger.warning("%s is sent without a thumbnail. %s", self._name, error)
                 return Thumbnail(b"", 0, 0, "")
             reason = "FAILURE" if failed else "INVALID_ARGUMENT"
             raise control.kind.error(reason, str(error), error) from error
         return self._measured(made)
 
     def _measured(self, picture: Thumbnail) -> Thumbnail:
-        """The caller's sizes win; then the generator's; then what the picture's header says."""
+        """The thumbnail with its size: the caller's, else the generator's, else the header's."""
         given = self._dimensions
         width, height = given.thumbnail_width, given.thumbnail_height
         if width is None and height is None:
@@ -191,7 +202,7 @@ class UploadWork:
 
 
 def _renamed(blob: Blob, name: str) -> Blob:
-    """The blob under another name, which may tell its type where nothing else did."""
+    """The blob under another name, from which an unknown content type is guessed again."""
     if blob.name == name:
         return blob
     known = None if blob.content_type == "application/octet-stream" else blob.content_type
@@ -220,13 +231,13 @@ def _checked_blob(payload: Payload) -> Blob:
             f"{MEDIA_LIMIT:,} bytes (30 MB)."
         )
     if blob.size == 0:
-        raise ValueError(f"{blob.name or 'The payload'} is empty; media have at least one byte.")
+        raise ValueError(f"{blob.name or 'The payload'} is empty; a medium has at least one byte.")
     return blob
 
 
 @contextlib.contextmanager
 def _argument_errors() -> Iterator[None]:
-    """Turn what is wrong with an upload's arguments into the family's error."""
+    """Turn an exception about an upload's arguments into an UploadMediaError."""
     try:
         yield
     except BlobTooLarge as error:

@@ -5,8 +5,7 @@ The next release will no longer have it.
 
 from __future__ import annotations
 
-import warnings
-
+from ..old_names import warn_moved
 from ..rules.lifecycle import Lifecycle, ProofOfLife, StateChange
 
 __all__ = [
@@ -15,9 +14,4 @@ __all__ = [
     "StateChange",
 ]
 
-warnings.warn(
-    "rtm_sync.transports.lifecycle has moved to rtm_sync.rules.lifecycle; "
-    "the old name goes in the next release",
-    DeprecationWarning,
-    stacklevel=2,
-)
+warn_moved(__name__, "rtm_sync.rules.lifecycle")

@@ -9,12 +9,13 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, TypeVar
 
 from ..rules.timing import Backoff
 from ..transfers.control import TransferKind
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 
@@ -76,6 +77,8 @@ class RetryPolicy:
         Raises:
             RtmError: of the transfer's kind, when the patience is at its end.
         """
+        import tenacity  # which a client without transfers over HTTP need not load
+
         tries = _Tries(self, progress, clock, uniform)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Transient),

@@ -2,8 +2,8 @@
 
 A `ClientSession` knows frames and their order; it does not know what carries them. A transport
 gives it a `send` function for as long as it has a connection and feeds it the texts that arrive.
-The link
-outlives the connection: frames that the hub has not acknowledged are sent again on the next.
+The session outlives the connection: frames that the hub has not acknowledged are sent again on the
+next one.
 """
 
 from __future__ import annotations

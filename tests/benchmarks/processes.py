@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,12 @@ def gateway_process() -> Iterator[Gateway]:
         GatewayProcess(Path(name) / "data") as process,
     ):
         yield Gateway(process.url, process.pid, Path(name))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds for which the process, its children aside, has had a core so far."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int | str = "self") -> float:

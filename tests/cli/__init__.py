@@ -1,1 +1,1 @@
-"""Tests of the command line, as a shell sees it: child processes."""
+"""Tests of the command line, mostly with child processes, as a shell runs it."""

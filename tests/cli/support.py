@@ -1,4 +1,4 @@
-"""Runs `python -m rtm_sync …` as a shell would, in a folder of its own."""
+"""Runs `python -m rtm_sync …` as a shell does, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -21,28 +21,26 @@ SECRET = "a secret of tests, 32 bytes or more"
 _SERVING = re.compile(r"Serving (ws://\S+) with data in (.+)\. Stop with Ctrl-C\.\n")
 
 
-WRONG_USAGE = 2  # the exit status of what the command line itself refuses
+WRONG_USAGE = 2  # the exit status for wrong options and arguments
 INSTALLED_GENERATORS = "pillow,vips,video,pdf"
 
 
 def child_environment(**extra: str) -> dict[str, str]:
-    """The environment of a child: none of our settings but these, temporary files where we look."""
+    """The environment of a child process: only these settings, and a known temporary folder."""
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("RTM_SYNC_")
     }
     ours = {
         "PYTHONPATH": str(REPOSITORY),
-        "RTM_SYNC_DISABLE_PLUGINS": INSTALLED_GENERATORS,  # installed or not, it is all the same
+        "RTM_SYNC_DISABLE_PLUGINS": INSTALLED_GENERATORS,  # same results with and without them
         "TMPDIR": tempfile.gettempdir(),
-        "XDG_CONFIG_HOME": str(
-            REPOSITORY / "tests" / "nobodys"
-        ),  # whoever runs us may have profiles
+        "XDG_CONFIG_HOME": str(REPOSITORY / "tests" / "nobodys"),  # the developer may have profiles
     }
     return inherited | ours | extra
 
 
 def with_pillow_plugin(folder: Path) -> dict[str, str]:
-    """Variables that let a child find this repository's Pillow plugin, installed or not."""
+    """Variables with which a child finds this repository's Pillow plugin, installed or not."""
     plugin = REPOSITORY / "plugins" / "rtm-sync-pillow"
     metadata = folder / "rtm_sync_pillow-0.dist-info"
     metadata.mkdir(parents=True)
@@ -55,7 +53,7 @@ def with_pillow_plugin(folder: Path) -> dict[str, str]:
 
 
 class Gateway:
-    """A `serve` that runs."""
+    """A running `serve`."""
 
     def __init__(self, process: subprocess.Popen[bytes], out: Path, err: Path) -> None:
         self.process = process
@@ -68,7 +66,7 @@ class Gateway:
 
     @property
     def complaints(self) -> str:
-        """What standard error has besides the log's lines of level info."""
+        """The lines of standard error that are not log lines of level info."""
         lines = self.err.splitlines()
         return "\n".join(line for line in lines if not re.match(r"\S+Z INFO ", line))
 
@@ -88,7 +86,7 @@ class Gateway:
         self.process.send_signal(number)
 
     def ended(self, within: float = PATIENCE) -> int:
-        """The exit status."""
+        """Wait for the end, and return the exit status."""
         return self.process.wait(within)
 
     def stop(self) -> int:
@@ -102,13 +100,13 @@ class Gateway:
 
 
 class CommandTestCase(RtmTestCase):
-    """Commands run in `self.home`, which is removed."""
+    """A test case that runs commands in `self.home`, a temporary folder."""
 
     def setUp(self) -> None:
         self.home = self.folder()
 
     def command(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run to the end; a traceback is a failure whatever the test looks for."""
+        """Run a command to its end. A traceback in its output fails the test."""
         done = subprocess.run(
             self._line(arguments),
             cwd=self.home,
@@ -122,13 +120,13 @@ class CommandTestCase(RtmTestCase):
         return done
 
     def printed(self, *arguments: object, **environment: str) -> str:
-        """The output of a command that succeeds without a complaint."""
+        """The output of a command that succeeds without output on standard error."""
         done = self.command(*arguments, **environment)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return done.stdout
 
     def refused(self, *arguments: object, status: int, **environment: str) -> str:
-        """The last line of what a command complains about."""
+        """The last line that a command prints to standard error."""
         if status == WRONG_USAGE:
             returned, complaints = self._run_here(arguments, environment)
         else:
@@ -142,7 +140,7 @@ class CommandTestCase(RtmTestCase):
     def _run_here(
         self, arguments: tuple[object, ...], environment: dict[str, str]
     ) -> tuple[int, str]:
-        """Run in this process, as what is refused before anything begins may; a quarter as long."""
+        """Run in this process, for commands that are refused early: it takes a quarter as long."""
         before = Path.cwd()
         variables = mock.patch.dict(os.environ, child_environment(**environment), clear=True)
         os.chdir(self.home)
@@ -155,7 +153,7 @@ class CommandTestCase(RtmTestCase):
         return done.exit_code, done.stderr
 
     def serve(self, *arguments: object, **environment: str) -> Gateway:
-        """Start `serve` on a free port and wait until it says that it serves."""
+        """Start `serve` on a free port, and wait until it prints its URL."""
         folder = self.folder()
         out, err = folder / "out", folder / "err"
         with out.open("wb") as stdout, err.open("wb") as stderr:

@@ -1,4 +1,4 @@
-"""The Tab key: the scripts that `rtm-sync` prints for shells, and what they complete."""
+"""Completion with the Tab key: the scripts that `rtm-sync` prints for shells, and their offers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COMPREPLY=()
 "$function" rtm-sync
 printf '%s\\n' "${COMPREPLY[@]}"
 """
-"""What bash does at Tab: it finds the command's function, tells it the words, takes its reply."""
+"""The steps of bash at Tab: find the command's function, give it the words, take its reply."""
 
 
 class CompletionTest(CommandTestCase):
@@ -57,7 +57,7 @@ class CompletionTest(CommandTestCase):
         return self.printed(_RTM_SYNC_COMPLETE=f"{shell}_source", PATH=self.path)
 
     def completed(self, *words: str, **environment: str) -> list[str]:
-        """What bash offers for the last word."""
+        """The words that bash offers for the last word."""
         bash = ["bash", "--noprofile", "--norc", "-c", _ASK, "bash", *words]
         return self.shell(bash, **environment).splitlines()
 

@@ -1,4 +1,4 @@
-"""`rtm-sync demo`: the story it tells is true, with any photo, and it leaves nothing behind."""
+"""`rtm-sync demo`: its steps are real, it takes any photo, and it leaves no files behind."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _STEP = re.compile(r"^ +\d+\.\d ms  ([^:]+): (.+)$", re.MULTILINE)
 
 class DemoTest(CommandTestCase):
     def steps(self, *arguments: object, **environment: str) -> dict[str, str]:
-        """What each step of a demo that works says."""
+        """The result of each step of a successful demo."""
         printed = self.printed("demo", *arguments, **environment)
-        self.assertTrue(printed.endswith("All of it worked.\n"), printed)
+        self.assertTrue(printed.endswith("All steps worked.\n"), printed)
         self.assertEqual(list(self.home.iterdir()), [], "files in the current folder")
         return dict(_STEP.findall(printed))
 
     def over_both_transports(
         self, *arguments: object, **environment: str
     ) -> list[tuple[str, dict[str, str]]]:
-        """Each transport, and what the steps of a demo over it say."""
+        """Each transport with the results of a demo over it."""
         demos = (
             functools.partial(self.steps, *arguments, "--transport", transport, **environment)
             for transport in TRANSPORTS
@@ -74,7 +74,7 @@ class DemoTest(CommandTestCase):
     def test_without_a_thumbnail_plugin_it_says_what_to_install_and_goes_on(self) -> None:
         printed = self.printed("demo", CAT, "--transport", "memory")
         self.assertRegex(printed, "no thumbnail: .*pip install rtm-sync-pillow")
-        self.assertTrue(printed.endswith("All of it worked.\n"))
+        self.assertTrue(printed.endswith("All steps worked.\n"))
 
     def test_a_photo_of_a_few_bytes_is_enough(self) -> None:
         photo = self.small_file("[red]small.jpg", b"\xff\xd8\xff")
@@ -86,11 +86,11 @@ class DemoTest(CommandTestCase):
         missing = self.home / "missing.jpg"
         self.assertEqual(
             self.command("demo", missing).stderr,
-            f"Error: {missing} is no file; name a photo, or none to have one made.\n",
+            f"Error: {missing} is not a file. Pass a photo, or no PHOTO at all.\n",
         )
         wrong = (
-            (missing, "is no file"),
-            (self.folder(), "is no file"),
+            (missing, "is not a file"),
+            (self.folder(), "is not a file"),
             (
                 self.small_file("[red]empty.jpg", b""),
                 r"^Could not upload the photo: .*\[red\]empty\.jpg is empty",

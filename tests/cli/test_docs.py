@@ -1,4 +1,4 @@
-"""docs/cli.md says all of the command line, and nothing that is not so."""
+"""docs/cli.md documents the whole command line, and nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CommandLineDocumentTest(RtmTestCase):
         upload = options_of(command_line.commands["upload"])
         for name, command in command_line.commands.items():
             if name == "serve":
-                continue  # the quick start's, which has a test of its own
+                continue  # the quick start documents it, and has its own test
             own = options_of(command) - settings
             if name == "send":
                 own -= upload

@@ -1,4 +1,4 @@
-"""The command line as a whole: help, version, what it does not know, what it misses."""
+"""The command line as a whole: help, version, unknown commands, missing libraries."""
 
 from __future__ import annotations
 

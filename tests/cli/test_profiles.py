@@ -1,4 +1,4 @@
-"""Profiles, progress lines, redaction: what commands share, and `doctor` and `plugins`."""
+"""The parts that commands share (profiles, progress, redaction), and `doctor` and `plugins`."""
 
 from __future__ import annotations
 
@@ -49,15 +49,19 @@ class ProfileTest(RtmTestCase):
 
     def test_what_is_wrong_with_a_profile_is_said_in_words_without_secrets(self) -> None:
         for text, name, complaint in (
-            ("", "home", r"no profile 'home' in \S+profiles.toml; there are none\."),
-            (FILE, "home", "there are default, work"),
+            ("", "home", r"no profile 'home' in \S+profiles.toml; its profiles: none\."),
+            (FILE, "home", "its profiles: default, work"),
             (
                 "[default]\nhue = 1",
                 None,
                 "'hue' in profile 'default' of .* is not a setting",
             ),
             ("[default]\ntoken = 12345", None, "token in profile 'default' of .* is not text"),
-            ('url = "ws://x"', None, r"'url' in .* is no profile; write it below a \[url\] line"),
+            (
+                'url = "ws://x"',
+                None,
+                r"'url' in .* is not in a profile; write it below a line such as \[default\]",
+            ),
             ("[", None, "is not TOML"),
         ):
             with self.subTest(text), self.assertRaisesRegex(ConfigError, complaint) as caught:
@@ -155,7 +159,7 @@ class DoctorTest(CommandTestCase):
             "token"
         ]
         self.assertIs(found.verdict, Verdict.FAILED)
-        self.assertRegex(found.detail, "expired 6. s ago; its sub is 'bob', and the uid is 'alice'")
+        self.assertRegex(found.detail, "expired 6. s ago; its sub is 'bob', but the uid is 'alice'")
         self.assertNotIn(token, str(found))
 
     def test_it_does_not_end_the_users_session_unless_told(self) -> None:

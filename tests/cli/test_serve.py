@@ -1,4 +1,4 @@
-"""`rtm-sync serve`: it says where, it says when not, it stops in time with its work done."""
+"""`rtm-sync serve`: its URL, its errors at start, and its stop in time with requests finished."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rtm_sync.hub.auth.tokens import make_token
 from tests.cli.support import SECRET, CommandTestCase, Gateway
 from tests.support import PATIENCE, Stopwatch, at_once, wait_until
 
-STOP_BOUND = 10.0  # seconds that a gateway may take to end, whatever is going on
+STOP_BOUND = 10.0  # seconds in which a gateway must end under any load
 PAYLOAD = os.urandom(5_000_000)
 APP = ("--app-id", "my-app", "--app-secret", SECRET)
 
@@ -32,7 +32,7 @@ def is_listening(url: str) -> bool:
 
 
 class HeldUpFile(io.BytesIO):
-    """A file whose second half comes when it is let."""
+    """A file that blocks before its second half until `go_on` is set."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -57,7 +57,7 @@ class ServeTest(CommandTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.clients: list[RtmClient] = []
-        # Each waits a second for its logout's answer where the gateway is gone.
+        # Each logout waits a second for its answer when the gateway is gone.
         self.addCleanup(lambda: at_once(*(client.close for client in self.clients)))
 
     def client(self, url: str, uid: str = "alice", token: str | None = None) -> RtmClient:
@@ -80,7 +80,7 @@ class StartTest(ServeTest):
     def test_without_a_secret_it_says_loudly_that_anybody_may_log_in(self) -> None:
         gateway = self.serve()
         self.assertRegex(
-            gateway.complaints, r"^NO APP SECRET: anybody .* --app-secret to serve others\.$"
+            gateway.complaints, r"^NO APP SECRET: anyone .* --app-secret to serve others\.$"
         )
 
     def test_without_a_secret_it_refuses_every_host_but_loopback(self) -> None:
@@ -180,7 +180,7 @@ class RefusalTest(ServeTest):
 
 
 class KeyTest(ServeTest):
-    """Keys change while it serves: SIGHUP reads the apps again."""
+    """Keys that change while the gateway runs: SIGHUP reads the apps again."""
 
     numbers = itertools.count()
     OLD, NEW = "the old secret, 32 bytes or more.", "the new secret, 32 bytes or more."
@@ -189,7 +189,7 @@ class KeyTest(ServeTest):
         (self.home / "gateway.toml").write_text(f"[apps.my-app]\nsecrets = {list(secrets)}\n")
 
     def accepts(self, gateway: Gateway, secret: str) -> bool:
-        uid = f"user-{next(self.numbers)}"  # one user may not log in so often
+        uid = f"user-{next(self.numbers)}"  # logins of one user are limited
         with RtmClient("my-app", url=gateway.url) as client:
             try:
                 client.login(uid, make_token("my-app", uid, secret))
@@ -235,7 +235,7 @@ class KeyTest(ServeTest):
 
 class StopTest(ServeTest):
     def upload_held_up(self, gateway: Gateway) -> tuple[Transfer[RtmFileMessage], threading.Event]:
-        """An upload that waits in its middle, and the event that lets it go on."""
+        """An upload that blocks in its middle, and the event that lets it continue."""
         file = HeldUpFile(PAYLOAD)
         self.addCleanup(file.go_on.set)
         upload = self.client(gateway.url).create_media_message_by_uploading(file)
@@ -265,7 +265,7 @@ class StopTest(ServeTest):
         self.assertGreater(time.monotonic() - start, 0.9)
         self.assertLess(watch.seconds(), STOP_BOUND)
         kept = self.home / "kept" / "media"
-        # What it has waits for the gateway's next start, and is no medium.
+        # The partial upload stays for the gateway's next start, but it is not a medium.
         self.assertEqual({path.suffix for path in kept.glob("*/*")}, {".part", ".note"})
 
     def test_ctrl_c_ends_it_quietly(self) -> None:

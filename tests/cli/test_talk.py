@@ -14,7 +14,7 @@ from typing import Any
 
 from rtm_sync import RtmClient, RtmFileMessage, RtmImageMessage, RtmRawMessage, RtmTextMessage
 from rtm_sync.cli.listen import JOURNAL
-from rtm_sync.hub.media.service import new_media_id
+from rtm_sync.hub.media import new_media_id
 from rtm_sync.testing import FaultProxy
 from tests.cli.support import REPOSITORY, CommandTestCase, child_environment
 from tests.cli.test_docs import sections
@@ -57,7 +57,7 @@ class TalkTestCase(CommandTestCase):
         return done
 
     def did(self, *arguments: object, stdin: bytes = b"", status: int = 0) -> str:
-        """Standard output of a command that ends so."""
+        """The standard output of a command that ends with this exit status."""
         done = self.run_with(*arguments, stdin=stdin)
         self.assertEqual(done.returncode, status, done.stderr)
         return done.stdout.decode()
@@ -70,7 +70,7 @@ class TalkTestCase(CommandTestCase):
         return client.create_media_message_by_uploading(data, file_name=name).result(PATIENCE)
 
     def started(self, *arguments: object) -> tuple[subprocess.Popen[bytes], Path, Path]:
-        """A command that goes on: its process, and the files of its output and its complaints."""
+        """A running command: its process, and the files of its output and its errors."""
         folder = self.folder()
         out, err = folder / "out", folder / "err"
         with out.open("wb") as stdout, err.open("wb") as stderr:
@@ -145,7 +145,7 @@ class SendTest(TalkTestCase):
 
     def test_what_cannot_be_sent_is_refused_in_words(self) -> None:
         for arguments, status, complaint in (
-            (("hi",), 2, "Nobody gets it: pass --to UID or --channel ID."),
+            (("hi",), 2, "No receiver is given: pass --to UID or --channel ID."),
             (("--to", "bob"), 2, "Pass one of TEXT, --file and --media-id."),
             (("--to", "bob", "hi", "--file", "x"), 2, "Pass one of TEXT, --file and --media-id."),
             (("--to", "bob", "x" * 33_000), 1, "text is 33,000 bytes; the limit is 32,768"),
@@ -223,7 +223,7 @@ class TransferTest(TalkTestCase):
         self.assertEqual(list(self.home.iterdir()), [])
 
     def slow_line(self, bytes_per_second: float) -> FaultProxy:
-        """A line to the gateway that commands take, and no faster."""
+        """A relay to the gateway with limited speed, which commands use."""
         proxy = self.entered(FaultProxy(self.url))
         proxy.slow_down(bytes_per_second)
         self.environment["RTM_SYNC_URL"] = proxy.url
@@ -243,7 +243,7 @@ class TransferTest(TalkTestCase):
         )
         os.close(terminal)
         shown = b""
-        with contextlib.suppress(OSError):  # how a terminal says that its other end is closed
+        with contextlib.suppress(OSError):  # a terminal raises it when its other end is closed
             while chunk := os.read(main, 65_536):
                 shown += chunk
         self.assertEqual(process.wait(PATIENCE), 0)
@@ -384,4 +384,4 @@ class ListenTest(TalkTestCase):
         process, _, err = self.listening()
         self.client("alice")
         self.assertEqual(process.wait(PATIENCE), 1)
-        self.assertIn("The session was ended: REMOTE_LOGIN.", err.read_text())
+        self.assertIn("The session has ended: REMOTE_LOGIN.", err.read_text())

@@ -1,4 +1,4 @@
-"""`rtm-sync token`: what it prints is a token, and what makes none is refused in words."""
+"""`rtm-sync token`: it prints valid tokens, and refuses wrong arguments with a clear error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TokenTest(CommandTestCase):
         self.verifier = JwtVerifier("my-app", SECRET)
 
     def lifetime(self, *arguments: object) -> float:
-        """Seconds that the printed token still lives, for alice."""
+        """Seconds until the printed token of alice expires."""
         printed = self.printed("token", "alice", *arguments, **APP)
         self.assertEqual(printed.count("\n"), 1)
         return self.verifier.verify(printed.strip(), "alice").expires_at - time.time()

@@ -7,7 +7,7 @@ import unittest
 from tests.faults.chaos import MODES, Plan, Report, Stream, run
 from tests.support import RtmTestCase
 
-SECONDS = 4.0
+SECONDS = 3.0
 KINDS = ("peer messages", "channel messages", "offline messages", "media")
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 from unittest import mock
 from urllib.parse import urlsplit
 
@@ -38,8 +39,16 @@ DATABASE = 16 * 1024  # bytes with which a file of SQLite cannot grow any more
 class FireCase(RtmTestCase):
     """A gateway, and two well-behaved users that must not notice anything."""
 
+    gateway: ClassVar[GatewayProcess]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.gateway = cls.made()
+        cls.gateway.start()
+        cls.addClassCleanup(cls.gateway.close)
+
     def setUp(self) -> None:
-        self.gateway = self.entered(self.started())
         self.alice, self.bob = self.user("alice"), self.user("bob")
         self.states: list[object] = []
         for user in (self.alice, self.bob):
@@ -48,8 +57,11 @@ class FireCase(RtmTestCase):
         self.check_the_others()  # warm, so that memory is measured from here
         self.memory = resident(self.pid)
 
-    def started(self) -> GatewayProcess:
-        return GatewayProcess(self.folder())
+    @classmethod
+    def made(cls) -> GatewayProcess:
+        # A second login of a user comes with the next test. As many sends as in three seconds are
+        # too many in ten minutes as well, so that a slow machine can flood the gateway.
+        return GatewayProcess(settings={"limits": "logins=20/1 sends=1500/600"})
 
     def user(self, uid: str) -> RtmClient:
         client = RtmClient("app", url=self.gateway.url)
@@ -202,8 +214,9 @@ class DiskTest(FireCase):
 
 
 class ReadOnlyDiskTest(FireCase):
-    def started(self) -> GatewayProcess:
-        return _Unprivileged(self.folder())
+    @classmethod
+    def made(cls) -> GatewayProcess:
+        return _Unprivileged()
 
     def test_a_media_folder_that_cannot_be_written_is_an_error_and_the_rest_goes_on(self) -> None:
         media_id = self.upload(MEDIUM)

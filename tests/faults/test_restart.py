@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sqlite3
 import time
@@ -12,9 +13,10 @@ from rtm_sync import RtmClient, RtmError
 from rtm_sync.protocol.codec import encode_json
 from rtm_sync.protocol.values import MediaInfo
 from rtm_sync.testing import GatewayProcess, local_gateway, wait_until
-from tests.support import PATIENCE, RtmTestCase, Stopwatch
+from tests.benchmarks.processes import cpu_seconds
+from tests.support import PATIENCE, RtmTestCase
 
-START_BOUND = 2.0  # seconds, by the promise; the interpreter and the imports are in it
+START_BOUND = 3.0  # seconds of a core: two by the promise, and one for the interpreter
 MEDIA = 20_000
 SIZE = 52_429  # bytes each: a gigabyte in all
 DIGEST = "d7c6cd5f" * 8  # of nothing: these media are never read
@@ -22,17 +24,23 @@ DAY = 24 * 3600.0
 
 
 def stored_media(data: Path, count: int, expires_at: float) -> list[str]:
-    """Put media into a gateway's folder while it is down: records, and files without blocks."""
+    """Put media into a gateway's folder while it is down: records, and files without blocks.
+
+    All are links to one file, which makes them 50 times as fast as files of their own.
+    """
     ids = [secrets.token_urlsafe(24) for _ in range(count)]
+    folders = {media_id[:2] for media_id in ids}
+    for folder in folders:
+        (data / "media" / folder).mkdir(mode=0o700, exist_ok=True)
+    blob = data / "blob"
+    with blob.open("wb") as file:
+        file.truncate(SIZE)
     rows = []
     for media_id in ids:
-        file = data / "media" / media_id[:2] / media_id
-        with contextlib.suppress(FileExistsError):
-            file.parent.mkdir(mode=0o700)
-        with file.open("wb") as blob:
-            blob.truncate(SIZE)
+        os.link(blob, f"{data}/media/{media_id[:2]}/{media_id}")
         info = MediaInfo(media_id, SIZE, DIGEST, "f.bin", "image/png", expires_at)
         rows.append((media_id, "app", "alice", expires_at, encode_json(info), SIZE))
+    blob.unlink()
     with contextlib.closing(sqlite3.connect(data / "rtm.sqlite3")) as connection, connection:
         connection.executemany(
             "INSERT INTO media (media_id, app_id, uid, expires_at, info, size) "
@@ -51,9 +59,8 @@ class BigFolderTest(RtmTestCase):
         for end in (gateway.stop, gateway.kill):
             end()
             stored_media(gateway.data, MEDIA // 2, time.time() + DAY)
-            watch = Stopwatch()
             gateway.start()
-            self.assertLess(watch.seconds(), START_BOUND + 1.0)  # the interpreter starts, too
+            self.assertLess(cpu_seconds(gateway.pid), START_BOUND)
         with RtmClient("app", url=gateway.url) as alice:
             alice.login("alice")
             blob = alice.download_media(message.media_id).result(PATIENCE)

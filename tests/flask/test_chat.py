@@ -60,7 +60,7 @@ SLOW = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThrough
 
 
 def loaded() -> ModuleType:
-    """The example, as a user's `python app.py` has it."""
+    """The example app, as `python app.py` runs it."""
     spec = importlib.util.spec_from_file_location("flask_chat_app", CHAT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -80,7 +80,7 @@ def picture(*halves: tuple[int, int, int]) -> bytes:
 
 @contextlib.contextmanager
 def forms_may_be_left() -> Iterator[None]:
-    """Werkzeug leaves the file of a form that it refuses in the middle to the collector."""
+    """Ignore a warning: Werkzeug does not close the file of a form that it refuses midway."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unclosed file <tempfile.Spooled", ResourceWarning)
         yield
@@ -125,7 +125,7 @@ class ServerTest(RtmTestCase):
         app: Flask = loaded().create_app(RTM_URL="memory://memory-test", RTM_USER_LINGER=0.2)
         lobby = {"kind": "channel", "id": "lobby"}
         with running(app):
-            for name in ("alice", "bob", "carol"):  # each new one ends those who are idle
+            for name in ("alice", "bob", "carol"):  # each new session ends the idle ones
                 http = app.test_client()
                 http.post("/api/sign-in", data={"uid": name})
                 http.post(
@@ -227,7 +227,7 @@ class ChatTest(RtmTestCase):
     def page(
         self, viewport: dict[str, int] | None = None, *, uid: str = "", **options: Any
     ) -> Page:
-        """A browser of its own, whose errors fail the test; `uid` is signed in already."""
+        """A page in a new browser, with `uid` signed in. Its errors fail the test."""
         context = self.browser.new_context(
             viewport=viewport or DESK,
             locale=options.pop("locale", "en-GB"),
@@ -268,7 +268,7 @@ class ChatTest(RtmTestCase):
         page.get_by_role("button", name=re.compile("^(Send|发送)$")).click()
 
     def shot(self, page: Page, name: str) -> None:
-        """Look at the screen: it is not blank, nor wider than its window, and axe finds nothing."""
+        """Check the page: it is not blank, not wider than its window, and axe finds no problem."""
         self.until(page, "[...document.images].every((image) => image.complete)")
         self.assertFalse(page.evaluate("document.documentElement.scrollWidth > innerWidth"), name)
         image = Image.open(io.BytesIO(page.screenshot()))
@@ -285,7 +285,7 @@ class ChatTest(RtmTestCase):
         wait_until(lambda: page.evaluate(expression), PATIENCE, expression)
 
     def assert_halves(self, page: Page, selector: str) -> None:
-        """Red is seen at a quarter of the element, and blue at three quarters."""
+        """Check that the element is red at a quarter of its width, and blue at three quarters."""
         self.until(page, f"document.querySelector('{selector}')?.complete")
         shown = Image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")
         for quarter, wanted in ((1, RED), (3, BLUE)):
@@ -361,7 +361,7 @@ class ChatTest(RtmTestCase):
         expect(alice.get_by_text("Cancelled; nothing was sent.")).to_be_visible()
         self.say(alice, "never mind")
         expect(bob.locator(".words")).to_have_text("never mind")
-        expect(bob.locator(".message")).to_have_count(1)  # nothing of the film came
+        expect(bob.locator(".message")).to_have_count(1)  # the cancelled video was not sent
 
     def test_what_could_not_be_sent_can_be_sent_again(self) -> None:
         alice, bob = self.signed_in("alice"), self.signed_in("bob")
@@ -439,7 +439,7 @@ class ChatTest(RtmTestCase):
             alice = self.signed_in("alice")
             self.send(alice, ("halves.png", "image/png", picture(RED, BLUE)))
             expect(alice.locator("button.photo")).to_be_visible()
-            kit.clock.advance(7 * 24 * 3600 + 1)  # the hub's; the browser believes it is there
+            kit.clock.advance(7 * 24 * 3600 + 1)  # the hub's clock; the page still shows the photo
             alice.locator("button.photo").click()
             expect(alice.locator("#viewer-gone")).to_contain_text("No longer available")
             alice.keyboard.press("Escape")

@@ -44,7 +44,7 @@ PNG = bytes.fromhex(
 
 
 def photo_app(rtm: Rtm, **settings: object) -> Flask:
-    """A small app with all that the extension has."""
+    """A small app that uses every part of the extension."""
     app = Flask(__name__)
     app.config.update(RTM_APP_ID="photos", SECRET_KEY="of tests", TESTING=True, **settings)
     rtm.init_app(app)
@@ -71,7 +71,7 @@ def photo_app(rtm: Rtm, **settings: object) -> Flask:
 
 
 def awaited(body: Iterator[bytes], event: str) -> str:
-    """The part of a stream with that event; a client tells of its login first."""
+    """The part of a stream with an event. The first events of a client are of its login."""
     return next(chunk.decode() for chunk in body if f"event: {event}" in chunk.decode())
 
 
@@ -88,7 +88,7 @@ class AppTest(RtmTestCase):
         return client
 
     def get(self, path: str, **options: Any) -> Any:
-        """The response, read to its end and closed, as a server does."""
+        """The response of a request, read to its end and closed, as a server does it."""
         return self.http.get(path, buffered=True, **options)
 
     def post(self, data: bytes, name: str, kind: str = "application/octet-stream") -> Any:
@@ -136,7 +136,7 @@ class ClientTest(AppTest):
     def test_what_is_missing_is_named(self) -> None:
         for name, value, why in (
             ("RTM_APP_ID", "", r"RTM_APP_ID.* is empty"),
-            ("RTM_UID", "{name}", r"RTM_UID is '\{name\}'; there are \{host\} and \{pid\}"),
+            ("RTM_UID", "{name}", r"RTM_UID is '\{name\}'; .* may be \{host\} and \{pid\} only"),
             ("RTM_UID", "a/b", "RTM_UID 'a/b' contains '/'"),
         ):
             app = photo_app(self.rtm)
@@ -177,9 +177,9 @@ class UserTest(AppTest):
             alice = self.rtm.client_for("alice")
             self.assertIs(self.rtm.client_for("alice"), alice)
             self.assertIsNotNone(alice.uid)
-            wait_until(lambda: alice.uid is None)  # though nobody asks for anything
+            wait_until(lambda: alice.uid is None)  # without another request
             self.assertIsNot(self.rtm.client_for("alice"), alice)
-            self.assertTrue(self.rtm.client.uid)  # the process's own stays
+            self.assertTrue(self.rtm.client.uid)  # the process's own client stays logged in
 
     def test_who_listens_is_not_idle(self) -> None:
         self.app.config["RTM_USER_LINGER"] = 0.0
@@ -200,7 +200,7 @@ class UserTest(AppTest):
             for uid in ("alice", "bob"):
                 self.rtm.client_for(uid)
             _ = self.rtm.client
-            with self.assertRaisesRegex(ServiceUnavailable, "2 users are here"):
+            with self.assertRaisesRegex(ServiceUnavailable, "2 users are logged in"):
                 self.rtm.client_for("carol")
 
     def test_a_session_that_was_ended_elsewhere_begins_anew(self) -> None:
@@ -211,7 +211,7 @@ class UserTest(AppTest):
             again: list[RtmClient] = []
 
             def is_back() -> bool:
-                with contextlib.suppress(LoginError):  # TOO_OFTEN: three logins in a moment
+                with contextlib.suppress(LoginError):  # TOO_OFTEN after three fast logins
                     again.append(self.rtm.client_for("alice"))
                 return bool(again)
 
@@ -246,7 +246,7 @@ class UserTest(AppTest):
             self.rtm.logout("alice")
             self.rtm.logout("nobody")
             self.assertIsNone(alice.uid)
-            self.assertLess(len(list(stream)), 5)  # it has ended
+            self.assertLess(len(list(stream)), 5)  # the stream has ended
             online = self.rtm.client.query_peers_online_status(["alice"])
             self.assertEqual(online, {"alice": False})
             self.assertIsNot(self.rtm.client_for("alice"), alice)

@@ -1,4 +1,4 @@
-"""Server-Sent Events: numbered, recovered after a lost connection, honest where they cannot be."""
+"""Server-Sent Events: their numbers, and recovery after a lost connection or its refusal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import PATIENCE, RtmTestCase, wait_until
 
 
 class Sent(NamedTuple):
-    """One event as a browser has it."""
+    """One event as a browser parses it."""
 
     id: str
     event: str
@@ -21,7 +21,7 @@ class Sent(NamedTuple):
 
 
 def parsed(body: Iterator[bytes]) -> Iterator[Sent]:
-    """The events of a stream, as the HTML standard has them read."""
+    """The events of a stream, parsed by the rules of the HTML standard."""
     for chunk in body:
         for block in chunk.decode().split("\n\n"):
             fields = dict(
@@ -130,7 +130,7 @@ class RelayTest(RtmTestCase):
         self.relay.close()
         reader.join(PATIENCE)
         self.assertEqual(ended[-1], b"end")
-        self.relay.publish("news", {})  # nobody is there to hear it
+        self.relay.publish("news", {})  # the relay is closed
 
     def test_every_reader_hears_every_event_in_order(self) -> None:
         streams = [parsed(self.relay.stream(seconds=PATIENCE)) for _ in range(5)]
@@ -165,7 +165,7 @@ class RelayTest(RtmTestCase):
 
 
 class WatchTest(RtmTestCase):
-    """What a client and its channels tell."""
+    """The events of a client and of its channels."""
 
     def test_events_carry_their_arguments_by_name(self) -> None:
         relay = EventRelay()

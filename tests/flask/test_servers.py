@@ -1,4 +1,4 @@
-"""The extension in the servers that people use: as processes, against a real gateway."""
+"""The extension in common web servers, run as processes against a real gateway."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GUNICORN = ("gunicorn", "-b", "127.0.0.1:0", "-w", "2", "tests.flask.served:crea
 
 
 class Address(NamedTuple):
-    """Where a server answers, and how it ends."""
+    """A running server: its address, its requests and its end."""
 
     url: str
     server: subprocess.Popen[bytes]
@@ -45,7 +45,7 @@ class Address(NamedTuple):
             f"{self.url}/rtm/events", headers=headers, stream=True, timeout=PATIENCE
         ) as response:
             assert response.status_code == 200, response.text
-            # A chunk of ours is whole events, and is sent as one HTTP chunk.
+            # The stream yields whole events, and the server sends each part as one HTTP chunk.
             yield parsed(response.raw.stream(decode_content=True))
 
 
@@ -55,7 +55,7 @@ class ServersTest(RtmTestCase):
 
     @contextlib.contextmanager
     def served(self, *command: str, room: str = "room") -> Iterator[Address]:
-        """Run a server, and stop it as its operator would; what it logs must have no traceback."""
+        """Run a server, and stop it with a signal. Its log must not have a traceback."""
         folder = self.folder()
         if command[0] == "gunicorn":
             command += ("--worker-tmp-dir", str(folder), "--control-socket", f"{folder}/control")
@@ -99,7 +99,7 @@ class ServersTest(RtmTestCase):
         return found[0]
 
     def workers(self, server: Address, count: int) -> dict[int, str]:
-        """The processes that answer, and the uid of each."""
+        """The pids of the worker processes that answer, with the uid of each."""
         found: dict[int, str] = {}
 
         def ask(_: int) -> None:
@@ -115,7 +115,7 @@ class ServersTest(RtmTestCase):
         return found
 
     def check(self, *commands: tuple[str, ...], workers: int = 2) -> None:
-        """All of it, for several servers at once: most of their time they wait."""
+        """Check several servers at once, because they wait most of the time."""
         with ThreadPoolExecutor() as pool:
             checks = [
                 pool.submit(self.check_server, self.peer(f"peer {number}"), workers, *command)
@@ -133,7 +133,7 @@ class ServersTest(RtmTestCase):
         room = f"room of {peer.uid}"
         with contextlib.ExitStack() as stack:
             with self.served(*command, room=room) as server:
-                self.assertEqual(server.get("/").json()["threads"], [])  # not before the first use
+                self.assertEqual(server.get("/").json()["threads"], [])  # not started yet
                 uids = self.workers(server, workers)
                 for pid, uid in uids.items():
                     self.assertRegex(uid, rf"^web-.+-{pid}$")
@@ -143,10 +143,10 @@ class ServersTest(RtmTestCase):
                 self.check_handlers(peer, list(uids.values()))
                 self.check_media(server)
                 self.check_events(server, peer, room)
-                # Open until after the server's end, which is not to wait for it.
+                # This stream stays open: the server must end without waiting for it.
                 next(stack.enter_context(server.events()))
             online = peer.query_peers_online_status(list(uids.values()))
-            self.assertEqual(set(online.values()), {False})  # logged out, not merely out of reach
+            self.assertEqual(set(online.values()), {False})  # logged out, and not only disconnected
 
     def check_handlers(self, peer: RtmClient, uids: list[str]) -> None:
         with peer.events("MessageFromPeer") as arriving:
@@ -166,7 +166,7 @@ class ServersTest(RtmTestCase):
         self.assertEqual((part.status_code, part.content), (206, PHOTO[1000000:1000100]))
 
     def check_events(self, server: Address, peer: RtmClient, room_id: str) -> None:
-        """An event that came while a browser was away comes when it is back at the same worker."""
+        """A browser that reconnects to the same worker gets the event that it missed."""
         with server.events() as events:
             ready = next(events)
             self.assertEqual((ready.event, ready.data), ("ready", {"recovered": True}))
@@ -176,7 +176,7 @@ class ServersTest(RtmTestCase):
 
         def is_recovered() -> bool:
             with server.events(ready.id) as again:
-                if not next(again).data["recovered"]:  # another worker, which says so
+                if not next(again).data["recovered"]:  # another worker, which cannot recover events
                     return False
                 texts = (e.data["message"]["text"] for e in again if e.event == "ChannelMessage")
                 return next(texts) == "to the room"
@@ -200,7 +200,7 @@ class ServersTest(RtmTestCase):
 
     def test_browsers_that_have_left_take_no_threads(self) -> None:
         with self.served(*GUNICORN, "-w", "1", "--threads", "4") as server:
-            for _ in range(12):  # a page that is reloaded; a heartbeat comes after 15 seconds only
+            for _ in range(12):  # reloads of a page; the first heartbeat comes after 15 s
                 watch = Stopwatch()
                 with server.events() as events:
                     self.assertEqual(next(events).event, "ready")

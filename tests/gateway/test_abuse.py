@@ -6,14 +6,17 @@ import base64
 import gzip
 import json
 import socket
+import tempfile
 import zlib
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import requests
 
 from rtm_sync import RtmClient
 from rtm_sync.testing import GatewayProcess
+from tests.benchmarks.processes import peak, reset_peak
 from tests.support import PATIENCE, RtmTestCase, Stopwatch
 
 SOON = 2.0
@@ -26,10 +29,23 @@ def encoded(text: str | bytes) -> str:
 
 
 class AbuseCase(RtmTestCase):
+    """One gateway for the tests of a class: none of them may harm it."""
+
+    gateway: ClassVar[GatewayProcess]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        place = tempfile.TemporaryDirectory(prefix="rtm-sync-test-")
+        cls.addClassCleanup(place.cleanup)
+        Path(place.name, "outside.txt").write_bytes(OUTSIDE)
+        # Alice logs in once for each test, more often than a user may.
+        cls.gateway = GatewayProcess(Path(place.name, "data"), {"limits": "logins=20/1"})
+        cls.gateway.start()
+        cls.addClassCleanup(cls.gateway.close)
+
     def setUp(self) -> None:
-        place = self.folder()
-        (place / "outside.txt").write_bytes(OUTSIDE)
-        self.gateway = self.entered(GatewayProcess(place / "data"))
+        reset_peak(self.gateway.pid)
         self.http = self.gateway.url.replace("ws://", "http://")
         self.client = self.entered(RtmClient("app", url=self.gateway.url))
         self.client.login("alice")
@@ -62,9 +78,8 @@ class AbuseCase(RtmTestCase):
         return answer
 
     def megabytes(self) -> float:
-        """The peak memory of the gateway."""
-        status = Path(f"/proc/{self.gateway.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        """The peak memory of the gateway in this test."""
+        return peak(self.gateway.pid)
 
     def assert_well(self) -> None:
         """The gateway works normally."""

@@ -163,6 +163,7 @@ class HubCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         store: MediaStore | None = None,
         limits: Limits | None = None,
         verifiers: Mapping[str, TokenVerifier] | None = None,
+        observe: Callable[[str, str, dict[str, Any]], object] = lambda *_: None,
     ) -> Hub:
         hub = Hub(
             engine or LocalEngine(now=lambda: self.wall),
@@ -170,6 +171,7 @@ class HubCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
             limits=limits,
             verifiers=verifiers,
             now=lambda: self.wall,
+            observe=observe,
         )
         await hub.start()
         self.addAsyncCleanup(hub.stop)

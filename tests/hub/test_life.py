@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest import mock
 
 from rtm_sync.errors import RtmError
 from rtm_sync.hub.engine.directory import Claim
@@ -108,7 +109,8 @@ class LoginTest(HubCase):
 
     async def test_a_login_that_is_cancelled_while_it_is_claimed_leaves_nothing(self) -> None:
         engine = GatedEngine("claim")
-        hub = await self.hub(engine=engine)
+        with mock.patch("rtm_sync.hub.node._ATTACH_TIME", 3600.0):  # it does not wait for that
+            hub = await self.hub(engine=engine)
         login = asyncio.ensure_future(hub.login(Login(APP, "alice"), User(hub)))
         await eventually(lambda: engine.waiting)
         login.cancel()
@@ -212,16 +214,19 @@ class EndedTest(HubCase):
                 await self._join_late(since)
 
     async def _join_late(self, since: ChannelPosition | None) -> None:
-        engine = GatedEngine("join")
-        hub = await self.hub(engine=engine)
+        engine, observed = GatedEngine("join"), list[str]()
+        hub = await self.hub(
+            engine=engine, observe=lambda app_id, kind, event: observed.append(event["type"])
+        )
         user = await self.user(hub, "ghost")
         burst(user, JoinChannel("room", since))
         await eventually(lambda: engine.waiting)
         hub.end(user.session)
         engine.gate.set()
         await eventually(lambda: not engine.waiting)
-        alice = await self.user(hub)
         await eventually(lambda: not hub._tasks)
+        self.assertNotIn("Join", observed)
+        alice = await self.user(hub)
         counts = await alice.call(GetChannelMemberCount(("room",)))
         self.assertEqual(counts.counts, {"room": 0})
         self.assertEqual(hub.channel_count, 0)
@@ -281,6 +286,16 @@ class EndedTest(HubCase):
             "UPLOAD_MEDIA_ERR_NOT_LOGGED_IN", hub.media.begin_upload(user.session, spec(10))
         )
         self.assertEqual(hub.media.unfinished_count, 0)
+
+    async def test_a_session_that_has_ended_does_not_go_on_with_a_kept_upload(self) -> None:
+        hub = await self.hub()
+        user = await self.user(hub)
+        kept = spec(10, key="k", keep=True)
+        await hub.media.begin_upload(user.session, kept)
+        hub.end(user.session)
+        await self.refused(
+            "UPLOAD_MEDIA_ERR_NOT_LOGGED_IN", hub.media.begin_upload(user.session, kept)
+        )
 
     async def test_a_service_session_that_is_used_while_its_user_is_kicked_is_refused(self) -> None:
         hub = await self.hub()

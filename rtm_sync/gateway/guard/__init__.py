@@ -1,1 +1,1 @@
-"""What keeps a gateway from harm: limits for connections, origins and guesses."""
+"""Protection of a gateway: limits on connections, idle time and wrong tokens; allowed origins."""

@@ -1,4 +1,4 @@
-"""Connections that make no request, or only byte by byte: aiohttp itself waits for ever."""
+"""Connections that send no request, or send it byte by byte: aiohttp itself waits for ever."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from aiohttp import web
 from ...hub.tasks import supervised
 
 REQUEST_LIMIT = 20.0
-"""Seconds a new connection may take until it has said, in full, what it wants."""
+"""Seconds within which a new connection must have sent its first request in full."""
 
 IDLE_LIMIT = 75.0
-"""The same after a request; longer than the minute for which web proxies keep connections open."""
+"""Seconds from one request to the end of the next; web proxies keep connections for a minute."""
 
-_LOOKS = 4  # in a limit's time
+_CHECKS = 4  # while a limit lasts
 
 
 class IdleConnectionReaper:
-    """Cuts connections that take too long over a request: a middleware, and a task while `watch`
-    runs."""
+    """Aborts connections that take too long to send a request.
+
+    `note` is a middleware that knows which connections have a request under way; `watch` is a task
+    that aborts the others when their limit has passed.
+    """
 
     def __init__(self) -> None:
         self._deadlines: dict[object, float] = {}  # of connections with no request under way
@@ -41,12 +44,12 @@ class IdleConnectionReaper:
             self._deadlines[connection] = asyncio.get_running_loop().time() + IDLE_LIMIT
 
     async def watch(self, server: web.Server) -> None:
-        """Look at the server's connections now and then, until cancelled."""
+        """Abort the server's idle connections until cancelled."""
         await supervised("idle connections", lambda: self._watch(server))
 
     async def _watch(self, server: web.Server) -> None:
         while True:
-            await asyncio.sleep(min(REQUEST_LIMIT, IDLE_LIMIT) / _LOOKS)
+            await asyncio.sleep(min(REQUEST_LIMIT, IDLE_LIMIT) / _CHECKS)
             now = asyncio.get_running_loop().time()
             before, self._deadlines = self._deadlines, {}
             for connection in server.connections:

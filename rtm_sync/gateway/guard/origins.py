@@ -18,20 +18,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Origins:
-    """A middleware: requests that a browser makes for another site's page are refused.
+    """A middleware: refuses requests that a browser makes for another site's page (403).
 
-    Browsers name the page's origin; other programs do not, and are not looked at. A page of the
-    gateway's own host may always (a proxy in front must hand the Host header on).
+    Browsers send the page's origin. Requests without one come from other programs and are not
+    checked. A page of the gateway's own host is always allowed (a proxy in front must pass the Host
+    header on).
 
     Args:
-        allowed: origins such as `https://app.example`; `*` is all of them.
+        allowed: origins such as `https://app.example`; `*` allows all.
     """
 
     def __init__(self, allowed: Iterable[str]) -> None:
         self._allowed = frozenset(origin.rstrip("/").lower() for origin in allowed)
 
-    def may(self, origin: str, host: str) -> bool:
-        """Whether a page of that origin may use the gateway, which is asked as `host`."""
+    def allows(self, origin: str, host: str) -> bool:
+        """Whether a page of that origin may use the gateway; `host` is the Host header."""
         origin = origin.lower()
         if "*" in self._allowed or origin in self._allowed:
             return True
@@ -42,7 +43,7 @@ class Origins:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
             return await handler(request)
-        if not self.may(origin, request.headers.get(hdrs.HOST, "")):
+        if not self.allows(origin, request.headers.get(hdrs.HOST, "")):
             return web.Response(
                 status=403,
                 text=f"Pages of {origin[:200]!r} may not use this gateway; see `origins`.\n",
@@ -59,9 +60,12 @@ class Origins:
         return await handler(request)
 
     async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Let a browser hand an answer to a page that may have it: an `on_response_prepare`."""
+        """Add the headers with which a browser gives the response to an allowed page.
+
+        A handler of `on_response_prepare`.
+        """
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and self.may(origin, request.headers.get(hdrs.HOST, "")):
+        if origin is not None and self.allows(origin, request.headers.get(hdrs.HOST, "")):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...old_names import accept_old_method
 from ...protocol.events import ChannelMessage
 from ...protocol.requests import PeerCall
 from ...protocol.values import ChannelAttribute, ChannelPosition
@@ -41,14 +41,7 @@ class Bus(EnginePart):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "missed" in vars(cls) and "recover" not in vars(cls):
-            warnings.warn(
-                f"{cls.__qualname__}.missed must be called recover; "
-                "the old name goes in the next release",
-                DeprecationWarning,
-                stacklevel=2,
-            )
-            cls.recover = vars(cls)["missed"]  # type: ignore[method-assign]
+        accept_old_method(cls, Bus, "missed", "recover")
 
     @abstractmethod
     async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:

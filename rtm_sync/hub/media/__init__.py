@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from ...lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from .store import MEDIA_ID, Fragment, MediaStore, MediaWriter, content_disposition
+    from .store import (
+        MEDIA_ID,
+        Fragment,
+        MediaStore,
+        MediaWriter,
+        content_disposition,
+        new_media_id,
+    )
 else:
     __getattr__ = lazy_names(
         __name__,
@@ -18,6 +25,7 @@ else:
                 "MediaStore",
                 "MediaWriter",
                 "content_disposition",
+                "new_media_id",
             ),
         },
     )
@@ -28,4 +36,5 @@ __all__ = [
     "MediaStore",
     "MediaWriter",
     "content_disposition",
+    "new_media_id",
 ]

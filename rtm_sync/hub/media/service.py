@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from ..engine.media_index import MediaIndex
 from ..metrics_sink import MetricsSink
 from ..session import Session
 from .storage import StorageThreads
-from .store import MEDIA_ID, Fragment, MediaStore
+from .store import MEDIA_ID, Fragment, MediaStore, new_media_id
 from .upload import Upload, UploadSpec
 
 _SLOT_TIMEOUT = 3.0  # a cancelled transfer frees its slot a moment after the client cancels it
@@ -382,10 +381,3 @@ class MediaService:
     async def _remove_medium(self, media_id: str) -> None:
         await self.storage.run(self._store.delete, media_id)
         await self._index.delete_media(media_id)
-
-
-def new_media_id() -> str:
-    """A new media id: 192 random bits. It never starts with a hyphen, which marks an option."""
-    while (media_id := secrets.token_urlsafe(24)).startswith("-"):
-        pass
-    return media_id

@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import secrets
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
+from ...old_names import accept_old_method
 from ...protocol.values import MediaInfo
 
 MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{32}")
 """The form of a media id. The hub creates ids; they are safe as file names and in URLs."""
 
+C = TypeVar("C")
 
+
+def new_media_id() -> str:
+    """A new media id: 192 random bits. It never starts with a hyphen, which marks an option."""
+    while (media_id := secrets.token_urlsafe(24)).startswith("-"):
+        pass
+    return media_id
+
+
+def _accepts_note(cls: type[C]) -> type[C]:
+    """Let `Fragment(note=…)` mean `Fragment(metadata=…)`: the old name, deprecated."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def accept(self: C, *args: object, **options: object) -> None:
+        if "note" in options:
+            warnings.warn(
+                "Fragment(note=…) must be called Fragment(metadata=…); "
+                "the old name goes in the next release",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            options["metadata"] = options.pop("note")
+        init(self, *args, **options)
+
+    cls.__init__ = accept  # type: ignore[assignment]
+    return cls
+
+
+@_accepts_note
 @dataclass(frozen=True, slots=True)
 class Fragment:
     """An unfinished blob that a killed process left behind.
@@ -67,6 +101,10 @@ class MediaStore(ABC):
 
     threads: int = 4
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        accept_old_method(cls, MediaStore, "settle", "finalize")
+
     @abstractmethod
     def create(self, media_id: str, metadata: str) -> MediaWriter:
         """Begin a blob.
@@ -113,6 +151,16 @@ class MediaStore(ABC):
 
     def finalize(self, media_id: str) -> None:  # noqa: B027  an optional capability
         """A committed blob is recorded: remove its metadata."""
+
+    def settle(self, media_id: str) -> None:
+        """Deprecated: the former name of `finalize`."""
+        warnings.warn(
+            "MediaStore.settle is called finalize; the old name goes in the next release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        if type(self).settle is MediaStore.settle:  # else a store that has the old name called it
+            self.finalize(media_id)
 
     def close(self) -> None:  # noqa: B027  an optional capability
         """Release the store's resources."""

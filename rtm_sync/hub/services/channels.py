@@ -34,13 +34,13 @@ from ...protocol.values import Done, JoinResult, MemberCounts, ReceivedMessagePr
 from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
 from ..auth.tokens import NotPrivileged
-from ..counts import MemberCountThrottle
 from ..engine.bus import Bus
 from ..engine.node import ChannelEvent
 from ..metrics_sink import MetricsSink, timed
 from ..session import Session
-from ..tasks import BackgroundTasks
+from ..tasks import BackgroundTasks, once
 from .history import HistoryService
+from .member_counts import MemberCountThrottle
 
 _Channel = tuple[str, str]
 """(app_id, channel_id)"""
@@ -52,7 +52,7 @@ class ChannelService:
     Args:
         bus: knows the members on all nodes, and delivers events to every node.
         history: keeps the messages sent with `enable_historical_messaging`.
-        sends: makes sending idempotent: a message sent twice is published once.
+        sends: the outcomes of recent sends: a message sent twice is published once.
         limits: rates, sizes and times.
         now: the wall clock, seconds since the epoch.
         metrics_sink: records each message.
@@ -64,7 +64,7 @@ class ChannelService:
         self,
         bus: Bus,
         history: HistoryService,
-        sends: IdempotencyCache,
+        sends: IdempotencyCache[asyncio.Future[Any]],
         limits: Limits,
         now: Callable[[], float],
         metrics_sink: MetricsSink,
@@ -256,7 +256,8 @@ class ChannelService:
         session.check_rate("sends", ChannelMessageError)
         with timed(self._metrics_sink, "channel") as timing:
             timing.outcome = "sent"
-            return await self._sends.do(
+            return await once(
+                self._sends,
                 (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
                 lambda: self._publish(session, request),
             )

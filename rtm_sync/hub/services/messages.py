@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ...errors import PeerMessageError
 from ...protocol.errors import ProtocolError
@@ -20,6 +21,7 @@ from ..engine.mailbox import Mailbox
 from ..engine.node import Delivery
 from ..metrics_sink import MetricsSink, timed
 from ..session import Session
+from ..tasks import once
 from .history import HistoryService
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class MessageService:
         bus: delivers messages.
         mailbox: stores messages for the next login.
         history: stores the messages sent with `enable_historical_messaging`.
-        sends: makes sending idempotent: a message sent twice is delivered once.
+        sends: the outcomes of recent sends: a message sent twice is delivered once.
         limits: rates, sizes and times.
         now: the wall clock, seconds since the epoch.
         metrics_sink: records each message.
@@ -43,7 +45,7 @@ class MessageService:
         bus: Bus,
         mailbox: Mailbox,
         history: HistoryService,
-        sends: IdempotencyCache,
+        sends: IdempotencyCache[asyncio.Future[Any]],
         limits: Limits,
         now: Callable[[], float],
         metrics_sink: MetricsSink,
@@ -65,7 +67,8 @@ class MessageService:
             raise PeerMessageError.named("INVALID_MESSAGE", problem)
         session.check_rate("sends", PeerMessageError)
         with timed(self._metrics_sink, "peer") as timing:
-            result = await self._sends.do(
+            result = await once(
+                self._sends,
                 (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
                 lambda: self._deliver(session, request),
                 # Remember only a delivery: an offline peer may be online at the next attempt.

@@ -30,7 +30,6 @@ from ..session import ClientSession
 from ..states import StateReports
 from .media_http import MediaHttp
 from .proxy_settings import ProxySettings
-from .wire import ReadAhead, mask_keys
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)
 _LOGOUT_TIMEOUT = 1.0
@@ -76,14 +75,14 @@ class Connection:
         self._asked: websocket.WebSocket | None = None  # the socket on which a login was sent
         self._socket_lock = threading.Lock()  # guards _socket against closing from outside
         self.media: MediaHttp | None = None
-        self.link = ClientSession(self._Filter(self, listener))
+        self.session = ClientSession(self._Filter(self, listener))
         self._is_leaving = False  # logging out: that the hub closes the connection is all right
         self._hub_was_told = False  # of the logout, as well as it could be
         self.token = ""  # bearer of the session, for media
         self._reader = BackgroundThread("rtm-sync-reader", self._run)
 
     class _Filter:
-        """The link's listener: looks for the session's end, hands everything else on."""
+        """The client session's listener: notes the session's end, and passes everything else on."""
 
         def __init__(self, connection: Connection, listener: Listener) -> None:
             self._connection = connection
@@ -96,7 +95,7 @@ class Connection:
             return self._listener.on_event(event)
 
         def on_state(self, state: object, reason: object) -> None:
-            raise NotImplementedError("a link reports no states")
+            raise NotImplementedError("a client session reports no states")
 
         def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
             self._connection._listener.on_reconnected(channel_id, recovered=recovered)
@@ -160,12 +159,14 @@ class Connection:
     def call(self, request: Request[R], timeout: float) -> R:
         """See `Transport.call`."""
         if not isinstance(request, Logout):
-            return self.link.call(request, timeout)
+            return self.session.call(request, timeout)
         self._is_leaving = True
         try:
-            answer = self.link.call(cast("Request[R]", request), timeout)
+            answer = self.session.call(cast("Request[R]", request), timeout)
         except RtmError:
-            self._hub_was_told = self.link.is_attached  # then it was sent, and that is all we can
+            self._hub_was_told = (
+                self.session.is_attached
+            )  # then it was sent, and that is all we can
             raise
         self._hub_was_told = True
         return answer
@@ -180,7 +181,7 @@ class Connection:
         while self._reader.is_alive and not self._reader.is_current and not deadline.has_passed:
             self._reader.join(_HANG_UP_AGAIN)
             self._hang_up()  # it may just have been connecting, where there is nothing yet
-        self.link.end(message)
+        self.session.end(message)
         if self.media is not None:
             self.media.close()
 
@@ -193,7 +194,7 @@ class Connection:
         with self._socket_lock:
             asked = self._asked if self._asked is self._socket else None
         try:
-            if self.link.is_attached:
+            if self.session.is_attached:
                 self.call(Logout(), _LOGOUT_TIMEOUT)
             elif asked is not None:  # it is dealt with after the login
                 asked.send(encode_call(1, Logout()))
@@ -211,8 +212,7 @@ class Connection:
         if carrier is not None:
             with contextlib.suppress(OSError):  # not connected yet, or no longer
                 # Not a TLS socket's own method: that takes its state from under the reader.
-                plain = carrier.plain if isinstance(carrier, ReadAhead) else carrier
-                socket.socket.shutdown(plain, socket.SHUT_RDWR)
+                socket.socket.shutdown(carrier, socket.SHUT_RDWR)
 
     def _give_up_connection(self) -> None:
         """A frame was interrupted: the reader connects anew, and it is sent again."""
@@ -251,15 +251,15 @@ class Connection:
                 self._abort(self._ended)
                 return
             if self._is_leaving:
-                self.link.end("The client logged out.")  # nobody will answer any more
+                self.session.end("The client logged out.")  # nobody will answer any more
                 return
 
     def _drop_connection(self) -> None:
-        self.link.detach()
+        self.session.detach()
         self._close_socket()
 
     def _abort(self, reason: ConnectionChangeReason) -> None:
-        self.link.end(f"The session was ended by the hub: {reason.name}.")
+        self.session.end(f"The session was ended by the hub: {reason.name}.")
         self._states.report(lambda lifecycle: lifecycle.aborted(reason))
 
     def _reconnect(self) -> bool:
@@ -305,7 +305,10 @@ class Connection:
         self._states.report(lambda lifecycle: lifecycle.tick(now))
 
     def _connect(self, timeout: float) -> bool:
-        """One attempt: socket, login, and the link goes on over it. True: in the same session.
+        """One attempt: socket, login, and the session goes on over it.
+
+        Returns:
+            Whether the hub still had the session.
 
         Raises:
             LoginError: the hub refused. OSError, WebSocketException, ProtocolError: no connection.
@@ -324,7 +327,6 @@ class Connection:
             enable_multithread=True,
             skip_utf8_validation=True,  # the codec decodes strictly, and much faster
         )
-        sock.set_mask_key(mask_keys)  # type: ignore[no-untyped-call]
         with self._socket_lock:
             self._socket = sock  # from before the handshake, so that closing can end it
         if self._stopping.is_set():
@@ -335,14 +337,12 @@ class Connection:
             suppress_origin=True,
             **self._proxy_settings.proxy_for_websocket(),
         )
-        assert sock.sock is not None
-        sock.sock = cast(socket.socket, ReadAhead(sock.sock))
         login = Login(
             self._credentials.app_id,
             self._credentials.uid,
             token=token,
             session=self.token or None,
-            received=self.link.received,
+            received=self.session.received,
         )
         sock.settimeout(max(0.1, deadline.left))
         sock.send(encode_call(0, login))
@@ -352,7 +352,7 @@ class Connection:
         result = _login_result(sock.recv())
         self.token = result.session
         sock.settimeout(self._options.ping_interval)
-        self.link.attach(lambda frame: _send(sock, frame), result, self._give_up_connection)
+        self.session.attach(lambda frame: _send(sock, frame), result, self._give_up_connection)
         return result.resumed
 
     def _token_now(self) -> str | None:
@@ -382,9 +382,9 @@ class Connection:
                     return
                 if life.wants_ping(now):
                     sock.ping()
-                    self.link.acknowledge()
+                    self.session.acknowledge()
                 if opcode == websocket.ABNF.OPCODE_TEXT:
-                    self.link.receive(data)
+                    self.session.receive(data)
                 elif opcode == websocket.ABNF.OPCODE_CLOSE:
                     logger.info("the gateway closed the connection: %r", data[:130])
                     return

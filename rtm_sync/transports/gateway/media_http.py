@@ -15,18 +15,12 @@ import email.utils
 import hashlib
 import re
 import secrets
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
-from typing import Any, BinaryIO
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ...blob import CHUNK, Blob
 from ...errors import RtmError
@@ -36,132 +30,19 @@ from ...protocol.values import MediaInfo
 from ...rules.limits import MAX_TRANSFERS
 from ...transfers.control import TransferControl, TransferKind
 from ...transfers.sink import Sink
+from ...transfers.source import Source, opened_source
 from ...version import __version__
 from ..retry import Damaged, RetryPolicy, Transient
 from .proxy_settings import ProxySettings
+from .wire import WiredAdapter, wired
 
 _RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, *range(500, 600)}) - {501, 505, 507}
 """401 as well: the session may just be renewing itself after a lost connection. 409 and 423: what
 is left of a lost connection still has the upload. 501, 505 and 507 (the store failed) are final."""
 
 _OFFSET_STREAM = "application/offset+octet-stream"
-_UNSENT = 256 * 1024  # bytes the kernel may hold unsent; what it holds is no progress yet
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _REPR_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
-
-
-class _Wire:
-    """The socket a transfer's thread uses now, so that another thread can shut it down."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards both below
-        self._socket: socket.socket | None = None
-        self._cut = False
-
-    def use(self, sock: socket.socket | None) -> None:
-        """Note the socket. Raises OSError when it is too late for one: the wire is cut."""
-        with self._lock:
-            self._socket = sock
-            if self._cut and sock is not None:
-                raise ConnectionAbortedError("the transfer has ended")
-
-    def cut(self) -> None:
-        """Wake whoever is blocked in the socket: connecting, sending or waiting for an answer."""
-        with self._lock:
-            self._cut = True
-            sock = self._socket
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                # The plain socket's method also for TLS: no goodbye, no waiting.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-# By thread. No threading.local: where gevent patches after this module was imported, as under
-# gunicorn --preload, all greenlets would share one, and one transfer's cancellation cut another's.
-_wires: dict[int, _Wire] = {}
-
-
-class _WiredConnection(HTTPConnection):
-    """Tells the thread's wire which socket it uses, from before it connects."""
-
-    def _new_conn(self) -> socket.socket:
-        wire: _Wire | None = _wires.get(threading.get_ident())
-        if wire is None:
-            return super()._new_conn()
-        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        return _connect(self._dns_host, self.port, timeout, wire)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        wire: _Wire | None = _wires.get(threading.get_ident())
-        if wire is not None and self.sock is not None:
-            wire.use(self.sock)  # a kept-alive connection
-        super().request(*args, **kwargs)
-
-
-class _WiredTlsConnection(_WiredConnection, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _WiredPool(HTTPConnectionPool):
-    ConnectionCls = _WiredConnection
-
-
-class _WiredTlsPool(HTTPSConnectionPool):
-    ConnectionCls = _WiredTlsConnection
-
-
-def _connect(host: str, port: int, timeout: float | None, wire: _Wire) -> socket.socket:
-    """`socket.create_connection`, but the socket is on the wire while it connects."""
-    error: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-                # Otherwise megabytes may wait here on a slow line, and look like a stall.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
-            sock.settimeout(timeout)
-            wire.use(sock)
-            sock.connect(address)
-        except OSError as failure:
-            error = failure
-            wire.use(None)
-            sock.close()
-        else:
-            return sock
-    raise urllib3.exceptions.NewConnectionError(
-        None,  # type: ignore[arg-type]  # only kept for its repr
-        f"Cannot connect to {host}:{port}: {error}",
-    )
-
-
-class _WiredAdapter(HTTPAdapter):
-    """An adapter whose connections are wired, through proxies as well."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, blocksize=CHUNK, **kwargs)
-        self._wire(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, blocksize=CHUNK, **kwargs)
-        self._wire(manager)
-        return manager
-
-    def close(self) -> None:
-        """Close idle connections now: urllib3 itself does when the pools are garbage, but the
-        traceback of a failed transfer, which an application may keep, refers to them."""
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118  it cannot be iterated itself
-                pool = manager.pools.get(key)
-                if pool is not None:
-                    pool.close()
-        super().close()
-
-    @staticmethod
-    def _wire(manager: urllib3.PoolManager) -> None:
-        manager.pool_classes_by_scheme = {"http": _WiredPool, "https": _WiredTlsPool}
 
 
 class MediaHttp:
@@ -191,7 +72,7 @@ class MediaHttp:
         self._http = requests.Session()
         proxy_settings.for_requests(self._http)
         self._http.headers["User-Agent"] = f"rtm_sync/{__version__}"
-        adapter = _WiredAdapter(pool_connections=2, pool_maxsize=MAX_TRANSFERS)
+        adapter = WiredAdapter(pool_connections=2, pool_maxsize=MAX_TRANSFERS)
         self._http.mount("http://", adapter)
         self._http.mount("https://", adapter)
 
@@ -243,8 +124,8 @@ class MediaHttp:
 
     def _try_upload(self, upload: _Upload, control: TransferControl) -> MediaInfo:
         size = upload.blob.size
-        with upload.blob.open() as file:
-            body = _Body(file, size, control)
+        with opened_source(upload.blob, control) as source:
+            body = _Body(source, control)
             headers = {
                 "Tus-Resumable": "1.0.0",
                 "Upload-Length": str(size),
@@ -302,9 +183,8 @@ class MediaHttp:
         if sink.size:
             headers["Range"] = f"bytes={sink.size}-"
             headers["If-Range"] = f'"{sink.whole}"'  # its ETag
-        wire = _Wire()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._wired(control, wire))
+            stack.enter_context(self._on_wire(control))
             answer = response = stack.enter_context(
                 self._send(control, "GET", f"{self._url}/{media_id}", headers, None)
             )
@@ -320,10 +200,8 @@ class MediaHttp:
                 )
                 if not expected:
                     raise self._no_gateway(response, control.kind)
-                if sink.size and response.status_code != 206 and not sink.restart():
-                    raise control.kind.error(
-                        "FAILURE", "The download broke off and its destination cannot go back."
-                    )
+                if sink.size and response.status_code != 206:  # all bytes come again
+                    sink.start_over()
                 total = sink.size + int(response.headers.get("Content-Length", "0"))
                 info = _info(media_id, total, answer)
                 sink.begin(info)
@@ -375,30 +253,26 @@ class MediaHttp:
         headers: dict[str, str],
         body: _Body | None,
     ) -> requests.Response:
-        with self._wired(control, _Wire()):
+        with self._on_wire(control):
             response = self._send(control, method, url, headers, body)
             self._raise_for_status(response, control.kind)
             return response
 
     @contextlib.contextmanager
-    def _wired(self, control: TransferControl, wire: _Wire) -> Iterator[None]:
+    def _on_wire(self, control: TransferControl) -> Iterator[None]:
         """While the block talks, cancelling cuts its socket; lost connections are transient."""
-        _wires[threading.get_ident()] = wire
-        try:
-            with control.interruptible(wire.cut):
-                try:
-                    yield
-                except (
-                    requests.ConnectionError,
-                    requests.Timeout,
-                    requests.exceptions.ChunkedEncodingError,
-                    urllib3.exceptions.HTTPError,
-                    HTTPException,
-                    ConnectionError,
-                ) as error:
-                    raise Transient(f"{error}") from error
-        finally:
-            _wires.pop(threading.get_ident(), None)
+        with wired(control):
+            try:
+                yield
+            except (
+                requests.ConnectionError,
+                requests.Timeout,
+                requests.exceptions.ChunkedEncodingError,
+                urllib3.exceptions.HTTPError,
+                HTTPException,
+                ConnectionError,
+            ) as error:
+                raise Transient(f"{error}") from error
 
     def _send(
         self,
@@ -479,50 +353,34 @@ class _Upload:
 
 
 class _Body:
-    """A request body read from a file, hashed and counted on the way."""
+    """A request body: the upload's bytes, hashed and counted on the way."""
 
-    def __init__(self, file: BinaryIO, size: int, control: TransferControl) -> None:
-        self._file = file
-        self._size = size
+    def __init__(self, source: Source, control: TransferControl) -> None:
+        self._source = source
         self._control = control
         self._sha256 = hashlib.sha256()
-        self._position = 0
         self._start = 0
 
     def __len__(self) -> int:
-        """What `requests` makes Content-Length of."""
-        return self._size - self._start
+        """The Content-Length; `requests` asks for it."""
+        return self._source.size - self._start
 
     def read(self, size: int = -1) -> bytes:
-        left = self._size - self._position
-        data = self._file.read(left if size < 0 else min(size, left))
-        self._take(data)
+        data = self._source.read(self._source.size if size < 0 else size)
+        self._sha256.update(data)
         if data:
-            self._control.advance(self._position, self._size)
-        elif left:
-            raise self._control.kind.error(
-                "FAILURE",
-                f"The source ended after {self._position:,} of {self._size:,} bytes; "
-                "it was changed while it was uploaded.",
-            )
+            self._control.advance(self._source.position, self._source.size)
         return data
 
     def skip_to(self, offset: int) -> None:
-        """The gateway has this much already: read it for the digest only."""
-        while self._position < offset:
-            data = self._file.read(min(CHUNK, offset - self._position))
-            if not data:
-                break
-            self._take(data)
+        """Read the bytes that the gateway has already; only the digest needs them."""
+        while self._source.position < offset:
+            self._sha256.update(self._source.read(min(CHUNK, offset - self._source.position)))
             self._control.check()
         self._start = offset
 
     def sha256(self) -> str:
         return self._sha256.hexdigest()
-
-    def _take(self, data: bytes) -> None:
-        self._sha256.update(data)
-        self._position += len(data)
 
 
 def _digest(response: requests.Response) -> str:

@@ -82,8 +82,8 @@ class GatewayTransport(Transport):
             connection = self._connection
         if connection is None:
             raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
-        if connection.link.is_attached:
-            connection.link.call(RenewToken(token), timeout)
+        if connection.session.is_attached:
+            connection.session.call(RenewToken(token), timeout)
         connection.use_token(token)
 
     def upload(
@@ -94,7 +94,7 @@ class GatewayTransport(Transport):
 
         def give_up(key: str) -> None:
             # The signalling connection is alive where this upload's is not: nothing to wait for.
-            connection.link.notify(CancelUpload(key))
+            connection.session.notify(CancelUpload(key))
 
         try:
             return connection.http.upload(blob, control, key, give_up, keep=resume_key is not None)
@@ -122,7 +122,7 @@ class GatewayTransport(Transport):
     def event_handled(self) -> None:
         connection = self._connection
         if connection is not None:
-            connection.link.acknowledge(_ACKNOWLEDGE_HANDLED)
+            connection.session.acknowledge(_ACKNOWLEDGE_HANDLED)
 
     def _connected(self, control: TransferControl) -> Connection:
         with self._lock:

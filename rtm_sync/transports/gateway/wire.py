@@ -1,60 +1,160 @@
-"""What websocket-client is given to read and mask frames faster."""
+"""Where urllib3 is bent: its connections tell us their sockets, so that a transfer can be cut.
+
+urllib3 has no public way to shut a connection down while it connects, sends or waits for an answer.
+Without one, a cancelled transfer would end when its time-out does: 120 s instead of the promised
+100 ms. Three of its names are overridden or called: `HTTPConnection._new_conn`, `_dns_host`
+and `PoolManager.pool_classes_by_scheme`. `tests/transports/test_wire.py` fails with urllib3's
+version when one of them is gone or used no more.
+"""
 
 from __future__ import annotations
 
-import os
+import contextlib
 import socket
+import threading
 from collections.abc import Iterator
+from typing import Any
+
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from ...blob import CHUNK
+from ...transfers.control import TransferControl
+
+_UNSENT = 256 * 1024  # bytes the kernel may hold unsent; what it holds is no progress yet
 
 
-class ReadAhead:
-    """A socket whose small reads are served from one large one.
-
-    websocket-client reads a frame's header, its length and its payload one by one, each a system
-    call or two that lets go of the interpreter lock.
-    """
-
-    _SIZE = 64 * 1024
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.plain = sock
-        self._ahead = b""
-        self._at = 0
-        self.send = sock.send
-        self.gettimeout = sock.gettimeout
-
-    def recv(self, size: int) -> bytes:
-        if self._at == len(self._ahead):
-            self._ahead = self.plain.recv(self._SIZE)
-            self._at = 0
-        taken = self._ahead[self._at : self._at + size]
-        self._at += len(taken)
-        return taken
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.plain, name)
-
-
-class _MaskKeys:
-    """Masking keys (RFC 6455, section 5.3) from the system's randomness, fetched many at a time.
-
-    Asking for four bytes at every frame is a system call that lets go of the interpreter lock just
-    before the frame is sent: on the receiving side the handlers' thread then ran first, and the
-    receipt was late by as much.
-    """
-
-    _POOL = 4096
+class Wire:
+    """The socket a transfer's thread uses now, so that another thread can shut it down."""
 
     def __init__(self) -> None:
-        self._keys: Iterator[bytes] = iter(())
+        self._lock = threading.Lock()  # guards both below
+        self._socket: socket.socket | None = None
+        self._cut = False
 
-    def __call__(self, size: int) -> bytes:
-        while True:
-            key = next(self._keys, None)  # one step of an iterator is atomic: no lock
-            if key is not None:
-                return key
-            pool = os.urandom(self._POOL)
-            self._keys = iter([pool[at : at + size] for at in range(0, self._POOL, size)])
+    @property
+    def in_use(self) -> socket.socket | None:
+        """The socket in use; None before there is one."""
+        return self._socket
+
+    def use(self, sock: socket.socket | None) -> None:
+        """Note the socket. Raises OSError when the wire is cut already."""
+        with self._lock:
+            self._socket = sock
+            if self._cut and sock is not None:
+                raise ConnectionAbortedError("the transfer has ended")
+
+    def cut(self) -> None:
+        """Wake the thread that is connecting, sending or waiting for an answer."""
+        with self._lock:
+            self._cut = True
+            sock = self._socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # The plain socket's method also for TLS: no closing handshake, no waiting.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-mask_keys = _MaskKeys()
+# By thread. No threading.local: where gevent patches after this module was imported, as under
+# gunicorn --preload, all greenlets would share one, and one transfer's cancellation cut another's.
+_wires: dict[int, Wire] = {}
+
+
+@contextlib.contextmanager
+def wired(control: TransferControl) -> Iterator[Wire]:
+    """While the block talks over a `WiredAdapter` on this thread, cancelling cuts its socket.
+
+    The block then raises the transfer's end.
+    """
+    wire = Wire()
+    _wires[threading.get_ident()] = wire
+    try:
+        with control.interruptible(wire.cut):
+            yield wire
+    finally:
+        _wires.pop(threading.get_ident(), None)
+
+
+class _WiredConnection(HTTPConnection):
+    """Gives its socket to the thread's wire, from before it connects."""
+
+    def _new_conn(self) -> socket.socket:
+        wire: Wire | None = _wires.get(threading.get_ident())
+        if wire is None:
+            return super()._new_conn()
+        timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
+        return _connect(self._dns_host, self.port, timeout, wire)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        wire: Wire | None = _wires.get(threading.get_ident())
+        if wire is not None and self.sock is not None:
+            wire.use(self.sock)  # a kept-alive connection
+        super().request(*args, **kwargs)
+
+
+class _WiredTlsConnection(_WiredConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _WiredPool(HTTPConnectionPool):
+    ConnectionCls = _WiredConnection
+
+
+class _WiredTlsPool(HTTPSConnectionPool):
+    ConnectionCls = _WiredTlsConnection
+
+
+def _connect(host: str, port: int, timeout: float | None, wire: Wire) -> socket.socket:
+    """`socket.create_connection`, but the socket is on the wire while it connects."""
+    error: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                # Otherwise megabytes may wait here on a slow line, and look like a stall.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+            sock.settimeout(timeout)
+            wire.use(sock)
+            sock.connect(address)
+        except OSError as failure:
+            error = failure
+            wire.use(None)
+            sock.close()
+        else:
+            return sock
+    raise urllib3.exceptions.NewConnectionError(
+        None,  # type: ignore[arg-type]  # only kept for its repr
+        f"Cannot connect to {host}:{port}: {error}",
+    )
+
+
+class WiredAdapter(HTTPAdapter):
+    """An adapter of `requests` whose connections can be cut, through proxies as well."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, blocksize=CHUNK, **kwargs)
+        self._wire(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, blocksize=CHUNK, **kwargs)
+        self._wire(manager)
+        return manager
+
+    def close(self) -> None:
+        """Close idle connections now: urllib3 itself does when the pools are garbage, but the
+        traceback of a failed transfer, which an application may keep, refers to them."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  it cannot be iterated itself
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
+
+    @staticmethod
+    def _wire(manager: urllib3.PoolManager) -> None:
+        manager.pool_classes_by_scheme = {"http": _WiredPool, "https": _WiredTlsPool}

@@ -1,0 +1,257 @@
+"""The lifetime of a client: login, logout, close, and the end of the process."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+from ..errors import LoginError, LogoutError, RtmError
+from ..protocol.requests import Logout
+from ..protocol.values import ConnectionChangeReason, ConnectionState
+from ..rules.timing import Deadline
+from ..transfers.pool import TransferPool
+from ..transports.base import Credentials, Listener, Transport
+from .events import Dispatcher
+from .invitation_registry import InvitationRegistry
+
+_LOGOUT_TIMEOUT = 1.0
+_LOGIN_PATIENCE = 5.0  # how long a logout waits for a login on another thread to fail
+_CLOSE_AGAIN = 0.02
+
+logger = logging.getLogger(__name__)
+_open: weakref.WeakSet[ClientLifetime] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for lifetime in list(_open):
+        lifetime.close()
+
+
+# An `atexit` hook runs too late: before it, the interpreter waits until the threads of every
+# executor have done all their work, so a script would not end before its transfers. Executors are
+# ended by hooks of this private function of `threading`, which run in reverse order.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
+
+
+class _Login:
+    """One login of a client, from the attempt to the logout.
+
+    Attributes:
+        uid: the user.
+        must_end: `logout` or `close` was called.
+        hub_was_told: the logout was sent to the hub, or could not be sent.
+        has_failed: the login did not succeed, and its transport is being closed.
+        is_done: set when `log_in` is about to return or to raise.
+    """
+
+    __slots__ = ("has_failed", "hub_was_told", "is_done", "must_end", "uid")
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.must_end = False
+        self.hub_was_told = False
+        self.has_failed = False
+        self.is_done = threading.Event()
+
+
+class ClientLifetime:
+    """Logs one client in and out, and ends all that the client owns. Thread-safe.
+
+    A client that is still open when the interpreter exits is closed then. After a fork, the child
+    must not use the client of its parent: every method refuses, and `close` does nothing.
+
+    Args:
+        transport, dispatcher, transfers, invitations: what the client owns.
+        end_events: ends the event streams of the client and of its channels.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        dispatcher: Dispatcher,
+        transfers: TransferPool,
+        invitations: InvitationRegistry,
+        end_events: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._dispatcher = dispatcher
+        self._transfers = transfers
+        self._invitations = invitations
+        self._end_events = end_events
+        self._lock = threading.Lock()  # guards _login, _closed and _has_ended
+        self._login: _Login | None = None
+        self._state = ConnectionState.DISCONNECTED
+        self._closed = False
+        self._has_ended = False
+        self._pid = os.getpid()
+        _open.add(self)
+
+    @property
+    def uid(self) -> str | None:
+        """The user who is logged in or logging in, or None."""
+        login = self._login
+        return None if login is None else login.uid
+
+    @property
+    def state(self) -> ConnectionState:
+        """The connection's state now."""
+        return self._state
+
+    def check_logged_in(self, family: type[RtmError]) -> None:
+        """Refuse a call without a login, or after a fork.
+
+        Raises:
+            RtmError: of the family: USER_NOT_LOGGED_IN.
+        """
+        self._check_process(family)
+        if self._login is None:
+            raise family.named("USER_NOT_LOGGED_IN", "Log in first.")
+
+    def log_in(self, credentials: Credentials, listener: Listener) -> None:
+        """Open the transport; returns when the state is CONNECTED.
+
+        Raises:
+            LoginError: refused, unreachable, timed out, or ended by another thread.
+        """
+        self._check_process(LoginError)
+        login = _Login(credentials.uid)
+        try:
+            with self._lock:
+                if self._closed:
+                    raise LoginError.named("REJECTED", "The client is closed; make a new one.")
+                if self._login is not None:
+                    raise LoginError.named(
+                        "ALREADY_LOGIN",
+                        f"{self._login.uid!r} is logged in (or ABORTED); log out first.",
+                    )
+                self._login = login
+            self._start_dispatcher()
+            self._transport.open(credentials, listener)
+            with self._lock:
+                if login.must_end:
+                    raise LoginError.named(
+                        "ABORTED_BY_LOGOUT", "logout() or close() ended the login."
+                    )
+            login.is_done.set()
+        except BaseException:  # an interruption (Ctrl-C) too ends like a login that was refused
+            self._give_up(login)
+            raise
+
+    def log_out(self) -> None:
+        """End the login, its transfers and its invitations.
+
+        Raises:
+            LogoutError: USER_NOT_LOGGED_IN.
+        """
+        self._check_process(LogoutError)
+        with self._lock:
+            login = self._login
+        if login is None:
+            raise LogoutError.named("USER_NOT_LOGGED_IN", "Nobody is logged in.")
+        self._end_login(login)
+
+    def close(self) -> None:
+        """Log out and end every thread of the client. Idempotent; may be called from a handler."""
+        if os.getpid() != self._pid:
+            return  # sockets and threads belong to the parent process
+        try:
+            self._close()
+        except BaseException:  # an interruption; each step may be repeated
+            self._close()
+            raise
+
+    def state_changed(
+        self, state: ConnectionState, reason: ConnectionChangeReason
+    ) -> ConnectionChangeReason:
+        """Take the transport's new state; returns the reason to tell the application."""
+        login = self._login
+        if reason is ConnectionChangeReason.LOGOUT and login is not None and login.has_failed:
+            reason = ConnectionChangeReason.LOGIN_FAILURE  # `log_in` was interrupted after `open`
+        self._state = state
+        if state is ConnectionState.ABORTED:
+            self._transfers.interrupt(f"The session was ended: {reason.name}.")
+            self._invitations.abandon()
+        return reason
+
+    def _check_process(self, family: type[RtmError]) -> None:
+        if os.getpid() != self._pid:
+            raise family.named(
+                "USER_NOT_LOGGED_IN",
+                f"This client was made in process {self._pid} and does not work after a fork; "
+                "make a new one in each process.",
+            )
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._has_ended:
+                return
+            self._closed = True
+            login = self._login
+        try:
+            if login is not None:
+                self._end_login(login)
+        finally:
+            self._invitations.close()
+            self._transfers.close()
+            self._dispatcher.close()
+            self._end_events()
+            _open.discard(self)
+        self._has_ended = True
+
+    def _end_login(self, login: _Login) -> None:
+        try:
+            self._end_login_once(login)
+        except BaseException:  # an interruption; each step may be repeated
+            self._end_login_once(login)
+            raise
+
+    def _end_login_once(self, login: _Login) -> None:
+        """End a login, done or under way. Several threads may do so at once."""
+        with self._lock:
+            if self._login is not login:
+                return
+            login.must_end = True
+        self._transfers.interrupt("The client logged out.")
+        self._invitations.abandon()
+        if self._state is ConnectionState.CONNECTED and not login.hub_was_told:
+            try:
+                self._transport.call(Logout(), _LOGOUT_TIMEOUT)
+            except LogoutError as error:
+                logger.info("the logout was not sent to the hub: %s", error)
+            login.hub_was_told = True
+        self._transport.close()
+        deadline = Deadline(_LOGIN_PATIENCE)
+        while not login.is_done.wait(_CLOSE_AGAIN) and not deadline.has_passed:
+            self._transport.close()  # the other thread may have opened it since
+        self._forget(login)
+
+    def _give_up(self, login: _Login) -> None:
+        """Leave nothing of a login that did not succeed."""
+        try:
+            if self._login is login:
+                login.has_failed = True
+                self._transport.close()
+        finally:
+            self._forget(login)
+            login.is_done.set()
+
+    def _forget(self, login: _Login) -> None:
+        with self._lock:
+            if self._login is login:
+                self._login = None
+
+    def _start_dispatcher(self) -> None:
+        """Start the dispatcher before events arrive.
+
+        Without its thread, the client would acknowledge events that no handler gets.
+        """
+        try:
+            self._dispatcher.start()
+        except RuntimeError as error:
+            raise LoginError.named(
+                "UNKNOWN", f"The login needs a thread: {error}.", error
+            ) from error

@@ -1,0 +1,292 @@
+"""The media calls of a client: uploads, downloads, and messages made from their parts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Literal, cast, overload
+
+from ..blob import Blob, Payload
+from ..messages import (
+    MessageType,
+    RtmFileMessage,
+    RtmImageMessage,
+    RtmMessage,
+    RtmRawMessage,
+    RtmTextMessage,
+)
+from ..thumbnails.contract import ThumbnailGenerator
+from ..transfers.control import ProgressCallback, TransferControl, TransferKind
+from ..transfers.download import Destination, DownloadWork, checked_media_id
+from ..transfers.sink import MediaCarrier
+from ..transfers.stream import MediaStream, StreamSink
+from ..transfers.transfer import Transfer
+from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
+from .calls import ClientCalls
+
+
+class MediaCalls(ClientCalls):
+    """Uploads and downloads. A part of `RtmClient`."""
+
+    _auto_thumbnails: bool
+
+    @abstractmethod
+    def _thumbnail_generators(self) -> Sequence[ThumbnailGenerator]:
+        """The generators of the client's plugins; finding them imports the installed plugins."""
+
+    def create_message(
+        self,
+        *,
+        text: str | None = None,
+        raw_message: bytes | None = None,
+        media_id: str | None = None,
+        message_type: MessageType | str | None = None,
+        file_name: str = "",
+        description: str = "",
+        thumbnail: bytes = b"",
+        size: int = 0,
+        width: int = 0,
+        height: int = 0,
+        thumbnail_width: int = 0,
+        thumbnail_height: int = 0,
+    ) -> RtmMessage:
+        """Make a message from its parts; no network, nothing is checked with the hub.
+
+        Exactly one of `text`, `raw_message` and `media_id` (an earlier upload's) says what it is;
+        with `media_id`, `message_type` is FILE unless it says IMAGE.
+
+        Raises:
+            ValueError: none or several of them, a message type that does not fit, or over 32 KB.
+        """
+        given = [
+            name
+            for name, value in (
+                ("text", text),
+                ("raw_message", raw_message),
+                ("media_id", media_id),
+            )
+            if value is not None
+        ]
+        if len(given) != 1:
+            raise ValueError(
+                f"Give exactly one of text, raw_message and media_id, not {given or 'none'}."
+            )
+        kind = None if message_type is None else MessageType(message_type)
+        message: RtmMessage
+        if text is not None:
+            message = RtmTextMessage(text, description)
+        elif raw_message is not None:
+            message = RtmRawMessage(raw_message, description)
+        else:
+            named = (cast(str, media_id), file_name, description, size, thumbnail)
+            if kind is MessageType.IMAGE:
+                message = RtmImageMessage(
+                    *named,
+                    width=width,
+                    height=height,
+                    thumbnail_width=thumbnail_width,
+                    thumbnail_height=thumbnail_height,
+                )
+            else:
+                message = RtmFileMessage(*named)
+        if kind is not None and kind is not message.message_type:
+            raise ValueError(f"{given[0]} makes a {message.message_type} message, not {kind}.")
+        return message
+
+    @overload
+    def create_media_message_by_uploading(
+        self,
+        payload: Payload,
+        *,
+        message_type: Literal["IMAGE", MessageType.IMAGE],
+        file_name: str | None = ...,
+        description: str = ...,
+        thumbnail: ThumbnailSource | None = ...,
+        width: int | None = ...,
+        height: int | None = ...,
+        thumbnail_width: int | None = ...,
+        thumbnail_height: int | None = ...,
+        resume_from: str | os.PathLike[str] | None = ...,
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[RtmImageMessage]: ...
+    @overload
+    def create_media_message_by_uploading(
+        self,
+        payload: Payload,
+        *,
+        message_type: MessageType | str = ...,
+        file_name: str | None = ...,
+        description: str = ...,
+        thumbnail: ThumbnailSource | None = ...,
+        width: int | None = ...,
+        height: int | None = ...,
+        thumbnail_width: int | None = ...,
+        thumbnail_height: int | None = ...,
+        resume_from: str | os.PathLike[str] | None = ...,
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[RtmFileMessage]: ...
+    def create_media_message_by_uploading(
+        self,
+        payload: Payload,
+        *,
+        message_type: MessageType | str = MessageType.FILE,
+        file_name: str | None = None,
+        description: str = "",
+        thumbnail: ThumbnailSource | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        thumbnail_width: int | None = None,
+        thumbnail_height: int | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
+        cancel_signal: threading.Event | None = None,
+        on_operation_progress: ProgressCallback | None = None,
+    ) -> Transfer[RtmFileMessage] | Transfer[RtmImageMessage]:
+        """Upload a file or picture and make the message that points to it.
+
+        Args:
+            payload: a path, bytes, a binary file or a `Blob`; 1 byte to 30 MB.
+            message_type: FILE or IMAGE.
+            file_name: shown to the receiver; the source's own name when not given.
+            description: free text; description + file name + thumbnail are at most 32 KB.
+            thumbnail: the preview's bytes (bytes, `Path`, file, `Blob`), a callable
+                `(blob, max_bytes) -> bytes`, "auto", or the name of an installed generator.
+            width, height, thumbnail_width, thumbnail_height: pixels; read from the pictures'
+                headers when not given. Accepted and ignored with FILE.
+            resume_from: a file in which the upload's name is kept until it is done or cancelled. A
+                process that was killed, or an upload that failed, goes on where it stopped when
+                the same source is uploaded with the same journal within ten minutes.
+            cancel_signal: set it to cancel the upload.
+            on_operation_progress: called with `MediaOperationProgress`, on the transfer's thread:
+                one call at a time, about ten a second, the last one at 100 %.
+
+        Returns:
+            A future of the message; by the time it has a result, any peer can download the medium.
+
+        Raises:
+            UploadMediaError: at once for bad arguments, a missing or oversize source, not being
+                logged in, or (with `transfer_backlog=0`) a tenth transfer; the rest from
+                `result()`.
+        """
+        dimensions = Dimensions(width, height, thumbnail_width, thumbnail_height)
+        work = UploadWork(
+            payload,
+            message_type,
+            file_name,
+            description,
+            thumbnail,
+            dimensions,
+            self._thumbnail_generators,
+            auto=self._auto_thumbnails,
+            resume_from=resume_from,
+        )
+        return self._start_transfer(
+            TransferKind.UPLOAD,
+            work.run,
+            cancel_signal=cancel_signal,
+            on_progress=on_operation_progress,
+        )
+
+    @overload
+    def download_media(
+        self,
+        media_id: str,
+        *,
+        to: None = ...,
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[Blob]: ...
+    @overload
+    def download_media(
+        self,
+        media_id: str,
+        *,
+        to: str | os.PathLike[str],
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[Path]: ...
+    @overload
+    def download_media(
+        self,
+        media_id: str,
+        *,
+        to: IO[bytes],
+        cancel_signal: threading.Event | None = ...,
+        on_operation_progress: ProgressCallback | None = ...,
+    ) -> Transfer[IO[bytes]]: ...
+    def download_media(
+        self,
+        media_id: str,
+        *,
+        to: Destination = None,
+        cancel_signal: threading.Event | None = None,
+        on_operation_progress: ProgressCallback | None = None,
+    ) -> Transfer[Blob] | Transfer[Path] | Transfer[IO[bytes]]:
+        """Download a medium; every byte is checked by SHA-256.
+
+        A lost connection is tried again for half a minute without progress, and the download goes
+        on where it was; bytes that were damaged on their way are fetched again, twice at most.
+
+        A download to a path or a folder writes to a hidden file in the same folder,
+        `.rtm-….part`. When the process is killed, or the connection stays lost or silent, it stays,
+        and the next download of that medium into that folder goes on from it, in whichever process.
+        It is gone after success, cancellation, and an error that trying again does not mend:
+        NOT_EXIST, bytes that stay damaged, a disk that is full. Downloads of one medium at the same
+        time each have their own.
+
+        Args:
+            media_id: from a received message.
+            to: None for a `Blob` in memory; a path, which appears whole or not at all and replaces
+                an older file; an existing folder, into which it goes under the sender's file name
+                (made safe, never over another file); or a binary file to write into.
+            cancel_signal, on_operation_progress: as for uploads.
+
+        Returns:
+            A future of the `Blob`, of the path written, or of the file given.
+
+        Raises:
+            DownloadMediaError: at once for bad arguments or not being logged in; the rest, such as
+                NOT_EXIST for an unknown or expired id, or FAILURE with what the operating system
+                says of the destination, from `result()`.
+        """
+        work = DownloadWork(media_id, to)
+        transfer = self._start_transfer(
+            TransferKind.DOWNLOAD,
+            work.run,
+            cancel_signal=cancel_signal,
+            on_progress=on_operation_progress,
+        )
+        return cast("Transfer[Blob]", transfer)  # the overloads say which of the three
+
+    def open_media(self, media_id: str) -> MediaStream:
+        """Download a medium as a binary file that can be read from its first bytes on.
+
+        For those who pass it on, such as a web server: nothing waits for the whole, and seeking
+        serves parts of it. Use it in `with`: closing ends the download. Counts as one of the nine.
+
+        Args:
+            media_id: from a received message.
+
+        Returns:
+            The stream; its `info` tells size, type and file name.
+
+        Raises:
+            DownloadMediaError: at once for a bad argument or not being logged in; the rest, such as
+                NOT_EXIST, from the stream.
+        """
+        checked_media_id(media_id)
+        stream = MediaStream()
+
+        def work(carrier: MediaCarrier, control: TransferControl) -> None:
+            control.complete(carrier.download(media_id, StreamSink(stream), control).size)
+
+        try:
+            stream.follow(self._start_transfer(TransferKind.DOWNLOAD, work))
+        except BaseException:
+            stream.close()
+            raise
+        return stream

@@ -1,0 +1,50 @@
+"""The address that a request comes from, behind proxies, and the network it counts for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from aiohttp import hdrs, web
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Addresses:
+    """Finds the address that a request comes from. Knows which addresses are trusted proxies.
+
+    Args:
+        proxies: networks of the trusted proxies; only their `X-Forwarded-For` is believed.
+    """
+
+    def __init__(self, proxies: Iterable[Network]) -> None:
+        self._proxies = tuple(proxies)
+
+    def is_proxy(self, address: str) -> bool:
+        """Whether the address is a trusted proxy. A Unix socket (no address) counts as one."""
+        try:
+            known = ipaddress.ip_address(address)
+        except ValueError:
+            return True
+        return any(known in network for network in self._proxies)
+
+    def of(self, request: web.Request) -> str:
+        """The right-most untrusted `X-Forwarded-For` entry, else the peer's address."""
+        address = request.remote or ""
+        handed_on = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ())).split(",")
+        while handed_on and self.is_proxy(address):
+            before = handed_on.pop().strip()
+            try:
+                address = str(ipaddress.ip_address(before))
+            except ValueError:  # not an address: the proxy is the last one known
+                break
+        return address
+
+
+def client_network(address: str) -> str:
+    """The network that counts as one address: of IPv6 the /64, which one client has."""
+    known = ipaddress.ip_address(address)
+    if isinstance(known, ipaddress.IPv6Address) and known.ipv4_mapped is None:
+        return str(ipaddress.ip_network((known, 64), strict=False))
+    return address

@@ -1,0 +1,1 @@
+"""The parts of `TransportContract`, by concern."""

@@ -1,0 +1,73 @@
+"""The bytes of an upload, read from the application's blob."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from ..blob import CHUNK, Blob
+from .control import TransferControl
+
+
+class Source:
+    """Reads exactly as many bytes as the upload announced. Not thread-safe.
+
+    A file may grow while it is uploaded; its new end is not read.
+
+    Args:
+        file: a readable binary file at its first byte.
+        size: the announced bytes.
+        control: of the transfer.
+
+    Attributes:
+        position: the bytes read so far.
+        size: the announced bytes.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, control: TransferControl) -> None:
+        self._file = file
+        self._control = control
+        self.size = size
+        self.position = 0
+
+    def read(self, most: int = CHUNK) -> bytes:
+        """The next bytes; b"" after the last one.
+
+        Raises:
+            UploadMediaError: FAILURE, the file has fewer bytes than announced, or cannot be read.
+        """
+        left = self.size - self.position
+        if left <= 0:
+            return b""
+        with _readable(self._control):
+            data = self._file.read(min(most, left))
+        if not data:
+            raise self._control.kind.error(
+                "FAILURE",
+                f"The source ended after {self.position:,} of {self.size:,} bytes; "
+                "it was changed while it was uploaded.",
+            )
+        self.position += len(data)
+        return data
+
+
+@contextlib.contextmanager
+def opened_source(blob: Blob, control: TransferControl) -> Iterator[Source]:
+    """A blob's bytes for the time of the block.
+
+    Raises:
+        UploadMediaError: FAILURE, the blob cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        with _readable(control):
+            file = stack.enter_context(blob.open())
+        yield Source(file, blob.size, control)
+
+
+@contextlib.contextmanager
+def _readable(control: TransferControl) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise control.kind.error("FAILURE", f"The source cannot be read: {error}", error) from error
