@@ -19,7 +19,7 @@ from ..protocol.requests import Login
 from .guard.request_context import note_auth_failure, note_user
 
 _LOGIN_TIMEOUT = 10.0
-_GUESSES = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)
+_AUTH_FAILURES = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)
 _CLOSE_TIMEOUT = 2.0
 _SLOW_CLIENT_INTERVAL = 0.02
 _WRITE_MARK = 64 * 1024  # unsent bytes in the transport; above it, frames wait in the outbox
@@ -182,7 +182,7 @@ class Signalling:
                 answer: RtmError = LoginError.named("INVALID_ARGUMENT", error.message)
             else:
                 answer = error
-            if answer.code in _GUESSES:
+            if answer.code in _AUTH_FAILURES:
                 note_auth_failure()
             await socket.send_str(encode_failure(call_id, answer))
             await socket.close(code=4003, message=b"login refused")
