@@ -151,22 +151,22 @@ class Rest:
         user, vendor = BASE + "/rtm/users/{uid}", BASE + "/rtm/vendor"
         history = BASE + "/rtm/message/history"
         return [
-            web.post(user + "/peer_messages", self._answered(self._peer_message)),
-            web.post(user + "/channel_messages", self._answered(self._channel_message)),
-            web.post(user + "/media", self._answered(self._upload)),
-            web.post(user + "/media_session", self._answered(self._media_session)),
-            web.post(user + "/kick", self._answered(self._kick)),
-            web.get(BASE + "/rtm/presence", self._answered(self._presence)),
-            web.get(BASE + "/rtm/bans", self._answered(self._bans)),
-            web.get(vendor + "/user_events", self._answered(self._user_events)),
-            web.get(vendor + "/channel_events", self._answered(self._channel_events)),
-            web.post(history + "/query", self._answered(self._start_history_query)),
-            web.get(history + "/query/{handle}", self._answered(self._history)),
-            web.get(history + "/count", self._answered(self._count_history)),
+            web.post(user + "/peer_messages", self._handler(self._peer_message)),
+            web.post(user + "/channel_messages", self._handler(self._channel_message)),
+            web.post(user + "/media", self._handler(self._upload)),
+            web.post(user + "/media_session", self._handler(self._media_session)),
+            web.post(user + "/kick", self._handler(self._kick)),
+            web.get(BASE + "/rtm/presence", self._handler(self._presence)),
+            web.get(BASE + "/rtm/bans", self._handler(self._bans)),
+            web.get(vendor + "/user_events", self._handler(self._user_events)),
+            web.get(vendor + "/channel_events", self._handler(self._channel_events)),
+            web.post(history + "/query", self._handler(self._start_history_query)),
+            web.get(history + "/query/{handle}", self._handler(self._history)),
+            web.get(history + "/count", self._handler(self._count_history)),
             web.get("/openapi.json", self._openapi),
         ]
 
-    def _answered(self, handler: Callable[[web.Request], Awaitable[dict[str, Any]]]) -> Handler:
+    def _handler(self, handler: Callable[[web.Request], Awaitable[dict[str, Any]]]) -> Handler:
         """A handler that answers in the reference's format, including errors."""
 
         async def handle(request: web.Request) -> web.Response:
@@ -186,7 +186,7 @@ class Rest:
 
     # -- authentication --
 
-    async def _sender(self, request: web.Request) -> Session:
+    async def _service_session(self, request: web.Request) -> Session:
         """The service session of the user in the path, after authentication.
 
         The request has a secret of the app, or a token of the user.
@@ -198,17 +198,19 @@ class Rest:
         token = request.headers.get("x-agora-token")
         if token is None:
             self._check_app_secret(request)
-            sender = self._hub.administration.service_session(app_id, uid)
+            session = self._hub.administration.service_session(app_id, uid)
         else:
             if request.headers.get("x-agora-uid") != uid:
                 raise _Refused(401, "UNAUTHORIZED", "x-agora-uid is not the user in the path.")
             try:
-                sender = await self._hub.administration.service_session_by_token(app_id, uid, token)
+                session = await self._hub.administration.service_session_by_token(
+                    app_id, uid, token
+                )
             except LoginError as error:
                 note_auth_failure()
                 raise _Refused(401, error.code.name, error.message) from error
         note_user(app_id, uid)
-        return sender
+        return session
 
     def _check_app_secret(self, request: web.Request) -> str:
         """Authenticate by a secret of the app. Returns the app id."""
@@ -228,13 +230,13 @@ class Rest:
     # -- messages --
 
     async def _peer_message(self, request: web.Request) -> dict[str, Any]:
-        sender = await self._sender(request)
+        session = await self._service_session(request)
         body = await _body(request, PeerMessageBody)
         wait = _flag(request, "wait_for_ack")
         message_id = body.message_id or uuid.uuid4().hex
         try:
             result = await self._hub.perform(
-                sender,
+                session,
                 SendMessageToPeer(
                     body.destination,
                     _message(body),
@@ -255,11 +257,11 @@ class Rest:
         }
 
     async def _channel_message(self, request: web.Request) -> dict[str, Any]:
-        sender = await self._sender(request)
+        session = await self._service_session(request)
         body = await _body(request, ChannelMessageBody)
         message_id = body.message_id or uuid.uuid4().hex
         await self._hub.channels.send_as_non_member(
-            sender,
+            session,
             SendChannelMessage(
                 body.channel_name, _message(body), message_id, body.enable_historical_messaging
             ),
@@ -269,13 +271,13 @@ class Rest:
     # -- media --
 
     async def _upload(self, request: web.Request) -> dict[str, Any]:
-        sender = await self._sender(request)
-        info = await self._uploads.take_whole(request, sender)
+        session = await self._service_session(request)
+        info = await self._uploads.store_body(request, session)
         return asdict(info)
 
     async def _media_session(self, request: web.Request) -> dict[str, Any]:
-        sender = await self._sender(request)
-        return {"token": sender.id}
+        session = await self._service_session(request)
+        return {"token": session.id}
 
     # -- users --
 

@@ -73,7 +73,7 @@ class Uploads:
         """Answer a tus client's HEAD with the offset of its upload."""
         return await self._tus(self._upload_state)(request)
 
-    async def take_whole(self, request: web.Request, session: Session) -> MediaInfo:
+    async def store_body(self, request: web.Request, session: Session) -> MediaInfo:
         """Store a request's body as one medium. The query's `file_name` is its file name.
 
         Raises:
@@ -153,15 +153,15 @@ class Uploads:
                 raise
         else:
             await upload.current_offset()  # supersedes an append on a dead connection
-        response = await self._progress(session, upload, status=201)
+        response = await self._offset_response(session, upload, status=201)
         if carries_body and repeated and upload.info is not None:
-            await self._refuse_other_bytes(request, session, upload.info)
+            await self._check_same_bytes(request, session, upload.info)
         response.headers["Location"] = str(
             request.url.with_path(f"{self._path}/{upload.media_id}").with_query(None)
         )
         return response
 
-    async def _refuse_other_bytes(
+    async def _check_same_bytes(
         self, request: web.Request, session: Session, info: MediaInfo
     ) -> None:
         """Refuse a repeated upload whose key is that of a medium with other bytes.
@@ -194,7 +194,7 @@ class Uploads:
         if offset != upload.offset and offset != await upload.current_offset():
             raise _TusError(409, f"Upload-Offset is {offset}; the upload is at {upload.offset}.")
         await self._append(request, session, upload)
-        return await self._progress(session, upload, status=204)
+        return await self._offset_response(session, upload, status=204)
 
     async def _terminate(self, request: web.Request) -> web.Response:
         session = session_of(self._hub, request, UploadMediaError)
@@ -238,7 +238,7 @@ class Uploads:
         finally:
             upload.on_abort = lambda: None
 
-    async def _progress(self, session: Session, upload: Upload, status: int) -> web.Response:
+    async def _offset_response(self, session: Session, upload: Upload, status: int) -> web.Response:
         headers = {"Upload-Offset": str(upload.offset)}
         if upload.complete:
             info = await self._hub.media.complete_upload(upload)

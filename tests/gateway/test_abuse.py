@@ -1,4 +1,4 @@
-"""Requests made to break the gateway: refused soon and cheaply, and nothing else suffers."""
+"""Requests that attack the gateway: refused fast and cheaply, without effect on other users."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class AbuseCase(RtmTestCase):
     def ask(
         self, method: str, path: str, body: bytes | None = None, **headers: str
     ) -> requests.Response:
-        """A request whose path is sent as it is; it must be answered soon."""
+        """A request whose path is sent unchanged. The answer must come soon."""
         sent = self.bearer | {name.replace("_", "-"): value for name, value in headers.items()}
         prepared = requests.Request(method, self.http, data=body, headers=sent).prepare()
         prepared.url = self.http + path
@@ -66,7 +66,7 @@ class AbuseCase(RtmTestCase):
         return answer
 
     def raw(self, data: bytes, *, hang_up: bool = True) -> bytes:
-        """Everything that is answered to these bytes until the connection is closed."""
+        """The complete answer to these bytes, until the connection is closed."""
         parts = urlsplit(self.http)
         with socket.create_connection((parts.hostname, parts.port), PATIENCE) as made:
             made.sendall(data)
@@ -78,11 +78,11 @@ class AbuseCase(RtmTestCase):
         return answer
 
     def megabytes(self) -> float:
-        """The most memory that the gateway has had in this test."""
+        """The peak memory of the gateway in this test."""
         return peak(self.gateway.pid)
 
     def assert_well(self) -> None:
-        """The gateway goes on as if nothing had been."""
+        """The gateway works normally."""
         self.assertTrue(self.gateway.is_running)
         message = self.client.create_media_message_by_uploading(b"still here").result(PATIENCE)
         with self.client.download_media(message.media_id).result(PATIENCE).open() as file:
@@ -279,7 +279,7 @@ class BodyTest(AbuseCase):
         self.assert_well()
 
     def test_odd_texts_take_no_time(self) -> None:
-        """Regular expressions, hash tables and parsers are slow on texts that are made for it."""
+        """Crafted texts make regular expressions, hash tables and parsers slow."""
         collisions = json.dumps({f"k{number}": number for number in range(20_000)}).encode()
         nested = b'{"destination":' * 10_000
         for body in (collisions, nested, b"[" * 200_000, b'"' + b"\\" * 200_000, b"1" * 200_000):

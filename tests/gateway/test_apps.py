@@ -1,4 +1,4 @@
-"""Several apps at one gateway: nothing crosses between them, and each has its own keys."""
+"""Several apps at one gateway: they are separate, and each has its own keys."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AppsCase(RtmTestCase):
 
 
 class CrossingTest(AppsCase):
-    """The same names on both sides; whatever one app does, the other sees its own things only."""
+    """Two apps with the same user and channel ids; each sees only its own data."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -63,7 +63,8 @@ class CrossingTest(AppsCase):
         self.assertTrue(self.alice.send_message_to_peer("hi", "bob").has_peer_received)
         self.rooms[0].send_message("hi")
         self.sender("shop", SHOP).send_message_to_channel("hi", "room")
-        self.other_alice.send_message_to_peer("the last", "bob")  # in order: the others are over
+        # Delivery is in order: when this one is delivered, all earlier messages have arrived.
+        self.other_alice.send_message_to_peer("the last", "bob")
         self.assertEqual(self.arrived, ["peer"])
 
     def test_no_offline_message_waits_in_the_other(self) -> None:
@@ -136,7 +137,7 @@ class KeysTest(AppsCase):
 
 
 class PrivilegeTest(AppsCase):
-    """What a token does not allow is 403 over HTTP, and tried once."""
+    """An action that a token does not allow is 403 over HTTP, and is not retried."""
 
     def ask(self, method: str, path: str, uid: str, token: str, **more: Any) -> requests.Response:
         headers = {"x-agora-uid": uid, "x-agora-token": token, **more.pop("headers", {})}

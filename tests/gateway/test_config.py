@@ -1,4 +1,4 @@
-"""The gateway's settings: one name in three places, and a refusal that says what would do."""
+"""The gateway's settings: one name in three sources, and refusals that say what is allowed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS = {
     "log_level": "warning",
     "log_format": "json",
 }
-OTHERS = {"config", "as_json", "quiet"}  # options about the file and about what is printed
+OTHERS = {"config", "as_json", "quiet"}  # options of the command, not of the gateway
 EVERYTHING = GatewayConfig(**SETTINGS)  # type: ignore[arg-type]
 
 

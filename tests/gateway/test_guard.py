@@ -1,4 +1,4 @@
-"""The limits of one address, and the address of a client behind proxies."""
+"""The limits of one address, and the client's address behind proxies."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class ProxyTest(AddressCase):
         for forwarded, seen in (
             ((), "127.0.0.1"),
             (("192.0.2.7",), "192.0.2.7"),
-            (("198.51.100.1, 192.0.2.7",), "192.0.2.7"),  # the first is what a client made up
+            (("198.51.100.1, 192.0.2.7",), "192.0.2.7"),  # the client invented the first entry
             (("192.0.2.7, 10.1.2.3",), "192.0.2.7"),
             (("192.0.2.7", "10.1.2.3"), "192.0.2.7"),
             (("nonsense",), "127.0.0.1"),
@@ -124,7 +124,7 @@ class AuthFailureTest(AddressCase):
         self.assertEqual(refused, [401] * AUTH_FAILURES.count + [429])
         self.assertEqual(ask("192.0.2.7", SECRET), 429)
         self.assertEqual(ask("192.0.2.8", SECRET), 200)
-        self.assertEqual(ask("", SECRET), 200)  # the proxy itself is never held to account
+        self.assertEqual(ask("", SECRET), 200)  # failures are never counted against the proxy
 
     def test_a_client_is_told_why_it_cannot_log_in(self) -> None:
         self.url = self.served(proxies="")

@@ -1,4 +1,4 @@
-"""The gateway is killed under load, at moments nobody chose: what it has acknowledged is there."""
+"""The gateway is killed under load at random moments: acknowledged data survives."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from rtm_sync.testing import GatewayProcess
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, wait_until
 
 ROUNDS = 3
-MESSAGES = 60  # a round; all together fewer than the 200 that wait for one user
-START_BOUND = 2.0  # seconds, by the promise
+MESSAGES = 60  # per round; all rounds stay below the 200 offline messages of a user
+START_BOUND = 2.0  # seconds, as promised
 SEED = 20261123
 
 
@@ -45,7 +45,7 @@ class KillTest(RtmTestCase):
             self.stored[message.media_id] = hashlib.sha256(data).hexdigest()
 
     def one_life(self, number: int, chance: random.Random) -> None:
-        """Load, and a SIGKILL somewhere in it."""
+        """Create load, and send SIGKILL during it."""
         with RtmClient("app", url=self.process.url) as client:
             client.login("alice")
             workers = [
@@ -64,7 +64,7 @@ class KillTest(RtmTestCase):
             )
             threading.Event().wait(chance.uniform(0, 0.2))
             self.process.kill()
-            client.close()  # nobody is there to go on with
+            client.close()  # the gateway is dead
             for worker in workers:
                 worker.join(PATIENCE)
                 self.assertFalse(worker.is_alive())
@@ -76,7 +76,7 @@ class KillTest(RtmTestCase):
             self.one_life(number, chance)
             watch = Stopwatch()
             self.process.start()
-            self.assertLess(watch.seconds(), START_BOUND + 1.0)  # the interpreter starts, too
+            self.assertLess(watch.seconds(), START_BOUND + 1.0)  # with the interpreter's start
         with RtmClient("app", url=self.process.url) as bob:
             with bob.events("MessageFromPeer") as arriving:
                 bob.login("bob")
@@ -85,7 +85,7 @@ class KillTest(RtmTestCase):
                     texts.append(event.args[0].text)
                     if self.acknowledged[-1] in texts:
                         break
-            # What was stored but never acknowledged may come, too; never twice, never reordered.
+            # Stored but unacknowledged messages may arrive, but never twice or reordered.
             self.assertEqual(len(texts), len(set(texts)))
             acknowledged = set(self.acknowledged)
             self.assertEqual([text for text in texts if text in acknowledged], self.acknowledged)

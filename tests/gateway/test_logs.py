@@ -1,4 +1,4 @@
-"""The gateway's log: who did what, in lines or objects, and never a secret or anybody's words."""
+"""The gateway's log: users' actions, as text or JSON, and never secrets or users' texts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rtm_sync.testing import GatewayProcess
 from tests.support import PATIENCE, RtmTestCase, at_once, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"
-WORDS = "c4n4ry"  # in everything that is somebody's own
+WORDS = "c4n4ry"  # part of every user's text
 
 
 class Notes(logging.Handler):
-    """Everything this process's clients log."""
+    """All log records of this process's clients."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class FullRunTest(RtmTestCase):
         self.addCleanup(logger.setLevel, level)
         self.secrets = {WORDS, SECRET}
         self.clients: list[RtmClient] = []
-        # Each waits a second for its logout's answer where the gateway is gone.
+        # When the gateway has stopped, each waits a second for the answer to its logout.
         self.addCleanup(lambda: at_once(*(client.close for client in self.clients)))
 
     def client(self, uid: str) -> RtmClient:
@@ -69,7 +69,7 @@ class FullRunTest(RtmTestCase):
         return [line for line in lines if line.get("event") == kind]
 
     def talk(self) -> None:
-        """Say the words in every place where a user may say anything."""
+        """Put the words into every field that takes a user's text."""
         alice, bob = self.client("alice"), self.client("bob")
         room = alice.create_channel("room")
         room.join()
@@ -92,7 +92,7 @@ class FullRunTest(RtmTestCase):
         bob.logout()
 
     def provoke(self) -> None:
-        """Say them where they are refused."""
+        """Put the words into refused requests."""
         with RtmClient("app", url=self.gateway.url) as eve, self.assertRaises(LoginError):
             eve.login("eve", f"{WORDS}.{WORDS}.{WORDS}")
         carol = self.client("carol")
@@ -167,7 +167,7 @@ class FullRunTest(RtmTestCase):
         self.assertEqual(of_media[0]["address"], "127.0.0.1")
         [download] = [item for item in self.events("request") if "{" in item["route"]]
         self.assertEqual((download["route"], download["uid"]), ("/v1/media/{media_id}", "alice"))
-        self.assertGreater(download["bytes"], 1234)  # the headers count
+        self.assertGreater(download["bytes"], 1234)  # the headers are included
 
 
 class WriterTest(RtmTestCase):

@@ -1,4 +1,4 @@
-"""Metrics: what a user did is counted, by nobody's name; the public port has none."""
+"""Metrics: users' actions are counted without user ids, and not served on the public port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP API: the reference's paths and codes, who may, and what is refused."""
+"""The HTTP API: the reference's paths and codes, authentication, and refusals."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ class DescriptionTest(RestCase):
 
 
 class OriginTest(RestCase):
-    """A browser says whose page asks; other sites' pages must not act for their visitors."""
+    """A browser sends the page's origin; pages of other sites must not act for their visitors."""
 
     def test_other_sites_pages_may_nothing_and_its_own_may(self) -> None:
         host = self.url.removeprefix("ws://")

@@ -1,4 +1,4 @@
-"""Clients that are gone at a bad moment, over real sockets: no session outlives them for ever."""
+"""Clients that disconnect at a bad moment, over real sockets: every session ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLAKY = 40
 
 
 def rpc(number: int, method: str, **params: object) -> bytes:
-    """A call as one masked frame, the mask being zero."""
+    """A call as one masked frame with a zero mask."""
     text = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
     data = text.encode()
     size = bytes((0x80 | len(data),)) if len(data) < 126 else b"\xfe" + struct.pack("!H", len(data))
@@ -47,7 +47,7 @@ class SessionLifeTest(RtmTestCase):
         [self.hub] = self.hubs
 
     def opened(self) -> socket.socket:
-        """A WebSocket on which nothing has been sent yet."""
+        """A new WebSocket, before its first frame."""
         parts = urlsplit(self.url)
         connection = socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE)
         self.addCleanup(connection.close)

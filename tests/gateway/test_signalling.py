@@ -1,4 +1,4 @@
-"""Hostile and clumsy WebSocket clients: each costs itself, nobody else, and never the gateway."""
+"""Hostile and faulty WebSocket clients: each harms only itself, and never the gateway."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.protocol.ids import FRAME_LIMIT
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, local_gateway
 
-BOUND = 2.0  # seconds in which a hostile connection should be over
+BOUND = 2.0  # seconds within which a hostile connection must end
 OWED = 8 * 1024 * 1024  # bytes a client may leave unacknowledged
 FLOOD = 1600  # messages
-LIMITS = "sends=1500/600"  # as many as in 3 s otherwise: a slow machine floods no faster
-TOO_BIG = (1009, None)  # None: a reset overtook the code, because what was sent was not all read
+LIMITS = "sends=1500/600"  # the count of the default in 600 s, so that a slow machine floods too
+TOO_BIG = (1009, None)  # None: unread bytes caused a reset, which overtook the code
 
 
 class Raw:
-    """A WebSocket that sends what it is told, frame by frame."""
+    """A WebSocket whose frames the test controls."""
 
     def __init__(self, url: str) -> None:
         self._socket = websocket.create_connection(f"{url}/v1/signalling", timeout=PATIENCE)
@@ -41,17 +41,17 @@ class Raw:
         self._socket.shutdown()
 
     def send(self, text: str | bytes, opcode: int = websocket.ABNF.OPCODE_TEXT) -> None:
-        """Send one frame; a gateway that has hung up already is no failure of the sender."""
+        """Send one frame. Ignores that the gateway has closed the connection already."""
         with contextlib.suppress(ConnectionError):
             self._socket.send(text, opcode)
 
     def send_bytes(self, data: bytes) -> None:
-        """Send what is no frame at all."""
+        """Send bytes that are not a valid frame."""
         with contextlib.suppress(ConnectionError):
             self._socket.sock.sendall(data)
 
     def receive(self) -> Any:
-        """The next frame's JSON."""
+        """The JSON of the next frame."""
         return json.loads(self._socket.recv())
 
     def answer_to(self, call_id: object) -> Any:
@@ -61,7 +61,7 @@ class Raw:
                 return frame
 
     def call(self, method: str, **params: Any) -> Any:
-        """Make a call and return the answer's frame."""
+        """Make a call, and return the frame of the answer."""
         call_id = self._next_id
         self._next_id += 1
         self.send(rpc(call_id, method, params))
@@ -71,7 +71,7 @@ class Raw:
         return self.call("login", app_id="app", uid=uid)
 
     def closing(self, within: float = BOUND) -> int | None:
-        """Read until the connection ends; its close code, None when there was none."""
+        """Read until the connection ends. Returns the close code, or None without one."""
         watch = Stopwatch()
         try:
             while True:
@@ -91,7 +91,7 @@ def rpc(call_id: object, method: object, params: object) -> str:
 
 
 class SignallingCase(RtmTestCase):
-    """A gateway, and two well-behaved users that must not notice anything."""
+    """A gateway with two regular users, who must not be affected."""
 
     def setUp(self) -> None:
         config = GatewayConfig(port=0, data=str(self.folder()), limits=LIMITS)
@@ -119,7 +119,7 @@ class SignallingCase(RtmTestCase):
         return raw
 
     def check_the_others(self) -> None:
-        """The gateway lives, and nobody else lost anything."""
+        """The gateway works, and the other users lost no message."""
         self.assertTrue(self.alice.send_message_to_peer("hi", "bob").has_peer_received)
         self.assertTrue(self.bob.send_message_to_peer("hi", "alice").has_peer_received)
         self.assertEqual(self.states, [])
@@ -396,7 +396,7 @@ class AfterLoginTest(SignallingCase):
         room.join()
         for _ in range(OWED // 32_000 + 1):
             room.send_message("x" * 32_000)
-        self.assertEqual(deaf.closing(within=PATIENCE), 4008)  # megabytes come before it
+        self.assertEqual(deaf.closing(within=PATIENCE), 4008)  # megabytes precede the close frame
         fresh = self.raw(login=None)
         answer = fresh.call("login", app_id="app", uid="mallory")
         self.assertFalse(answer["result"]["resumed"])
@@ -404,7 +404,7 @@ class AfterLoginTest(SignallingCase):
 
 
 class RandomFramesTest(unittest.TestCase):
-    """Whatever JSON comes first, the answer is a typed error, and the next client is served."""
+    """Any JSON as the first frame gets a typed error, and the next client is served."""
 
     url: str
     values = st.recursive(
@@ -437,7 +437,7 @@ class RandomFramesTest(unittest.TestCase):
 
 
 def _frame(text: str, *, first: bool, last: bool) -> bytes:
-    """A masked text frame, or a piece of one; the mask is zero."""
+    """A text frame, or a part of one, with a zero mask."""
     opcode = 1 if first else 0
     head = bytes(((0x80 if last else 0) | opcode, 0x80 | 127))
     return head + len(text).to_bytes(8, "big") + bytes(4) + text.encode()

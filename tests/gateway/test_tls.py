@@ -1,4 +1,4 @@
-"""The gateway's own TLS: both faces, renewed certificates, files that cannot be used."""
+"""The gateway's TLS: WebSocket and HTTP, renewed certificates, invalid files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ServeTest(TlsCase):
 
 class RenewalTest(TlsCase):
     def shown(self, certificate: Certificate) -> bytes:
-        """The certificate a client is shown."""
+        """The certificate that a client receives."""
         server, client = ssl.MemoryBIO(), ssl.MemoryBIO()
         trusting = ssl.create_default_context()
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""The gateway's HTTP face as a stranger's client sees it: tus, ranges, refusals."""
+"""The gateway's HTTP API, used by other clients than ours: tus, ranges, refusals."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class TusTest(MediaCase):
         wait_until(lambda: self.stored_files() == [], message="a fragment stays")
 
     def broken_off(self, headers: dict[str, str]) -> int:
-        """Send two thirds of a creation's body and vanish; returns what was on disk by then."""
+        """Send two thirds of a creation's body and disconnect; returns the stored bytes."""
         parts = urlsplit(self.media)
         lines = {
             "Host": parts.netloc,
@@ -285,7 +285,7 @@ class TusTest(MediaCase):
 
 
 class SlowToOpen(DiskMediaStore):
-    """A store whose files open when they may, and that knows what it has opened."""
+    """A store whose `open` waits until it is allowed, and which records the opened files."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -323,7 +323,7 @@ class HangUpTest(RtmTestCase):
                     f"Authorization: Bearer {token}\r\n\r\n".encode()
                 )
                 self.assertTrue(store.asked.wait(60.0))
-            # The gateway has seen the reset once it answers a request that came after it.
+            # When the gateway answers a later request, it has seen the reset.
             requests.get(url.replace("ws://", "http://") + "/healthz", timeout=60)
             store.may_open.set()
             wait_until(lambda: store.opened and store.opened[0].closed, 60.0)
@@ -382,17 +382,17 @@ class DownloadTest(MediaCase):
         media_id = self.uploaded(os.urandom(30_000_000))
         deaf = [self.deaf_download(media_id) for _ in range(9)]
         answer = self.http.get(f"{self.media}/{media_id}", timeout=PATIENCE)
-        self.assertEqual(answer.status_code, 429)  # and now each is stuck: that took 3 seconds
+        self.assertEqual(answer.status_code, 429)  # the slots are taken; the refusal took 3 seconds
         for number, sock in enumerate(deaf):
             if number % 2:
-                sock.close()  # with bytes unread: the gateway gets a reset
+                sock.close()  # unread bytes make this a reset
             else:
-                sock.shutdown(socket.SHUT_WR)  # it sees an end, but can send no more than before
-        with ThreadPoolExecutor(9) as threads:  # who waits for longer than 3 seconds gets a 429
+                sock.shutdown(socket.SHUT_WR)  # the gateway sees EOF, but still cannot send
+        with ThreadPoolExecutor(9) as threads:  # a wait of more than 3 seconds ends in a 429
             list(threads.map(self.deaf_download, [media_id] * 9))
 
     def deaf_download(self, media_id: str) -> socket.socket:
-        """A download whose beginning has come, and of which no more is read."""
+        """A download whose first bytes have been read, and no more."""
         parts = urlsplit(self.media)
         sock = self.entered(socket.socket())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)

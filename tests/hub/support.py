@@ -1,4 +1,4 @@
-"""A hub on the test's own loop, connections that note what they carry, time that can be moved."""
+"""A hub on the test's own loop, connections that record frames, and a clock that can be moved."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ APP = "app"
 
 
 async def eventually(predicate: Callable[[], object], message: str = "it did not happen") -> None:
-    """Let the loop go on until the predicate is true."""
+    """Run the loop until the predicate is true, or fail after a deadline."""
     deadline = time.monotonic() + PATIENCE
     while not predicate():
         if time.monotonic() > deadline:
@@ -48,7 +48,7 @@ async def eventually(predicate: Callable[[], object], message: str = "it did not
 
 
 class User:
-    """A client's end of a session, speaking frames; as a `Connection` it notes what it is given.
+    """A client that speaks frames; as a `Connection` it records the frames that it gets.
 
     Attributes:
         received: requests and events that arrived, in order.
@@ -62,7 +62,7 @@ class User:
         self.answers = answers
         self.acknowledges = acknowledges
         self.received: list[Request[Any] | Event] = []
-        self.counted = 0  # numbered frames that arrived
+        self.counted = 0  # received numbered frames
         self.closed: tuple[int, str] | None = None
         self.silence = 0.0
         self.session: Session
@@ -84,13 +84,13 @@ class User:
     # -- client --
 
     async def login(self, uid: str = "alice", app_id: str = APP, **more: Any) -> LoginResult:
-        """Log in, and carry the session's frames from now on."""
+        """Log in, and attach to the session."""
         self.session, result = await self.hub.login(Login(app_id, uid, **more), self)
         self.hub.attach(self.session, self)
         return result
 
     async def call(self, request: Request[Any]) -> Any:
-        """Make a call as a client does; returns the result or raises the error."""
+        """Make a call as a client does. Returns the result or raises the error."""
         call_id, self._next_call = self._next_call, self._next_call + 1
         future = self._calls[call_id] = asyncio.get_running_loop().create_future()
         self.hub.receive(self.session, self, encode_call(call_id, request))
@@ -107,7 +107,7 @@ class User:
         self.hub.detach(self.session, self)
 
     def texts(self) -> list[str]:
-        """The texts of the messages that arrived."""
+        """The texts of the received messages."""
         return [item.message.text for item in self.received if hasattr(item, "message")]
 
     def _take(self) -> None:
@@ -136,7 +136,7 @@ class User:
 
 
 class HubCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
-    """Makes hubs that are stopped after the test.
+    """Creates hubs, and stops them after the test.
 
     Attributes:
         wall: what the hubs take for the time of day; move it.
@@ -147,11 +147,11 @@ class HubCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         self._skipped = 0.0
         loop = asyncio.get_running_loop()
         real = loop.time
-        loop.slow_callback_duration = float("inf")  # moving its clock looks slow to it
+        loop.slow_callback_duration = float("inf")  # a moved clock looks like a slow callback
         loop.time = lambda: real() + self._skipped  # type: ignore[method-assign]
 
     async def skip(self, seconds: float) -> None:
-        """Move the loop's clock on; what was due meanwhile has happened when this returns."""
+        """Move the loop's clock forward, and run the callbacks that are due."""
         self._skipped += seconds
         for _ in range(3):
             await asyncio.sleep(0)
@@ -178,13 +178,13 @@ class HubCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         return hub
 
     async def user(self, hub: Hub, uid: str = "alice", **options: bool) -> User:
-        """A user that is logged in and has what was waiting."""
+        """A logged-in user who has received the offline messages."""
         user = User(hub, **options)
         await user.login(uid)
         return user
 
     async def refused(self, name: str, work: Awaitable[object]) -> RtmError:
-        """Assert that the work raises the error with that code name; returns it."""
+        """Assert that the work raises the error with that code name, and return the error."""
         with self.assertRaises(RtmError) as caught:
             await work
         self.assertEqual(caught.exception.code.name, name)
@@ -196,7 +196,7 @@ def spec(size: int, *, key: str | None = None, keep: bool = False) -> UploadSpec
 
 
 def chunks(*parts: bytes | BaseException) -> Callable[[], Awaitable[bytes]]:
-    """What a request's body gives: the parts one by one, then b""; an exception is raised."""
+    """A `read` of a request's body: returns the parts, then b"". An exception is raised."""
     waiting = list(parts)
 
     async def read() -> bytes:
@@ -209,7 +209,7 @@ def chunks(*parts: bytes | BaseException) -> Callable[[], Awaitable[bytes]]:
 
 
 async def upload_whole(hub: Hub, user: User, data: bytes) -> MediaInfo:
-    """Upload a medium in one go."""
+    """Upload a medium with one `append`."""
     upload: Upload = await hub.media.begin_upload(user.session, spec(len(data)))
     await upload.append(chunks(data), len(data))
     return await hub.media.complete_upload(upload)

@@ -1,4 +1,4 @@
-"""Nothing is registered for a session that has ended, and every session that is made ends."""
+"""An ended session has no registered state, and every created session ends."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class GatedEngine(LocalEngine):
 
 
 def burst(user: User, *requests: Request[object]) -> None:
-    """What one read of a socket may hold: several calls, before any is answered."""
+    """Several calls that arrive in one read of a socket, before the first is answered."""
     for number, request in enumerate(requests, 1000):
         user.hub.receive(user.session, user, encode_call(number, request))
 
@@ -233,7 +233,7 @@ class EndedTest(HubCase):
 
     async def test_a_join_or_leave_that_failed_half_way_leaves_no_member_behind(self) -> None:
         class HalfWay(LocalEngine):
-            """Does what it is asked for, and then fails."""
+            """An engine that performs the call and then fails."""
 
             async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
                 await super().join(app_id, channel_id, uid, session_id)

@@ -1,4 +1,4 @@
-"""Logging in to a hub that checks tokens, and what is refused before a token is looked at."""
+"""Logins at a hub that verifies tokens, and the refusals that come before the verification."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LoginTest(HubCase):
     async def test_a_login_needs_a_token_that_verifies(self) -> None:
         for given, reason in (
             (None, "INVALID_TOKEN"),
-            ("\ud800", "INVALID_TOKEN"),  # JSON can carry what UTF-8 cannot
+            ("\ud800", "INVALID_TOKEN"),  # JSON can carry a lone surrogate, UTF-8 cannot
             (token(secret="other" * 8), "INVALID_TOKEN"),
             (token("bob"), "INVALID_TOKEN"),
             (token(ttl=-3600), "TOKEN_EXPIRED"),
@@ -54,7 +54,8 @@ class LoginTest(HubCase):
         for _ in range(5):
             await self.refused("LOGIN_ERR_INVALID_TOKEN", User(self.made).login(token="no"))
         self.assertIsNone(alice.closed)
-        self.assertFalse((await User(self.made).login(token=token())).resumed)  # rate not spent
+        # Refused logins do not count towards the login rate.
+        self.assertFalse((await User(self.made).login(token=token())).resumed)
 
     async def test_an_app_without_a_verifier_does_not_exist(self) -> None:
         login = User(self.made).login(app_id="other", token=token(app_id="other"))
@@ -85,7 +86,7 @@ class LoginTest(HubCase):
 
 
 class TokenLifeTest(HubCase):
-    """A session ends with its token, unless it is renewed."""
+    """A session ends when its token expires, unless the token is renewed."""
 
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
@@ -98,7 +99,7 @@ class TokenLifeTest(HubCase):
         return sum(isinstance(item, kind) for item in self.user_.received)
 
     async def look(self) -> None:
-        """Let the hub look after its sessions a few times."""
+        """Let the hub check its sessions a few times."""
         for _ in range(3):
             await self.skip(1.1)
 

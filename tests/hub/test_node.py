@@ -1,4 +1,4 @@
-"""The hub's rules, spoken to directly: media and their lives, and each limit's error."""
+"""The hub's rules, without a network: the lifetime of media, and the error of each limit."""
 
 from __future__ import annotations
 

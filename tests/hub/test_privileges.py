@@ -1,4 +1,4 @@
-"""What a token does not allow, and what ends with a kick."""
+"""Actions that a token does not allow, and the effects of a kick."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class KickTest(TokenCase):
         by_token = self.made.administration.service_session_by_token(APP, "alice", old)
         await self.refused("LOGIN_ERR_INVALID_TOKEN", by_token)
         await User(self.made).login("bob", token=bobs)
-        # Tokens tell time in milliseconds.
+        # The times in tokens have milliseconds.
         await eventually(lambda: time.time() > self.wall + 0.001)
         alice = User(self.made)
         await alice.login(token=token())

@@ -28,7 +28,7 @@ DETACHED, ENDED = SessionState.DETACHED, SessionState.ENDED
 
 @dataclass(eq=False)
 class Wire:
-    """A connection that nothing is sent over."""
+    """A connection that ignores all frames."""
 
     silence: float = 0.0
 
@@ -39,7 +39,7 @@ class Wire:
 
 @dataclass(eq=False)
 class User:
-    """A session as the registry sees one."""
+    """The attributes of a session that the registry uses."""
 
     id: str
     uid: str = "alice"
@@ -174,7 +174,7 @@ class RegistryTest(unittest.TestCase):
 
 
 class RegistryMachine(RuleBasedStateMachine):
-    """Logins, connections and time in any order, beside a model of what must hold."""
+    """Logins, connections and time in any order, compared with a model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -183,7 +183,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.users: list[User] = []
         self.finished: list[User] = []
         self.revisions = 0
-        self.closed: set[int] = set()  # connections that the registry had closed
+        self.closed: set[int] = set()  # connections that the registry told to close
 
     def chosen(self, number: int) -> User:
         return self.users[number % len(self.users)]
@@ -211,7 +211,7 @@ class RegistryMachine(RuleBasedStateMachine):
         if user.life.revision is not None:
             return
         self.revisions += 1
-        newest = self.revisions if not late else -self.revisions  # its answer comes late
+        newest = self.revisions if not late else -self.revisions  # the engine's answer comes late
         alive = user.life.state is not ENDED
         holder = self.registry.of_user("app", user.uid)
         self.perform(self.registry.claimed(user, newest))
@@ -311,7 +311,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.registry.deadline == min(deadlines, default=None)
 
     def teardown(self) -> None:
-        """Without connections everybody is gone in the end: no session is for ever."""
+        """Without connections every session ends eventually."""
         for user in self.users:
             if user.life.connection is not None:
                 self.perform(self.registry.detached(user, user.life.connection, self.now))

@@ -1,4 +1,4 @@
-"""Sessions: resumed within their grace, ended after it, replaced by a second login, bounded."""
+"""Sessions: resumed within their grace period, ended after it, replaced by a second login."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def channel(text: str, to: str = "room") -> SendChannelMessage:
 
 
 async def resumed(hub: Hub, user: User) -> User:
-    """The same user on a new connection, with everything the old one had counted."""
+    """The same user on a new connection, with the counts of the old one."""
     again = User(hub)
     again.counted = user.counted
     result = await again.login(user.session.uid, session=user.session.id, received=user.counted)
@@ -78,7 +78,7 @@ class GraceTest(HubCase):
         send = asyncio.ensure_future(alice.call(peer("lost")))
         await eventually(lambda: bob.texts() == ["lost"])
         bob.lose_connection()
-        bob.counted = 0  # the network lost it
+        bob.counted = 0  # the network lost the frame
         again = await resumed(hub, bob)
         self.assertEqual(await send, PeerMessageSendResult(has_peer_received=True))
         self.assertEqual(again.texts(), ["lost"])
@@ -89,7 +89,7 @@ class GraceTest(HubCase):
         bob.lose_connection()
         await self.skip(GRACE - 1)
         again = await resumed(hub, bob)
-        await self.skip(2 * GRACE)  # the new connection has stopped the clock
+        await self.skip(2 * GRACE)  # an attached session has no deadline
         self.assertEqual(hub.session_count, 1)
         again.lose_connection()
         await self.skip(GRACE + 1)
@@ -151,7 +151,7 @@ class GraceTest(HubCase):
         alice, bob = await self.user(hub), await self.user(hub, "bob")
         again = await resumed(hub, bob)
         self.assertEqual(bob.closed and bob.closed[0], 4000)
-        bob.lose_connection()  # late, and no longer any matter
+        bob.lose_connection()  # late, and therefore ignored
         await self.skip(GRACE + 1)
         self.assertTrue((await alice.call(peer("hi"))).has_peer_received)
         self.assertEqual((bob.texts(), again.texts()), ([], ["hi"]))
@@ -164,10 +164,10 @@ class SecondLoginTest(HubCase):
         second = await self.user(hub, "bob")
         self.assertEqual(first.received, [SessionEnded(ConnectionChangeReason.REMOTE_LOGIN)])
         self.assertEqual(first.closed, (4001, "REMOTE_LOGIN"))
-        first.tell(Acknowledge(99))  # would be an error of a living session
+        first.tell(Acknowledge(99))  # an error if the session lived
         self.assertTrue((await alice.call(peer("hi"))).has_peer_received)
         self.assertEqual((first.texts(), second.texts()), ([], ["hi"]))
-        await self.skip(1.0)  # so that it does not log in too often
+        await self.skip(1.0)  # stay below the login rate
         late = User(hub)
         self.assertFalse((await late.login("bob", session=first.session.id)).resumed)
 
@@ -262,7 +262,7 @@ class ChannelTest(HubCase):
 
 
 class RecoveryTest(HubCase):
-    """A member whose session was lost: what it missed follows its new join, in order."""
+    """A member whose session was lost gets the missed messages after its new join, in order."""
 
     async def join_again(
         self, hub: Hub, name: str, since: ChannelPosition, **options: bool
@@ -443,7 +443,7 @@ class SlowConsumerTest(HubCase):
 
 class OfflineTest(HubCase):
     async def test_two_hundred_large_messages_reach_one_who_acknowledges(self) -> None:
-        """They are more than a client may leave unacknowledged: they must not come all at once."""
+        """The messages exceed the outbox, so they must not all be sent at once."""
         hub = await self.hub()
         alice = await self.user(hub)
         for number in range(200):
@@ -486,7 +486,7 @@ class OfflineTest(HubCase):
 
 
 class TroubledEngine(LocalEngine):
-    """Reads what waits for a user only when told to, and joins nobody while it is away."""
+    """An engine that reads offline messages only when allowed, and can fail to join."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -510,7 +510,7 @@ class TroubledEngineTest(HubCase):
         self.made = await self.hub(engine=self.engine, limits=Limits(outbox_frames=10))
         self.engine.reads.set()
         self.alice = await self.user(self.made)
-        await self.alice.call(JoinChannel("first"))  # what waited for her has been read
+        await self.alice.call(JoinChannel("first"))  # her offline messages have been read
 
     async def test_what_is_held_back_is_answered_when_the_session_ends(self) -> None:
         self.engine.reads.clear()

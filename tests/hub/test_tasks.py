@@ -1,4 +1,4 @@
-"""The tasks that a hub starts and ends."""
+"""The background tasks of a hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class BackgroundTasksTest(unittest.IsolatedAsyncioTestCase):
         self.tasks = BackgroundTasks()
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Close within a bound: from Python 3.12 on a wait for done tasks may never yield."""
+        """Close within a time limit: since Python 3.12 a wait for done tasks may never yield."""
         await asyncio.wait_for(self.tasks.close(timeout), 10.0)
 
     async def test_it_waits_for_what_runs_and_for_what_that_spawns(self) -> None:
@@ -42,7 +42,7 @@ class BackgroundTasksTest(unittest.IsolatedAsyncioTestCase):
         held = set(self.tasks._tasks)
         while not all(task.done() for task in held):
             await asyncio.sleep(0)
-        self.tasks._tasks |= held  # as when their callbacks have not run yet
+        self.tasks._tasks |= held  # as if their callbacks had not run yet
         await self.close()
         self.assertEqual(len(self.tasks), 0)
 

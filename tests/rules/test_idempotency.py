@@ -1,4 +1,4 @@
-"""The same request twice: one happening, one outcome."""
+"""Idempotency: the same request twice is performed once, with one outcome."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class OnceTest(unittest.IsolatedAsyncioTestCase):
 
         both = [asyncio.ensure_future(once(sends, "a", slow)) for _ in range(2)]
         await asyncio.sleep(0)
-        both[1].cancel()  # whoever waited may give up; the work goes on
+        both[1].cancel()  # a waiting caller may be cancelled; the work goes on
         third = asyncio.ensure_future(once(sends, "a", slow))
         await asyncio.sleep(0)
         gate.set()
@@ -78,7 +78,7 @@ class OnceTest(unittest.IsolatedAsyncioTestCase):
             self.assertLessEqual(len(sends), 100)
         await once(sends, 999, self.work)
         await once(sends, 0, self.work)
-        self.assertEqual(len(self.done), 1001)  # the latest is known, the oldest is not
+        self.assertEqual(len(self.done), 1001)  # the newest is remembered, the oldest is forgotten
 
 
 class IdempotencyCacheTest(unittest.TestCase):

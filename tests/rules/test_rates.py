@@ -1,4 +1,4 @@
-"""Sliding windows: exactly so many in so long, and memory that stays bounded."""
+"""Sliding windows: exact rates, and bounded memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SlidingWindowTest(unittest.TestCase):
         window = SlidingWindow(Rate(3, 2.0))
         self.assertEqual([window.allow(at) for at in (0.0, 0.5, 1.0, 1.5)], [True] * 3 + [False])
         self.assertFalse(window.allow(1.9))
-        self.assertTrue(window.allow(2.0))  # the one at 0.0 has left the window
+        self.assertTrue(window.allow(2.0))  # the event at 0.0 has left the window
         self.assertFalse(window.allow(2.4))
         self.assertTrue(window.allow(2.5))
 

@@ -97,13 +97,13 @@ class _AnswersInItsOwnOrder(LocalDirectory):
 
 
 class _TellsEverybody(LocalDirectory):
-    def _tell_presence(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
-        self._there.presence_changed(app_id, uid, state)
+    def _report_presence(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+        self._running_node.presence_changed(app_id, uid, state)
 
 
 class _TellsOfTheFirstChangeOnly(LocalDirectory):
-    def _tell_presence(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
-        super()._tell_presence(app_id, uid, state)
+    def _report_presence(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+        super()._report_presence(app_id, uid, state)
         self._followed.discard((app_id, uid))
 
 
@@ -123,9 +123,9 @@ class _CountsFollowers(LocalDirectory):
 
 
 class _FollowsAcrossApps(LocalDirectory):
-    def _tell_presence(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
+    def _report_presence(self, app_id: str, uid: str, state: PeerOnlineState) -> None:
         if uid in {followed for _, followed in self._followed}:
-            self._there.presence_changed(app_id, uid, state)
+            self._running_node.presence_changed(app_id, uid, state)
 
 
 class _AnswersAndThenFollows(LocalDirectory):
@@ -182,7 +182,7 @@ class _KeepsTheFirstRevocation(LocalDirectory):
 class _ForgetsBansAtARestart(LocalDirectory):
     async def start(self, node: Node) -> None:
         await super().start(node)
-        await self._disk.run(lambda connection: connection.execute("DELETE FROM bans"))
+        await self._running_database.run(lambda connection: connection.execute("DELETE FROM bans"))
 
 
 class _ServesAfterItsEnd(LocalDirectory):
@@ -300,7 +300,7 @@ class _CountsAcrossApps(LocalBus):
 
 class _GivesNoPositions(LocalBus):
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
-        self._there.deliver_to_channel(app_id, event)
+        self._running_node.deliver_to_channel(app_id, event)
 
 
 class _DropsNewsOfAttributes(LocalBus):
@@ -348,7 +348,7 @@ class _HasOneLogForAllApps(LocalBus):
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
         if isinstance(event, ChannelMessage):
             event = self._logs.append("all", event)
-        self._there.deliver_to_channel(app_id, event)
+        self._running_node.deliver_to_channel(app_id, event)
 
     async def recover(
         self, app_id: str, channel_id: str, since: ChannelPosition | None
@@ -445,7 +445,7 @@ class _KeepsTwoHundredOfAllUsers(LocalMailbox):
         self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
     ) -> None:
         await super().store_offline(app_id, uid, message, keep, retention)
-        await self._disk.run(
+        await self._running_database.run(
             lambda connection: connection.execute(
                 "DELETE FROM offline WHERE key <= "
                 "(SELECT key FROM offline ORDER BY key DESC LIMIT 1 OFFSET ?)",
@@ -510,7 +510,9 @@ class _AnswersBeforeItIsStored(LocalMailbox):
 class _ForgetsAtARestart(LocalMailbox):
     async def start(self, node: Node) -> None:
         await super().start(node)
-        await self._disk.run(lambda connection: connection.execute("DELETE FROM offline"))
+        await self._running_database.run(
+            lambda connection: connection.execute("DELETE FROM offline")
+        )
 
 
 MAILBOXES: tuple[tuple[type[LocalMailbox], str], ...] = (
@@ -633,7 +635,9 @@ class _LosesMilliseconds(LocalArchive):
 class _BurnsItsArchive(LocalArchive):
     async def start(self, node: Node) -> None:
         await super().start(node)
-        await self._disk.run(lambda connection: connection.execute("DELETE FROM history"))
+        await self._running_database.run(
+            lambda connection: connection.execute("DELETE FROM history")
+        )
 
 
 ARCHIVES: tuple[tuple[type[LocalArchive], str], ...] = (
@@ -739,7 +743,7 @@ class _DeletesWhatHasExpired(LocalMediaIndex):
 class _LosesItsRecords(LocalMediaIndex):
     async def start(self, node: Node) -> None:
         await super().start(node)
-        await self._disk.run(lambda connection: connection.execute("DELETE FROM media"))
+        await self._running_database.run(lambda connection: connection.execute("DELETE FROM media"))
 
 
 MEDIA_INDEXES: tuple[tuple[type[LocalMediaIndex], str], ...] = (

@@ -143,7 +143,7 @@ class MediaService:
         )
         self._add(upload)
         try:
-            await self._check_room(upload)
+            await self._check_quotas(upload)
             session.require_life(UploadMediaError)
         except BaseException:
             await self.drop_upload(upload)
@@ -293,7 +293,7 @@ class MediaService:
                     "FAILURE", f"{owner} may upload no more than {rate}; try again later."
                 )
 
-    async def _check_room(self, upload: Upload) -> None:
+    async def _check_quotas(self, upload: Upload) -> None:
         """Refuse an upload that exceeds a quota. The upload is registered already."""
         app_id, uid = upload.owner
         quotas = (self._limits.user_bytes, self._limits.app_bytes)

@@ -104,7 +104,7 @@ class ChannelService:
             self._remove(session, channel_id)
             raise
         session.require_life(JoinChannelError)
-        self._tell_observer(session, channel_id, "Join")
+        self._report_channel_event(session, channel_id, "Join")
         if request.since is not None:  # a task, because the missed messages follow the answer
             others = [item for item in recovered.messages if item.member_id != session.uid]
             self._tasks.spawn(session.catch_up(channel_id, map(encode_notice, others)))
@@ -116,7 +116,7 @@ class ChannelService:
                 "NOT_IN_CHANNEL", f"The user has not joined {request.channel_id[:64]!r}."
             )
         del session.channels[request.channel_id]
-        self._tell_observer(session, request.channel_id, "Leave")
+        self._report_channel_event(session, request.channel_id, "Leave")
         self._remove(session, request.channel_id)
         await self._bus.leave(session.app_id, request.channel_id, session.uid, session.id)
         if request.channel_id not in session.channels:  # unless it was joined again meanwhile
@@ -178,7 +178,7 @@ class ChannelService:
     def ended(self, session: Session) -> None:
         """Report to the observer that an ended session has left its channels."""
         for channel_id in session.channels:
-            self._tell_observer(session, channel_id, "Leave")
+            self._report_channel_event(session, channel_id, "Leave")
 
     def forget(self, session: Session) -> None:
         """Remove a session from its channels on this node. Idempotent."""
@@ -272,7 +272,7 @@ class ChannelService:
             if throttle is not None and throttle.timer is not None:
                 throttle.timer.cancel()
 
-    def _tell_observer(self, session: Session, channel_id: str, kind: str) -> None:
+    def _report_channel_event(self, session: Session, channel_id: str, kind: str) -> None:
         event = {
             "group_id": channel_id,
             "user_id": session.uid,

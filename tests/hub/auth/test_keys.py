@@ -1,4 +1,4 @@
-"""Keys: one algorithm for each, files that change, and what a token cannot make of them."""
+"""Keys: one algorithm for each, files that change, and tokens that try to confuse algorithms."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class KeyCase(RtmTestCase):
         self.home = self.folder()
 
     def pem(self, key: PrivateKey, name: str = "public.pem") -> str:
-        """Write the public key; returns what stands for it in place of a secret."""
+        """Write the public key, and return the `file:` text that replaces a secret."""
         return f"file:{self.written(name, public_pem(key))}"
 
     def jwks(self, **keys: PrivateKey) -> str:
@@ -96,7 +96,7 @@ class AlgorithmTest(KeyCase):
         self.assert_refused(lambda: verifier.verify(made, "alice"))
 
     def test_a_public_key_is_no_shared_secret(self) -> None:
-        """The classic: a token of HS256, signed with the bytes of the public key."""
+        """The classic attack: a token of HS256, signed with the bytes of the public key."""
         import base64
         import hashlib
         import hmac

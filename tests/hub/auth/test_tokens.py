@@ -1,4 +1,4 @@
-"""Tokens: only what the app signed for this user and this app, and only while it is valid."""
+"""Tokens: only a valid token that the app has signed for this user is accepted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str
 
 
 class JwtCase(TokenVerifierContract):
-    """How the contract kit makes tokens that are JWT."""
+    """Creates JWTs for the contract kit."""
 
     secrets = (SECRET,)
 
@@ -45,7 +45,7 @@ class JwtCase(TokenVerifierContract):
 
 
 class JwtContractTest(JwtCase, RtmTestCase):
-    test_no_token_is_valid_for_longer_than_may_be = None  # it may be valid for ever
+    test_no_token_is_valid_for_longer_than_may_be = None  # a JWT may be valid for ever
 
 
 class JwtVerifierTest(unittest.TestCase):

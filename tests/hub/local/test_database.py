@@ -1,4 +1,4 @@
-"""The database: in order, many in one transaction, and durable before it answers."""
+"""The database: operations run in order, share transactions, and are durable when they return."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         self.database = self.opened()
 
     async def asyncSetUp(self) -> None:
-        asyncio.get_running_loop().set_debug(False)  # ten thousand tasks are slow to trace
+        asyncio.get_running_loop().set_debug(False)  # debug mode is slow with ten thousand tasks
 
     def opened(self) -> Database:
         database = Database(str(self.path), SCHEMA)
@@ -52,7 +52,7 @@ class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         return go
 
     async def burst(self, *operations: Callable[[sqlite3.Connection], object]) -> list[object]:
-        """What becomes of operations that wait together."""
+        """The outcomes of operations that share a transaction."""
         go = await self.held_up()
         waiting = [asyncio.ensure_future(self.database.run(run)) for run in operations]
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The engine of one machine: it passes the contract, and what is its own."""
+"""The local engine: it passes the contract kits, and tests of its own behaviour."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
         self.assertEqual(batches, [500, 10])
 
     async def rows(self) -> dict[str, int]:
-        """How many rows each table has."""
+        """The number of rows of each table."""
 
         def count(connection: sqlite3.Connection, table: str) -> int:
             number: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -141,7 +141,7 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
 
 
 class PartCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
-    """Each part also serves by itself, as where it is mixed with parts of other back ends."""
+    """Each part also works alone, as in an engine that mixes several back ends."""
 
     def setUp(self) -> None:
         self.path = self.folder() / "part.sqlite3"

@@ -1,4 +1,4 @@
-"""The channel log: places, what is kept, and when a gap must be admitted. Time plays no part."""
+"""The channel log: positions, kept messages, and gaps that must be reported."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ChannelLogsTest(unittest.TestCase):
     def test_the_quietest_channel_makes_room_and_its_members_are_told(self) -> None:
         logs = self.logs(total_size=5000)
         places = {name: logs.append(APP, message("x" * 1000, name)).position for name in ("a", "b")}
-        logs.append(APP, message("y" * 1000, "a"))  # b is the quietest now
+        logs.append(APP, message("y" * 1000, "a"))  # b is the least recently used now
         logs.append(APP, message("z" * 1000, "c"))
         self.assertTrue(logs.since(APP, "a", places["a"]).complete)
         self.assertFalse(logs.since(APP, "b", places["b"]).complete)

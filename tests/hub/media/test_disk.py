@@ -1,4 +1,4 @@
-"""Blobs on disk: whole or not at all, taken up again after a crash, nowhere but in their folder."""
+"""Blobs on disk: atomic, resumed after a crash, and never outside their folder."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DiskMediaStoreTest(RtmTestCase):
     def test_what_a_killed_process_left_is_taken_up(self) -> None:
         writer = self.store.create(ID, "half")
         writer.write(b"12345")
-        writer.suspend()  # what the system does for a process that is killed
+        writer.suspend()  # as the system closes the file of a killed process
         whole = self.store.create(OTHER, "whole")
         whole.write(b"67")
         whole.commit()

@@ -1,4 +1,4 @@
-"""Quotas: what a user and an app may keep, and how often they may upload."""
+"""Quotas: the stored bytes and the upload rates of a user and an app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stores of the house pass the one contract; and the disk's own troubles."""
+"""The built-in stores pass the contract kit; and failures of a disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ID = "A" * 32
 class MemoryStoreTest(MediaStoreContract, RtmTestCase):
     outlives_process = False
     memory_limit = None
-    # It has neither addresses for strangers nor a place that could fail.
+    # It has no redirects, and no storage that could fail.
     test_a_location_gives_the_bytes_and_ranges_of_them_to_whoever_has_it = None
     test_a_place_that_fails_is_an_os_error = None
     test_giving_up_never_raises_though_the_place_fails = None
@@ -37,7 +37,7 @@ class MemoryStoreTest(MediaStoreContract, RtmTestCase):
 class DiskStoreTest(MediaStoreContract, RtmTestCase):
     keeps_fragments = True
     memory_limit = 2 * 1024 * 1024
-    # It has no addresses for strangers.
+    # It has no redirects.
     test_a_location_gives_the_bytes_and_ranges_of_them_to_whoever_has_it = None
 
     def setUp(self) -> None:
@@ -79,7 +79,7 @@ class DiskStoreTest(MediaStoreContract, RtmTestCase):
             self.assertEqual(folder.stat().st_mode & 0o077, 0, folder)
 
     def test_what_a_commit_promises_has_reached_the_disk_in_order(self) -> None:
-        """The blob's bytes before its name; the names before `commit` returns."""
+        """The blob's bytes are synced before the rename, and the names before `commit` returns."""
         traced = subprocess.run(
             [sys.executable, "-c", _TRACE, str(self.root), ID],
             capture_output=True,
@@ -111,7 +111,7 @@ class DiskStoreTest(MediaStoreContract, RtmTestCase):
         self.assertEqual([path.name for path in self.root.glob("*/*")], [])
 
 
-# Audit hooks see what is opened and renamed; fsync has none, so it is watched by its own name.
+# Audit hooks report `open` and `rename`; `fsync` has no audit event, so it is replaced.
 _TRACE = """
 import os, sys
 from pathlib import Path

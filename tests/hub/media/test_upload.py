@@ -1,4 +1,4 @@
-"""Uploads: every byte in its place or refused, resumable, and nothing left of those that ended."""
+"""Uploads: every byte at its offset or refused, resumable, and nothing left of ended uploads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DATA = bytes(range(256)) * 4
 
 
 class UploadCase(HubCase):
-    """One hub on a disk, and alice."""
+    """One hub with a disk store, and the user alice."""
 
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
@@ -46,7 +46,7 @@ class UploadCase(HubCase):
         return await self.made.media.begin_upload(self.alice.session, spec(size, key=key))
 
     async def forgotten(self, media_id: str) -> None:
-        """Return once there is no record of the medium; its file goes first."""
+        """Wait until the medium has no record; its file is deleted before that."""
         with contextlib.suppress(DownloadMediaError):
             while await self.made.media.stored_media(self.alice.session, media_id):
                 await asyncio.sleep(0.001)
@@ -246,7 +246,7 @@ class LifeTest(UploadCase):
 
 class RestartTest(UploadCase):
     async def restarted(self) -> tuple[Hub, User]:
-        """The next process, on the same folder; the first one was not told to stop."""
+        """A second hub on the same folder, while the first one has not been stopped."""
         hub = await self.started(DiskMediaStore(self.blobs))
         return hub, await self.user(hub)
 
@@ -277,7 +277,7 @@ class RestartTest(UploadCase):
     async def test_a_recorded_medium_is_kept_though_its_note_is_damaged(self) -> None:
         info = await upload_whole(self.made, self.alice, DATA)
         metadata = self.blobs / info.media_id[:2] / f"{info.media_id}.note"
-        metadata.write_text("")  # a power cut: its removal was lost, and its text
+        metadata.write_text("")  # a power cut undid the removal and lost the text
         hub, alice = await self.restarted()
         self.assert_stored(await hub.media.stored_media(alice.session, info.media_id))
 
@@ -286,7 +286,7 @@ class RestartTest(UploadCase):
         await upload.append(chunks(DATA), len(DATA))
         text = self.note_of(upload).read_text()
         info = await self.made.media.complete_upload(upload)
-        self.note_of(upload).write_text(text)  # killed before it was settled
+        self.note_of(upload).write_text(text)  # killed before it was finalized
 
         class Away(LocalEngine):
             async def media(self, app_id: str, media_id: str) -> MediaInfo | None:
@@ -309,7 +309,7 @@ class RestartTest(UploadCase):
 
 
 class BrokenStore(DiskMediaStore):
-    """A disk that is full after so many bytes, half-way through a write, until told otherwise."""
+    """A disk that becomes full in the middle of a write, after a number of bytes."""
 
     room = 0
     refuses_commit = False

@@ -1,4 +1,4 @@
-"""Presence subscriptions: the directory is asked to tell of exactly the users somebody wants."""
+"""Presence subscriptions: the node follows exactly the users that have subscribers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONLINE, OFFLINE = PeerOnlineState.ONLINE, PeerOnlineState.OFFLINE
 
 
 class SlowEngine(LocalEngine):
-    """An engine whose directory is slow, or away, when it is told to be.
+    """An engine whose directory can be made slow or unreachable.
 
     Attributes:
         follows, unfollows: are waited for before a user is followed, or unfollowed.
@@ -43,7 +43,7 @@ class SlowEngine(LocalEngine):
         await self.follows.wait()
         state = await super().follow(app_id, uid)
         if uid in self.lost:
-            raise OSError("the answer was lost")  # though it was done
+            raise OSError("the answer was lost")  # although the call was performed
         return state
 
     async def unfollow(self, app_id: str, uid: str) -> None:
@@ -67,7 +67,7 @@ class PresenceTest(HubCase):
         )
 
     async def follows(self, *uids: str) -> None:
-        """Assert that the directory comes to tell of exactly these users."""
+        """Wait until the node follows exactly these users."""
         await eventually(lambda: self.engine.followed() == set(uids), f"{self.engine.followed()}")
 
     async def subscriptions(self, user: User) -> tuple[str, ...]:
@@ -75,7 +75,7 @@ class PresenceTest(HubCase):
         return (await user.call(QueryPeersBySubscriptionOption(option))).user_ids
 
     def news(self, user: User, uid: str) -> list[PeerOnlineState]:
-        """The states of a user that another was told, in order."""
+        """The reported states of a user, in order."""
         told = (item for item in user.received if isinstance(item, PeersOnlineStatusChanged))
         return [item.states[uid] for item in told if uid in item.states]
 
@@ -163,7 +163,7 @@ class PresenceTest(HubCase):
         await self.alice.call(unsubscribe("carol"))
         self.made.receive(self.bob.session, self.bob, encode_call(77, subscribe("carol")))
         await eventually(lambda: self.bob.session.subscriptions)
-        await self.skip(0)  # its request waits for the end of the other
+        await self.skip(0)  # its request waits until the other one ends
         self.made.end(self.bob.session)
         self.engine.unfollows.set()
         await eventually(lambda: not self.made.presence._followed)
