@@ -15,7 +15,7 @@ class IdempotencyCache:
 
     Args:
         window: seconds for which an outcome is remembered.
-        max_keys: how many are; beyond it the oldest are forgotten early.
+        max_keys: the most outcomes that are remembered; the oldest are forgotten first.
     """
 
     def __init__(self, window: float, max_keys: int) -> None:
@@ -32,9 +32,9 @@ class IdempotencyCache:
         work: Callable[[], Awaitable[T]],
         is_final: Callable[[T], bool] = lambda outcome: True,
     ) -> T:
-        """Do the work, or wait for and give the outcome of the same key's earlier work.
+        """Do the work, or return the outcome of earlier work under the same key.
 
-        Work that failed, or whose outcome is not final, is forgotten: the next one may do better.
+        Work that failed, or whose outcome is not final, is forgotten and may be done again.
         """
         loop = asyncio.get_running_loop()
         known = self._outcomes.get(key)
@@ -48,7 +48,7 @@ class IdempotencyCache:
         except BaseException as error:
             self._forget(key, future)
             future.set_exception(error)
-            future.exception()  # whoever waited has it; nobody need
+            future.exception()  # retrieved, so that asyncio does not log it
             raise
         if not is_final(outcome):
             self._forget(key, future)

@@ -16,16 +16,16 @@ from .control import TransferControl
 
 
 class Sink:
-    """Where a download's bytes go, with their count and digest.
+    """The destination of a download's bytes, with their count and digest.
 
     Args:
         file: a writable binary file; bytes are appended from its present position.
         name: of the destination, for messages.
 
     Attributes:
-        size: how many bytes it has.
-        whole: the SHA-256 of the medium they are the beginning of, in hexadecimal; "" before it is
-            known.
+        size: the bytes written so far.
+        whole: the SHA-256 of the whole medium, of which these bytes are the beginning, in
+            hexadecimal; "" before it is known.
     """
 
     def __init__(self, file: BinaryIO, name: str = "The destination") -> None:
@@ -37,24 +37,24 @@ class Sink:
         self.whole = ""
 
     def begin(self, info: MediaInfo) -> None:
-        """Note which medium's bytes are about to come. Raises like `write`."""
+        """Note the medium whose bytes come next. Raises as `write`."""
         self.whole = info.sha256
 
     def write(self, data: bytes) -> None:
         """Append bytes.
 
         Raises:
-            DownloadMediaError: FAILURE, the file cannot be written; a network error is another.
+            DownloadMediaError: FAILURE, the file cannot be written.
         """
         with self._writing():
             left = data
             while left:
                 taken = self._file.write(left)
                 if taken is None and not isinstance(self._file, io.RawIOBase):
-                    break  # a writer of the application's that takes all and says nothing
+                    break  # the application's own writer, which returns no count
                 if not taken:
                     raise BlockingIOError(errno.EAGAIN, "It takes no more bytes without waiting")
-                left = left[taken:]  # what is not buffered may take a part
+                left = left[taken:]  # an unbuffered file may take a part
         self._sha256.update(data)
         self.size += len(data)
 
@@ -102,7 +102,7 @@ class Sink:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn what the operating system says into the download's error."""
+        """Turn an error of the operating system into the download's error."""
         try:
             yield
         except OSError as error:
@@ -116,7 +116,7 @@ class Sink:
 
 
 class MediaCarrier(Protocol):
-    """What moves media; `Transport` says what each method promises."""
+    """Moves media; `Transport` has the contract of each method."""
 
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
