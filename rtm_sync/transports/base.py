@@ -1,4 +1,4 @@
-"""The Transport contract: all that a client needs of the world, in five methods."""
+"""The Transport contract: five methods by which a client reaches a hub or its substitute."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who logs in.
+    """The user that logs in, and the proof of it.
 
     Attributes:
         app_id, uid: the app and the user.
-        token: what the app's server issued, or None where the hub wants none.
+        token: a token that the app's server issued; None where the hub asks for none.
         token_provider: called for a fresh token before every attempt to connect; wins over `token`.
     """
 
@@ -64,20 +64,21 @@ def _not_given(url: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """What the application chose for its connection. All times are seconds.
+    """The settings that the application chose for its connection. All times are seconds.
 
     Attributes:
         login_timeout: for the first connection and login (reference 1.3: 12 s).
         connect_timeout: for one TCP and TLS handshake.
-        ping_interval: how often the transport shows that it lives.
+        ping_interval: the time between two signs of life from the transport.
         ping_timeout: silence after which a connection counts as lost.
-        reconnecting_after: how long a lost connection may stay unmentioned (reference 1.3: 4 s).
-        retry_timeout: how long a transfer that gets no further is tried again.
-        proxy: URL of an HTTP proxy, "" for none, None for what the environment says.
-        ca_file: certificates to trust, a PEM file; None for what the environment says.
+        reconnecting_after: the time after which a lost connection is reported as RECONNECTING
+            (reference 1.3: 4 s).
+        retry_timeout: the time for which a transfer without progress is tried again.
+        proxy: URL of an HTTP proxy, "" for none, None to read the environment.
+        ca_file: certificates to trust, a PEM file; None to read the environment.
         media: URL of the media store for a transport without a gateway; others ignore it.
-        make_media_store: makes the media store of a URL. Raises `PluginError`, or what the store's
-            plugin raises.
+        make_media_store: makes the media store of a URL. Raises `PluginError`, or any exception of
+            the store's plugin.
         make_engine: makes the engine of a URL, likewise.
     """
 
@@ -116,7 +117,7 @@ class _Factories:
 
 
 class Listener(Protocol):
-    """Who hears what arrives. Called on the transport's threads; none of it blocks."""
+    """Receives events and state changes. Called on the transport's threads; no method blocks."""
 
     def on_event(self, event: Event | PeerCall) -> bool:
         """An event arrived; False when it could not be taken (the queue is full)."""
@@ -127,8 +128,11 @@ class Listener(Protocol):
     def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
         """The session, or one channel of it, goes on after a lost connection.
 
-        Not recovered: of what arrived meanwhile something is lost. Called after the state's change
-        and before what was missed.
+        Called after the state's change and before the missed events.
+
+        Args:
+            channel_id: the channel; None for the session.
+            recovered: False when some of the missed events are lost.
         """
 
     @property
@@ -146,9 +150,9 @@ class Transport(ABC):
 
     @abstractmethod
     def open(self, credentials: Credentials, listener: Listener) -> None:
-        """Log in; returns when the hub accepted. Reports CONNECTING and CONNECTED or what failed.
+        """Log in; returns when the hub accepted. Reports CONNECTING, then CONNECTED or the failure.
 
-        Whatever it raises, an interruption (Ctrl-C) included, nothing of the login stays: no
+        After any exception, an interruption (Ctrl-C) included, nothing of the login stays: no
         session on the hub, no thread, and the state is DISCONNECTED.
 
         Raises:
@@ -173,19 +177,20 @@ class Transport(ABC):
         """Upload a blob; returns when any peer can download it. Called on a transfer's thread.
 
         Args:
-            resume_key: names the upload beyond this process: where one of that key stopped, it goes
-                on. A transport that cannot starts over.
+            resume_key: names the upload beyond this process. An upload with the same key goes on
+                where the earlier one stopped; a transport that cannot do that starts over.
 
         Raises:
             RtmError: UploadMediaError, or the transfer's end as `control.check` raises it; nothing
-                of the upload stays behind, but what a `resume_key` may go on with.
+                of the upload stays behind, except bytes that a `resume_key` can go on with.
         """
 
     @abstractmethod
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         """Write a medium's bytes into `sink`, checked by digest. Called on a transfer's thread.
 
-        A sink that has bytes already is gone on with where its `whole` is the medium's digest.
+        Bytes that the sink has already are kept if its `whole` is the medium's digest. Otherwise
+        the download starts over. `Sink.resume` decides it.
 
         Raises:
             RtmError: DownloadMediaError, or the transfer's end as `control.check` raises it.
@@ -208,4 +213,4 @@ class Transport(ABC):
         self.call(RenewToken(token), timeout)
 
     def event_handled(self) -> None:  # noqa: B027  an optional capability
-        """The application has dealt with one more event; a transport may use it to pace its hub."""
+        """Note that the application has handled one more event; it may pace the hub."""

@@ -206,7 +206,7 @@ class _Connection:
 
     # -- hub.registry.Connection, on the hub's thread --
 
-    silence = 0.0  # in the same process nobody is ever out of reach
+    silence = 0.0  # a client of the same process is always reachable
 
     def wake(self) -> None:
         if not self._woken:  # as late as a socket would be: after the hub's present step

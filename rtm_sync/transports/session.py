@@ -65,8 +65,8 @@ class ClientSession:
     """One session seen from the client. Thread-safe.
 
     Callers of `call` send on their own thread. Frames leave in the order they were made although
-    no lock is held while sending: whoever finds nobody sending sends what there is, and the others
-    just leave their frame.
+    no lock is held while sending: one thread at a time sends all the frames there are, and other
+    threads only add theirs.
     """
 
     def __init__(self, listener: Listener) -> None:
@@ -327,7 +327,7 @@ class ClientSession:
         if isinstance(request, JoinChannel):
             try:
                 result = decode_result(JoinResult, frame.result)
-            except ProtocolError:  # its caller is told
+            except ProtocolError:  # the caller raises it
                 return None
         self._resume_state.accepted(request, result)
         return result

@@ -323,6 +323,7 @@ class FaultTest(CarrierCase):
                 with self.subTest(step=step, failure=failure):
                     error = self.upload(FaultyStore(self.disk(), step, failure))
                     self.assertIs(error.cause, failure)
+                    self.assertIn("The media store failed", error.message)
                     self.assertEqual((self.files(), self.records.kept), ([], {}))
 
     def test_a_failing_clean_up_does_not_hide_why_it_was_necessary(self) -> None:

@@ -1,4 +1,4 @@
-"""Channels: who is a member follows from retained messages, and from who is online."""
+"""Channels: the members follow from retained messages and from presence."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Channel:
 
     Attributes:
         members: the sessions of each other member.
-        is_open: we are a member; what happens is told from now on.
+        is_open: we are a member; the client gets the channel's events.
     """
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Channels:
             return channel is not None and channel.is_open
 
     def users(self) -> set[str]:
-        """Who shares a channel with us."""
+        """The users who share a channel with us."""
         with self._lock:
             return {uid for channel in self._channels.values() for uid in channel.members}
 
@@ -117,8 +117,8 @@ class Channels:
             raise request.ERROR.named("NOT_IN_CHANNEL", f"{name!r} is not joined.")
 
         def attempt() -> None:
-            for told in self._withdraw(name):
-                self._connection.wait(told, deadline)
+            for answer in self._withdraw(name):
+                self._connection.wait(answer, deadline)
 
         self._connection.persist(attempt, deadline)
         with self._lock:
@@ -159,7 +159,7 @@ class Channels:
                 channel.is_open = True
 
     def retract(self) -> list[Future[int]]:
-        """Logging out: tell all members what our will would only tell later."""
+        """Leave all channels at a logout; our will would do it only later."""
         publish = self._connection.publish
         return [publish(self._own(name), retain=True) for name in self.names()]
 
@@ -211,7 +211,7 @@ class Channels:
         ]
 
     def _check(self, name: str, uid: str) -> None:
-        """Strike sessions of a member that are dead; their wills could not do it."""
+        """Remove the dead sessions of a member; their wills could not do it."""
         watch = self._presence.watched(uid)
         with self._lock:
             channel = self._channels.get(name)

@@ -1,7 +1,7 @@
-"""One login's connection to a broker through all its sockets. Knows MQTT, and no message of ours.
+"""One login's connection to a broker through all its sockets. It does not know our messages.
 
-paho is used by the reader thread alone: what other threads want published or subscribed to goes
-through a queue, and they wait on futures for the broker's answers.
+paho is used by the reader thread alone. Other threads put packets into a queue and wait on futures
+for the broker's answers.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Connection:
         self._renewed = token
 
     def take_over(self, reason: ConnectionChangeReason) -> None:
-        """The session is another's now: end it, and do not come back. On the reader."""
+        """End the session because a later login has its place. On the reader thread."""
         self._taken_over = reason
 
     # -- for the session --
@@ -185,7 +185,7 @@ class Connection:
         return self._submit(unsubscribing(filters))
 
     def wait(self, future: Future[T], deadline: Deadline) -> T:
-        """The future's result, whichever thread asks.
+        """The future's result. On the reader thread it reads while it waits.
 
         Raises:
             TimeoutError, and what the future raises.
@@ -213,9 +213,9 @@ class Connection:
             raise TimeoutError
 
     def persist(self, attempt: Callable[[], T], deadline: Deadline) -> T:
-        """What `attempt` returns, made again when the connection is lost in the middle of it.
+        """The result of `attempt`, which is called again when the connection is lost meanwhile.
 
-        So every attempt may be made twice: ids and topics must stay the same.
+        An attempt may thus happen twice: its ids and topics must stay the same.
 
         Raises:
             SessionOver, TimeoutError, and what the attempt raises but ConnectionLost.
@@ -253,7 +253,7 @@ class Connection:
     def _halt(self, why: str) -> None:
         self._over = self._over or why
         self._stopping.set()
-        self._online.set()  # whoever waits for a connection is told that none comes
+        self._online.set()  # wakes the threads that wait for a connection: none comes
         self._wake()
         self._thread.join(_JOIN_TIMEOUT)
         if not self._thread.is_alive:
@@ -285,7 +285,7 @@ class Connection:
             self._disconnect()
             with self._lock:
                 self._reading = False
-            self._drop()  # what was asked for meanwhile
+            self._drop()  # packets that were queued meanwhile
             if self._guest is not None:
                 self._guest.lost(self._loss())
             self._close_wakers()
@@ -311,7 +311,7 @@ class Connection:
                     self._pump(_TICK)
             except (ConnectionLost, OSError) as error:
                 logger.info("the connection is lost: %s", error)
-            except BaseException:  # an error that nobody expected costs the connection alone
+            except BaseException:  # an unexpected error costs the connection alone
                 self._lose()
                 raise
             if self._taken_over is not None:
@@ -323,7 +323,7 @@ class Connection:
     def _lose(self) -> None:
         self._online.clear()
         if self._stopping.is_set():
-            self._online.set()  # whoever waits for a connection is told that none comes
+            self._online.set()  # wakes the threads that wait for a connection: none comes
         self._drop()
         self._states.lost(time.monotonic())
 
@@ -427,7 +427,11 @@ class Connection:
         )
 
     def _pump(self, timeout: float) -> None:
-        """Do what is asked for, read and write, for at most so long. Raises ConnectionLost."""
+        """Send the queued packets, read and write, for at most so many seconds.
+
+        Raises:
+            ConnectionLost: there is no connection.
+        """
         while self._work:
             future, send = self._work.popleft()
             if self._online.is_set():

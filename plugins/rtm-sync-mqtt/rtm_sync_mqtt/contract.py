@@ -20,7 +20,7 @@ class ConnectionLost(Exception):
 
 
 class SessionOver(Exception):
-    """The session has ended, and why."""
+    """The session has ended; the text says why."""
 
 
 class Refused(Exception):
@@ -48,32 +48,32 @@ class Arrived:
 
 
 class Guest(Protocol):
-    """Whom a connection serves. Called on the reader thread."""
+    """The session that a connection serves. Called on the reader thread."""
 
     def greet(self, *, first: bool, deadline: Deadline) -> None:
-        """The broker has a new session of ours: subscribe. May wait by `Connection.wait`.
+        """Subscribe: the broker has a new session of ours. May wait by `Connection.wait`.
 
         Raises:
             LoggedInElsewhere, Refused, ConnectionLost, TimeoutError: it cannot go on.
         """
 
     def greeted(self, *, first: bool, resumed: bool) -> None:
-        """The state is CONNECTED and was told."""
+        """The state is CONNECTED, and was reported."""
 
     def take(self, arrived: Arrived) -> None:
         """A message arrived. Does not wait."""
 
     def lost(self, error: Exception) -> None:
-        """What was asked of the session before this will not be answered."""
+        """Fail everything that waits for an answer: none comes."""
 
 
 def settle(future: Future[T], value: T) -> None:
-    """Give a future its result, unless nobody waits for it any more."""
+    """Give a future its result, unless it was cancelled."""
     with suppress(InvalidStateError):
         future.set_result(value)
 
 
 def fail(future: Future[T], error: Exception) -> None:
-    """Give a future its exception, unless nobody waits for it any more."""
+    """Give a future its exception, unless it was cancelled."""
     with suppress(InvalidStateError):
         future.set_exception(error)

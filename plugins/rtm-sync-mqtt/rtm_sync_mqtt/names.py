@@ -129,7 +129,7 @@ class Topics:
         return f"{self._root}m/{_encoded(media_id)}"
 
     def parts(self, topic: str) -> list[str]:
-        """A topic's levels below the app's, decoded; empty for a topic of somebody else's."""
+        """A topic's levels below the app's, decoded; empty for a topic outside our app."""
         if not topic.startswith(self._root):
             return []
         return [unquote(level) for level in topic[len(self._root) :].split("/")]

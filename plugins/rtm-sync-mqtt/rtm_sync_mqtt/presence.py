@@ -1,4 +1,4 @@
-"""Who is online: retained messages that live as long as their sessions, and who wants to know."""
+"""Presence: retained messages that live as long as their sessions, and subscriptions to them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .contract import fail, settle
 from .memory import Budget
 from .names import Topics
 
-_WATCHES = 1024  # users who are followed; whoever was not asked for longest goes
+_WATCHES = 1024  # users who are followed; the one not asked for longest is dropped
 
 
 class Watch:
@@ -43,7 +43,7 @@ class Watch:
 
     Attributes:
         sessions: the user's sessions and when each began; the last one to begin counts.
-        known: done when the broker has told all there is.
+        known: done when the broker has sent all that it has retained of the user.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Presence:
 
     Args:
         fence: makes a future that is done when all that was asked for before has come.
-        needed: users that must be followed on, whoever else is asked for.
+        needed: users who are never dropped.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Presence:
         self._needed = needed
         self._lock = threading.Lock()  # guards all below; never held while waiting or telling
         self._watches: OrderedDict[str, Watch] = OrderedDict()
-        self._subscribed: dict[str, PeerOnlineState] = {}  # what was told last
+        self._subscribed: dict[str, PeerOnlineState] = {}  # the state reported last
 
     def watch(self, uid: str) -> Watch:
         """Follow a user from now on."""
@@ -150,7 +150,7 @@ class Presence:
             self._watches.clear()
 
     def resume(self, deadline: Deadline) -> None:
-        """Follow the subscribed users again, and tell what changed meanwhile."""
+        """Follow the subscribed users again, and report the states that changed meanwhile."""
         with self._lock:
             uids = list(self._subscribed)
         watches = dict(zip(uids, self.known(uids, deadline), strict=True))
@@ -218,7 +218,7 @@ class Presence:
         return self._connection.persist(attempt, deadline)
 
     def _drop_one(self) -> None:
-        """Stop following the user whom nobody asked for longest."""
+        """Stop following the user who was not asked for longest."""
         needed = self._needed()  # takes another lock than ours
         with self._lock:
             needed |= self._subscribed.keys()

@@ -1,6 +1,6 @@
 """The rules that a hub would have, kept by the clients themselves: presence, receipts, members.
 
-Everything here follows from retained messages, which the broker forgets when told to, and from
+Everything here follows from retained messages, which a client can remove, and from
 fences: a message to oneself, after which all retained ones asked for before have come.
 """
 
@@ -224,7 +224,7 @@ class Session:
             sent = self._publish(
                 topic,
                 message,
-                expiry=deadline.left,  # what nobody waits for any more is not delivered
+                expiry=deadline.left,  # a message whose sender has given up is not delivered
                 answer_to=self._topics.own("receipt"),
                 mark=mark,
             )
@@ -254,7 +254,7 @@ class Session:
         return Done()
 
     def _log_out(self, request: Logout, deadline: Deadline) -> Done:
-        """Tell what the will and others' watching would only tell later."""
+        """Leave at once; the will and the other clients would do it only later."""
         publish = self.connection.publish
         told = self._channels.retract()
         window = self._limits.duplicate_window

@@ -84,7 +84,7 @@ class Connection:
         self._http_lock = threading.Lock()  # guards making _http
         self.session = ClientSession(self._Filter(self, listener))
         self._is_leaving = False  # logging out: that the hub closes the connection is all right
-        self._hub_was_told = False  # of the logout, as well as it could be
+        self._hub_was_told = False  # a logout was sent, or could not be
         self.token = ""  # bearer of the session, for media
         self._reader = BackgroundThread("rtm-sync-reader", self._run)
 
@@ -215,7 +215,7 @@ class Connection:
             elif asked is not None:  # it is dealt with after the login
                 asked.send(encode_call(1, Logout()))
         except (RtmError, OSError, websocket.WebSocketException) as error:
-            logger.info("the hub was not told of the logout: %s", error)
+            logger.info("the logout did not reach the hub: %s", error)
 
     def _hang_up(self) -> None:
         """Shut the connection down, from any thread: who is blocked in it wakes.
@@ -260,14 +260,14 @@ class Connection:
                 return
             try:
                 self._read_until_lost()
-            finally:  # an error that nobody expected costs the connection, not the session
+            finally:  # an unexpected error costs the connection, not the session
                 self._drop_connection()
                 self._states.lost(time.monotonic())
             if self._ended is not None and not self._stopping.is_set() and not self._is_leaving:
                 self._abort(self._ended)
                 return
             if self._is_leaving:
-                self.session.end("The client logged out.")  # nobody will answer any more
+                self.session.end("The client logged out.")  # no answer comes any more
                 return
 
     def _drop_connection(self) -> None:
@@ -298,7 +298,7 @@ class Connection:
                     return False
                 logger.info("reconnecting: %s", error)
                 if error.code is LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED and not expired:
-                    expired = True  # told once; `renew_token` or the provider's next one leads out
+                    expired = True  # reported once, until a fresh token lets the client in
                     self._listener.on_event(TokenExpired())
             except (OSError, websocket.WebSocketException, ProtocolError) as error:
                 logger.info("reconnecting: %s", error)

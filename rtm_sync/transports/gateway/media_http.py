@@ -1,9 +1,8 @@
 """The client's half of media over HTTP: tus uploads and ranged downloads that can be broken off.
 
 Blocking, one call a transfer, on the transfer's thread. Bytes are read, hashed and sent in one
-pass; the gateway answers with its own digest, and the two must agree. `requests` does the HTTP;
-what is added here is that a cancelled transfer wakes whatever its thread is blocked in, connecting
-included, by shutting the socket down.
+pass; the gateway answers with its own digest, and the two must agree. `requests` does the HTTP. A
+cancelled transfer wakes its thread by shutting the socket down, also while it connects (`wire.py`).
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class GatewayTransport(Transport):
             self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
-        """It has ended; until here another `close` would have gone on with what is left of it."""
+        """Drop a connection that has ended; until then another `close` can go on ending it."""
         with self._lock:
             if self._connection is connection:
                 self._connection = None
