@@ -1,4 +1,4 @@
-"""The wire form: what goes in comes out, and nothing hostile comes out as anything but an error."""
+"""The codec: values survive a round trip, and hostile input is always a typed error."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class PutBackTest(unittest.TestCase):
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """The model keeps every frame ever pushed; the outbox must agree on what is left of them."""
+    """A model that keeps all pushed frames; the outbox must have the same unacknowledged ones."""
 
     def __init__(self) -> None:
         super().__init__()
