@@ -1,4 +1,4 @@
-"""The wire format: values survive a round trip, and hostile frames are errors."""
+"""The codec: values survive a round trip, and hostile input is always a typed error."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ MESSAGES = st.one_of(
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
-    """A strategy for values of a type of the protocol."""
+    """Any value of a type that the protocol carries."""
     if kind == RtmMessage:
         return MESSAGES
     if dataclasses.is_dataclass(kind):
@@ -190,11 +190,11 @@ def frame_of(method: str, params: Any, call_id: Any = 1) -> str:
 
 
 def decoded_or_none(text: str | bytes) -> Frame | None:
-    """The frame, or None for a `ProtocolError`; any other exception fails the test."""
+    """The frame, or None for a `ProtocolError`; any other exception is the test's failure."""
     try:
         return decode(text)
     except ProtocolError as error:
-        # The response to the refused frame must be valid itself.
+        # An answer about the refused frame must itself be sendable.
         encode_failure(error.call_id, error).encode()
         return None
 
@@ -420,7 +420,7 @@ class HostileFrameTest(unittest.TestCase):
             for name in params:
                 for wrong in (None, True, 1.5, [], ["x"], [1], {}, {"type": ["TEXT"]}):
                     if type(wrong) is type(params[name]) and wrong in ([], ["x"], {}):
-                        continue  # as valid as the legal one
+                        continue  # as good as the legal one
                     with self.subTest(method, name=name, wrong=wrong):
                         text = frame_of(method, {**params, name: wrong})
                         error = self.assert_refused(text, RpcCode.INVALID_PARAMS)
@@ -572,7 +572,7 @@ class HostileFrameTest(unittest.TestCase):
             name = data.draw(st.sampled_from(sorted(target)))
         target[name] = data.draw(JSON)
         frame = decoded_or_none(frame_of(method, params))
-        if isinstance(frame, Call):  # an accepted request can be forwarded
+        if isinstance(frame, Call):  # what was let in can be sent on
             self.assertEqual(decode(encode_call(frame.id, frame.request).encode()), frame)
         elif isinstance(frame, Notice):
             self.assertEqual(decode(encode_notice(frame.event).encode()), frame)

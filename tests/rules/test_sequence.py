@@ -24,13 +24,13 @@ class PutBackTest(unittest.TestCase):
 
 
 class OutboxMachine(RuleBasedStateMachine):
-    """The model keeps every pushed frame; the outbox must have the same remaining frames."""
+    """A model that keeps all pushed frames; the outbox must have the same unacknowledged ones."""
 
     def __init__(self) -> None:
         super().__init__()
         self.outbox = Outbox(MAX_FRAMES, MAX_BYTES)
         self.pushed: list[str] = []
-        self.acknowledged = 0  # the receiver has pushed[:acknowledged]
+        self.acknowledged = 0  # the other end has pushed[:acknowledged]
         self.cursor = 0  # this connection was given pushed[acknowledged:cursor]
         self.sent = 0  # some connection was given pushed[:sent]
 
