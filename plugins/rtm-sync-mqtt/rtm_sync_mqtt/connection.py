@@ -11,6 +11,7 @@ import logging
 import math
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -511,7 +512,7 @@ class Connection:
             proxy_settings = find_proxy_settings(
                 f"https://{self._address.host}", "", self._options.ca_file
             )
-            client.tls_set(proxy_settings.ca_file)
+            client.tls_set_context(_tls_context(proxy_settings.ca_file))
         properties = _properties(PacketTypes.WILLMESSAGE)
         properties.WillDelayInterval = self._address.grace
         client.will_set(self._will, b"", 1, retain=True, properties=properties)
@@ -660,6 +661,25 @@ class Connection:
 
 def _socket_of(client: mqtt.Client) -> socket.socket | None:
     return cast("socket.socket | None", client.socket())
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: paho leaves that to the collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _tls_context(ca_file: str) -> ssl.SSLContext:
+    """Checks the broker's certificate against these authorities."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _TlsSocket
+    context.load_verify_locations(ca_file)
+    return context
 
 
 def _acknowledge_at_once(carrier: socket.socket) -> None:
