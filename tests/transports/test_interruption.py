@@ -29,8 +29,8 @@ class Injection:
     """Raises an exception in a call, at the n-th of the points where CPython itself may do so.
 
     An asynchronous exception is raised when a function of ours begins and when a call that it made
-    into C has returned, and with that at each point that blocks. Not in the generator expressions
-    that `any` leaves unfinished: their destructors close them, and there CPython only prints it.
+    into C has returned; that includes all that blocks. A generator expression is no such point:
+    its destructor closes it when `any` has its answer, and there CPython swallows exceptions.
     """
 
     def __init__(self, place: int, kind: type[BaseException]) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import selectors
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class BrokerClient:
         if username is not None:
             client.username_pw_set(username, password)
         if is_secure:
-            client.tls_set(ca_file)
+            client.tls_set_context(_tls_context(ca_file))
         properties = new_properties(PacketTypes.WILLMESSAGE)
         properties.WillDelayInterval = grace
         client.will_set(will, b"", 1, retain=True, properties=properties)
@@ -301,3 +302,25 @@ def _acknowledge_at_once(carrier: socket.socket) -> None:
 
 def new_properties(packet: int) -> Properties:
     return Properties(packet)  # type: ignore[no-untyped-call]
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """A context that checks the broker's certificate against these authorities."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _TlsSocket
+    if ca_file is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(ca_file)
+    return context

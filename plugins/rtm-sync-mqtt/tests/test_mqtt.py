@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import hashlib
 import socket
 import ssl
@@ -275,6 +276,9 @@ class LoginTest(BrokerCase):
             with self.assertRaises(LoginError) as caught:
                 stranger.login("carol")
             self.assertIsInstance(caught.exception.cause, ssl.SSLError)
+            sockets = [one for one in gc.get_objects() if isinstance(one, ssl.SSLSocket)]
+            in_use = [one for one in sockets if one.fileno() != -1]
+            self.assertEqual(len(in_use), 2, "that of the failed login is open")
             alice.close()
             bob.close()
 
