@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import IO, Any, TypeVar, cast
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
@@ -250,7 +251,10 @@ class Rtm:
         with uploader.create_media_message_by_uploading(
             blob, message_type=message_type, file_name=file_name, **options
         ) as transfer:
-            return transfer.result(timeout)
+            try:
+                return transfer.result(timeout)
+            except FutureTimeout as error:  # no TimeoutError before Python 3.11
+                raise TimeoutError(f"The upload was not done within {timeout} seconds.") from error
 
     def send_media(
         self,

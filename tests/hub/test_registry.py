@@ -183,7 +183,11 @@ class RegistryMachine(RuleBasedStateMachine):
         self.users: list[User] = []
         self.finished: list[User] = []
         self.revisions = 0
+<<<<<<< HEAD
         self.closed: set[int] = set()  # connections that the registry told to close
+=======
+        self.closed: set[Connection] = set()  # kept alive, as an id is given to another one later
+>>>>>>> suite2
 
     def chosen(self, number: int) -> User:
         return self.users[number % len(self.users)]
@@ -191,7 +195,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def perform(self, actions: list[Action[User]]) -> None:
         for action in actions:
             if isinstance(action, Supersede):
-                self.closed.add(id(action.connection))
+                self.closed.add(action.connection)
             else:
                 assert action.session not in self.finished, "a session ended twice"
                 assert action.session.life.state is ENDED
@@ -298,7 +302,7 @@ class RegistryMachine(RuleBasedStateMachine):
             elif life.state is ATTACHED:
                 assert life.deadline is None
                 assert life.connection is not None
-                assert id(life.connection) not in self.closed
+                assert life.connection not in self.closed
             elif life.state is DETACHED:
                 assert life.deadline is not None
                 assert life.connection is None
