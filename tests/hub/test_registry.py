@@ -183,11 +183,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.users: list[User] = []
         self.finished: list[User] = []
         self.revisions = 0
-<<<<<<< HEAD
         self.closed: set[int] = set()  # connections that the registry told to close
-=======
-        self.closed: set[Connection] = set()  # kept alive, as an id is given to another one later
->>>>>>> suite2
 
     def chosen(self, number: int) -> User:
         return self.users[number % len(self.users)]
