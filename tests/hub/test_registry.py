@@ -183,7 +183,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.users: list[User] = []
         self.finished: list[User] = []
         self.revisions = 0
-        self.closed: set[int] = set()  # connections that the registry told to close
+        self.closed: set[Connection] = set()  # kept alive: another connection may get a freed id
 
     def chosen(self, number: int) -> User:
         return self.users[number % len(self.users)]
