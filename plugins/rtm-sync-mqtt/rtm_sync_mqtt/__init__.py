@@ -1,4 +1,4 @@
-"""The rtm-sync plugin: one hook, which serves `mqtt://` and `mqtts://` URLs."""
+"""The rtm-sync plugin for MQTT: one hook, which handles `mqtt://` and `mqtts://` URLs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["transport"]
 
 @hookimpl
 def transport(url: str, options: TransportOptions) -> Transport | None:
-    """Answer `rtm_sync`'s hook of this name."""
+    """Implement the `transport` hook of rtm_sync."""
     if url.partition(":")[0] not in ("mqtt", "mqtts"):
         return None
-    from .mqtt_transport import MqttTransport  # paho is imported by those who use it
+    from .mqtt_transport import MqttTransport  # imports paho only when an MQTT URL is used
 
     return MqttTransport(url, options)

@@ -1,4 +1,4 @@
-"""One MQTT connection by paho, read and written by one thread."""
+"""One MQTT connection of paho, used by one thread."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from rtm_sync.protocol import FRAME_LIMIT
 
-from .contract import Arrived, ConnectionLost, Refused, fail, settle
+from .contract import Arrived, ConnectionLost, Refused, fail, resolve
 
 NO_MATCHING_SUBSCRIBERS = 0x10
 
 FAILED = 0x80
-"""Reason codes from here on are errors."""
+"""The first reason code that is an error; all higher codes are errors, too."""
 
-_PACKET_LIMIT = FRAME_LIMIT + 4096  # a message of ours and its topics
-# Made anew for each wait, so one that needs no descriptor; Windows has no poll.
+_PACKET_LIMIT = FRAME_LIMIT + 4096  # a message of the largest size, with its topics
+# A selector is made for each wait, so use one without a descriptor. Windows has no poll.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 Send = Callable[[mqtt.Client], "int | None"]
-"""Asks paho to send a packet; returns the packet's id, or None where there is no connection."""
+"""Asks paho to send a packet. Returns the packet's id, or None without a connection."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Welcome:
     Attributes:
         code: the reason code.
         reason: the code's name.
-        resumed: the broker still has the session with this client id.
+        resumed: whether the broker still has the session of this client id.
     """
 
     code: int
@@ -55,18 +55,18 @@ class Welcome:
 
 
 class BrokerClient:
-    """One MQTT connection. Not thread-safe: the reader thread makes it and uses it.
+    """One MQTT connection. Not thread-safe: only the reader thread creates and uses it.
 
     Args:
         name: the client id.
-        username, password: for the broker.
-        ca_file: certificates to trust, a PEM file; only with `is_secure`.
-        will: the topic that the broker clears when the session is dead.
-        grace: seconds that the broker keeps the session without a connection.
-        take: is given each message that arrives.
+        username, password: the credentials for the broker.
+        ca_file: a PEM file of trusted certificates; used only with `is_secure`.
+        will: the topic of the will; the broker clears it when the session expires.
+        grace: seconds for which the broker keeps a session without a connection.
+        take: called with each message that arrives.
 
     Attributes:
-        welcome: the answer to the login; None until it has come.
+        welcome: the broker's answer to the login; None until it arrives.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class BrokerClient:
         self.welcome: Welcome | None = None
         self._take = take
         self._grace = grace
-        self._waiting: dict[int, Future[int]] = {}  # by packet id
+        self._waiting: dict[int, Future[int]] = {}  # by packet id; unanswered packets
         client = self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             name,
@@ -111,11 +111,11 @@ class BrokerClient:
     def connect(
         self, host: str, port: int, keepalive: int, timeout: float, *, clean_start: bool
     ) -> None:
-        """Connect and send the login; `pump` until there is a `welcome`.
+        """Connect and send CONNECT. The caller then calls `pump` until `welcome` is set.
 
         Args:
-            keepalive: seconds; paho gives a silent connection up after two of them.
-            clean_start: have the broker forget an older session.
+            keepalive: seconds; paho closes a connection that was silent for twice this time.
+            clean_start: whether the broker drops an older session of this client id.
 
         Raises:
             OSError: there is no connection.
@@ -126,35 +126,35 @@ class BrokerClient:
         client = self._client
         client.connect_timeout = timeout
         client.connect(host, port, keepalive, clean_start=clean_start, properties=properties)
-        carrier = self._socket
-        if carrier is not None:
-            carrier.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _acknowledge_at_once(carrier)
+        sock = self._socket
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _acknowledge_at_once(sock)
 
     def pump(self, woken: socket.socket, timeout: float) -> None:
-        """Read and write for at most so many seconds, or until there are bytes in `woken`.
+        """Read and write for at most `timeout` seconds, or until `woken` becomes readable.
 
         Raises:
             ConnectionLost: there is no connection.
         """
-        client, carrier = self._client, self._socket
-        if carrier is None:
+        client, sock = self._client, self._socket
+        if sock is None:
             raise ConnectionLost
-        pending = getattr(carrier, "pending", None)
-        if pending is not None and pending():  # TLS has read more than it gave
+        pending = getattr(sock, "pending", None)
+        if pending is not None and pending():  # TLS has buffered bytes
             timeout = 0.0
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.want_write() else 0)
         with _Selector() as selector:
             selector.register(woken, selectors.EVENT_READ)
-            selector.register(carrier, wanted)
+            selector.register(sock, wanted)
             ready = {key.fileobj: events for key, events in selector.select(timeout)}
         if woken in ready:
             with contextlib.suppress(OSError):
                 woken.recv(4096)
-        events = ready.get(carrier, 0)
+        events = ready.get(sock, 0)
         if events & selectors.EVENT_READ or not timeout:
             client.loop_read()
-            _acknowledge_at_once(carrier)
+            _acknowledge_at_once(sock)
         if events & selectors.EVENT_WRITE:
             client.loop_write()
         client.loop_misc()
@@ -162,14 +162,14 @@ class BrokerClient:
             raise ConnectionLost
 
     def submit(self, future: Future[int], send: Send, loss: Exception) -> None:
-        """Send a packet. The future is given the broker's reason code.
+        """Send a packet. The future's result is the broker's reason code.
 
         Args:
-            loss: the future's exception where there is no connection.
+            loss: the future's exception when there is no connection.
         """
         try:
             packet = send(self._client) if self.is_connected else None
-        except (ValueError, OSError) as error:  # paho finds it wrong, or the socket breaks
+        except (ValueError, OSError) as error:  # paho rejects the packet, or the socket fails
             fail(future, Refused(str(error)))
             return
         except BaseException:
@@ -180,17 +180,17 @@ class BrokerClient:
         else:
             self._waiting[packet] = future
 
-    def say_goodbye(self) -> None:
-        """Have the broker forget the session and publish its will. Raises OSError."""
+    def disconnect(self) -> None:
+        """Disconnect; the broker then ends the session and publishes its will. Raises OSError."""
         properties = new_properties(PacketTypes.DISCONNECT)
         properties.SessionExpiryInterval = 0
         self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=0x04), properties)
 
     def close(self) -> list[Future[int]]:
-        """Close the socket; returns the futures that will not be answered."""
-        carrier = self._socket
-        if carrier is not None:
-            carrier.close()
+        """Close the socket. Return the futures that the broker has not answered."""
+        sock = self._socket
+        if sock is not None:
+            sock.close()
         for name in ("connect", "message", "publish", "subscribe", "unsubscribe"):
             setattr(self._client, f"on_{name}", None)
         waiting, self._waiting = list(self._waiting.values()), {}
@@ -223,8 +223,8 @@ class BrokerClient:
         )
         try:
             self._take(arrived)
-        except Exception:  # any client may publish anything; one message is lost
-            logger.exception("a message on %r could not be taken", message.topic)
+        except Exception:  # any client may publish anything; only this message is lost
+            logger.exception("a message on topic %r could not be handled", message.topic)
 
     def _on_publish(
         self,
@@ -254,7 +254,7 @@ class BrokerClient:
         if bad is not None:
             fail(future, Refused(str(bad)))
         else:
-            settle(future, reasons[0].value if reasons else 0)
+            resolve(future, reasons[0].value if reasons else 0)
 
 
 def publishing(
@@ -266,7 +266,7 @@ def publishing(
     answer_to: str | None,
     mark: bytes | None,
 ) -> Send:
-    """Publish at QoS 1; `Connection.publish` says what the arguments are."""
+    """A packet that publishes at QoS 1. `Connection.publish` describes the arguments."""
     properties = new_properties(PacketTypes.PUBLISH)
     if expiry is not None:
         properties.MessageExpiryInterval = max(1, math.ceil(expiry))
@@ -278,7 +278,7 @@ def publishing(
 
 
 def subscribing(filters: Sequence[str], *, own_too: bool) -> Send:
-    """Subscribe at QoS 1."""
+    """A packet that subscribes at QoS 1."""
     options = SubscribeOptions(qos=1, noLocal=not own_too)
     return lambda client: client.subscribe([(name, options) for name in filters])[1]
 
@@ -287,17 +287,17 @@ def unsubscribing(filters: Sequence[str]) -> Send:
     return lambda client: client.unsubscribe(list(filters))[1]
 
 
-def _acknowledge_at_once(carrier: socket.socket) -> None:
-    """Do not let a broker that gathers small packets wait for us.
+def _acknowledge_at_once(sock: socket.socket) -> None:
+    """Acknowledge TCP segments at once, for a broker with Nagle's algorithm.
 
-    Mosquitto gathers them without `set_tcp_nodelay true` in its configuration, and the kernel's
-    delayed acknowledgement then makes each receipt 44 ms late (measured; 1.1 ms with this). Linux
-    resets the option, so it is set after each read; other systems do not have it.
+    Mosquitto uses the algorithm unless its configuration has `set_tcp_nodelay true`. The kernel's
+    delayed acknowledgement then delays each receipt to 44 ms (measured; 1.1 ms with this option).
+    Linux resets the option, so it is set after each read. Other systems do not have it.
     """
     quick = getattr(socket, "TCP_QUICKACK", None)
     if quick is not None:
-        with contextlib.suppress(OSError):  # it has just been closed
-            carrier.setsockopt(socket.IPPROTO_TCP, quick, 1)
+        with contextlib.suppress(OSError):  # the socket has just been closed
+            sock.setsockopt(socket.IPPROTO_TCP, quick, 1)
 
 
 def new_properties(packet: int) -> Properties:
@@ -316,7 +316,7 @@ class _TlsSocket(ssl.SSLSocket):
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """A context that checks the broker's certificate against these authorities."""
+    """A TLS context that verifies the broker's certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslsocket_class = _TlsSocket
     if ca_file is None:

@@ -1,4 +1,4 @@
-"""Channels: the members follow from retained messages and from presence."""
+"""Channels: membership is derived from retained messages and from presence."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from .presence import Presence
 
 
 class _Channel:
-    """A channel that we are in, or on our way into.
+    """A channel that this session has joined or is joining.
 
     Attributes:
-        members: the sessions of each other member.
-        is_open: we are a member; the client gets the channel's events.
+        members: the session ids of each other member, by user id.
+        is_open: the join is complete; the client receives the channel's events.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,8 @@ class Channels:
     """The channels of one session. Thread-safe.
 
     Args:
-        fence: makes a future that is done when all that was asked for before has come.
+        fence: returns a future that is done when every retained message requested earlier has
+            arrived.
     """
 
     def __init__(
@@ -67,16 +68,16 @@ class Channels:
         self._budget = budget
         self._fence = fence
         self._presence: Presence
-        self._lock = threading.Lock()  # guards all below; never held while waiting or telling
+        self._lock = threading.Lock()  # guards all below; not held while waiting or in callbacks
         self._channels: dict[str, _Channel] = {}
         self._same_joins = KeyedWindows(limits.same_channel_joins)
 
-    def follow(self, presence: Presence) -> None:
-        """Learn of members' ends from here; each needs the other."""
+    def set_presence(self, presence: Presence) -> None:
+        """Set the source of presence. It is not a constructor argument, as each needs the other."""
         self._presence = presence
 
     def names(self) -> list[str]:
-        """Channels that we are in, or on our way into."""
+        """The channels that this session has joined or is joining."""
         with self._lock:
             return list(self._channels)
 
@@ -86,7 +87,7 @@ class Channels:
             return channel is not None and channel.is_open
 
     def users(self) -> set[str]:
-        """The users who share a channel with us."""
+        """The users that share a channel with this session."""
         with self._lock:
             return {uid for channel in self._channels.values() for uid in channel.members}
 
@@ -136,10 +137,10 @@ class Channels:
         self._budget.check_rate("member_lists", GetMembersError)
         return UserIds(tuple(listed_members((self._topics.uid, *others), self._limits)))
 
-    # -- the session's --
+    # -- for the session --
 
     def enter(self, name: str, deadline: Deadline) -> None:
-        """Become a member; learn who else is one."""
+        """Become a member, and collect the other members."""
         wait = self._connection.wait
         # No Local: the sender of a message does not receive it.
         messages = self._connection.subscribe([self._topics.channel(name)], own_too=False)
@@ -153,36 +154,40 @@ class Channels:
         self._presence.known(claimed, deadline)
         for uid in claimed:
             self._check(name, uid)
-        wait(self._connection.publish(self._own(name), b"1", retain=True), deadline)
+        wait(self._connection.publish(self._own_topic(name), b"1", retain=True), deadline)
         with self._lock:
             if channel is not None:
                 channel.is_open = True
 
     def retract(self) -> list[Future[int]]:
-        """Leave all channels at a logout; our will would do it only later."""
+        """Leave all channels at logout, without waiting for the will.
+
+        Returns:
+            The futures of the published packets.
+        """
         publish = self._connection.publish
-        return [publish(self._own(name), retain=True) for name in self.names()]
+        return [publish(self._own_topic(name), retain=True) for name in self.names()]
 
     def forget(self) -> None:
-        """The broker has forgotten our subscriptions; `enter` makes each again."""
+        """Note that the broker has lost the subscriptions; `enter` makes each of them again."""
         with self._lock:
             for channel in self._channels.values():
                 channel.is_open = False
                 channel.members.clear()
 
     def user_changed(self, uid: str) -> None:
-        """A session of a user has ended."""
+        """Handle the end of a session of a user."""
         with self._lock:
             shared = [name for name, one in self._channels.items() if uid in one.members]
         for name in shared:
             self._check(name, uid)
 
-    def take(self, name: str, uid: str, session: str, *, is_there: bool) -> None:
-        """The broker tells of a member's session, or of its leaving."""
+    def take(self, name: str, uid: str, session: str, *, is_member_now: bool) -> None:
+        """Handle the message that a member's session joined or left a channel."""
         if uid == self._topics.uid:
             return
-        if not is_there:
-            self._gone(name, uid, session)
+        if not is_member_now:
+            self._remove(name, uid, session)
             return
         with self._lock:
             channel = self._channels.get(name)
@@ -191,38 +196,38 @@ class Channels:
             is_new = uid not in channel.members
             channel.members.setdefault(uid, set()).add(session)
             is_open = channel.is_open
-            is_told = is_new and announces_members(len(channel.members) + 1, self._limits)
+            is_announced = is_new and announces_members(len(channel.members) + 1, self._limits)
         if is_open:
-            if is_told:
+            if is_announced:
                 self._listener.on_event(MemberJoined(name, uid))
-            watch = self._presence.watch(uid)  # its will is the only sign of a sudden end
+            watch = self._presence.watch(uid)  # the will is the only sign of a lost member
             watch.known.add_done_callback(lambda _: self._check(name, uid))
 
     # -- inside --
 
-    def _own(self, name: str) -> str:
+    def _own_topic(self, name: str) -> str:
         return self._topics.member(name, self._topics.uid, self._topics.session)
 
     def _withdraw(self, name: str) -> list[Future[int]]:
         filters = [self._topics.channel(name), self._topics.members(name)]
         return [
-            self._connection.publish(self._own(name), retain=True),
+            self._connection.publish(self._own_topic(name), retain=True),
             self._connection.unsubscribe(filters),
         ]
 
     def _check(self, name: str, uid: str) -> None:
-        """Remove the dead sessions of a member; their wills could not do it."""
+        """Remove the ended sessions of a member; a will can clear only one topic."""
         watch = self._presence.watched(uid)
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or watch is None:
                 return
-            dead = channel.members.get(uid, set()) - watch.sessions.keys()
-        for session in dead:
+            ended = channel.members.get(uid, set()) - watch.sessions.keys()
+        for session in ended:
             self._connection.publish(self._topics.member(name, uid, session), retain=True)
-            self._gone(name, uid, session)
+            self._remove(name, uid, session)
 
-    def _gone(self, name: str, uid: str, session: str) -> None:
+    def _remove(self, name: str, uid: str, session: str) -> None:
         with self._lock:
             channel = self._channels.get(name)
             if channel is None or session not in channel.members.get(uid, ()):
@@ -231,10 +236,10 @@ class Channels:
             has_left = not channel.members[uid]
             if has_left:
                 del channel.members[uid]
-            is_told = (
+            is_announced = (
                 has_left
                 and channel.is_open
                 and announces_members(len(channel.members) + 1, self._limits)
             )
-        if is_told:
+        if is_announced:
             self._listener.on_event(MemberLeft(name, uid))

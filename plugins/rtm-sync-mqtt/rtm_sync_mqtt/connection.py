@@ -1,7 +1,7 @@
-"""One login's connection to a broker through all its sockets. It does not know our messages.
+"""The connection of one login to a broker, across reconnects. It does not interpret messages.
 
-paho is used by the reader thread alone. Other threads put packets into a queue and wait on futures
-for the broker's answers.
+Only the reader thread uses paho. Other threads put packets into a queue and wait on futures for the
+broker's answers.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from .broker_client import (
 )
 from .contract import (
     ConnectionLost,
-    Guest,
     LoggedInElsewhere,
     Refused,
+    SessionCallbacks,
     SessionOver,
     fail,
 )
@@ -47,8 +47,8 @@ from .names import Address
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)
 _JOIN_TIMEOUT = 2.0
-_GOODBYE = 0.5
-_TICK = 1.0  # paho looks at its keep-alive clock when it is asked to, once a second at least
+_DISCONNECT_TIMEOUT = 0.5
+_TICK = 1.0  # seconds; paho checks its keep-alive only when it is called
 _REFUSALS = {
     0x85: "INVALID_ARGUMENT",  # client identifier not valid
     0x86: "INVALID_TOKEN",  # bad user name or password
@@ -62,13 +62,13 @@ logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """Connects, logs in, reads, reconnects, and reports states. Thread-safe.
+    """Connects, logs in, reads, reconnects and reports states. Thread-safe.
 
     Owns one reader thread, from `start` to `stop` (or until the session is taken over).
 
     Args:
-        name: the session's; also the MQTT client id.
-        will: the topic that the broker clears when the session is dead.
+        name: the session id, which is also the MQTT client id.
+        will: the topic of the will; the broker clears it when the session expires.
     """
 
     def __init__(
@@ -98,21 +98,22 @@ class Connection:
         self._woken: socket.socket | None = None
         self._waker: socket.socket | None = None
         self._thread = BackgroundThread("rtm-sync-reader", self._run)
-        self._guest: Guest | None = None
-        # The reader's own:
+        self._session: SessionCallbacks | None = None
+        # Used by the reader thread alone:
         self._client: BrokerClient | None = None
-        self._is_whole = False  # the broker's session has all subscriptions
+        self._is_whole = False  # whether the broker's session has all subscriptions
         self._taken_over: ConnectionChangeReason | None = None
 
     # -- for the transport --
 
-    def start(self, guest: Guest) -> None:
+    def start(self, session: SessionCallbacks) -> None:
         """Log in.
 
         Raises:
-            LoginError: refused, unreachable, not in time, or ended by `stop`.
+            LoginError: the login was refused, timed out or was ended by `stop`, or the broker is
+                unreachable.
         """
-        self._guest = guest
+        self._session = session
         self._states.report(Lifecycle.login_started)
         self._woken, self._waker = socket.socketpair()
         self._woken.setblocking(False)
@@ -129,12 +130,12 @@ class Connection:
             raise self._timed_out() from None
 
     def give_up(self, error: BaseException) -> None:
-        """End a login that was refused, came too late or was interrupted. Idempotent."""
+        """End a login that was refused, timed out or was interrupted. Idempotent."""
         self._halt("The login failed.")
         self._states.login_ended(error)
 
     def stop(self) -> None:
-        """Leave the broker and end the thread. Idempotent, never hangs."""
+        """Disconnect from the broker and end the thread. Idempotent; never hangs."""
         with contextlib.suppress(InvalidStateError):  # a login may be under way
             self._opened.set_exception(
                 LoginError.named("ABORTED_BY_LOGOUT", "The client logged out.")
@@ -143,11 +144,11 @@ class Connection:
         self._states.report(Lifecycle.logged_out)
 
     def use_token(self, token: str) -> None:
-        """Present this token from the next connection on."""
+        """Use this token for the next connection and all later ones."""
         self._renewed = token
 
     def take_over(self, reason: ConnectionChangeReason) -> None:
-        """End the session because a later login has its place. On the reader thread."""
+        """End the session because a later login replaced it. Called on the reader thread."""
         self._taken_over = reason
 
     # -- for the session --
@@ -162,22 +163,23 @@ class Connection:
         answer_to: str | None = None,
         mark: bytes | None = None,
     ) -> Future[int]:
-        """Publish at QoS 1. The future is the broker's reason code, or raises why there is none.
+        """Publish at QoS 1. The future's result is the broker's reason code.
 
         Args:
-            retain: the broker keeps it; with an empty payload it forgets what it kept.
-            expiry: seconds after which it is no more delivered.
-            answer_to, mark: the topic and the mark under which a receipt is wanted, or given.
+            retain: whether the broker stores the message; an empty payload deletes the stored one.
+            expiry: seconds after which the broker no longer delivers the message.
+            answer_to: the response topic, on which a receipt is requested.
+            mark: the correlation data of a message or of its receipt.
         """
         return self._submit(
             publishing(topic, payload, retain=retain, expiry=expiry, answer_to=answer_to, mark=mark)
         )
 
     def subscribe(self, filters: Sequence[str], *, own_too: bool = True) -> Future[int]:
-        """Subscribe at QoS 1; retained messages come again.
+        """Subscribe at QoS 1. The broker sends the retained messages again.
 
         Args:
-            own_too: also what this session publishes itself.
+            own_too: whether this session also receives its own messages.
         """
         return self._submit(subscribing(filters, own_too=own_too))
 
@@ -185,10 +187,10 @@ class Connection:
         return self._submit(unsubscribing(filters))
 
     def wait(self, future: Future[T], deadline: Deadline) -> T:
-        """The future's result. On the reader thread it reads while it waits.
+        """Wait for a future's result. The reader thread reads the socket while it waits.
 
         Raises:
-            TimeoutError, and what the future raises.
+            TimeoutError: the deadline passed. Also the exception of the future.
         """
         if self._thread.is_current:
             while not future.done():
@@ -201,10 +203,11 @@ class Connection:
             raise TimeoutError from None
 
     def wait_online(self, deadline: Deadline) -> None:
-        """Return when there is a connection.
+        """Wait until there is a connection.
 
         Raises:
-            SessionOver, TimeoutError
+            SessionOver: the session has ended.
+            TimeoutError: the deadline passed.
         """
         online = self._online.wait(deadline.left)
         if self._over is not None:
@@ -213,12 +216,14 @@ class Connection:
             raise TimeoutError
 
     def persist(self, attempt: Callable[[], T], deadline: Deadline) -> T:
-        """The result of `attempt`, which is called again when the connection is lost meanwhile.
+        """Call `attempt` until the connection is not lost during it; return its result.
 
-        An attempt may thus happen twice: its ids and topics must stay the same.
+        An attempt may take effect twice, so it must use the same ids and topics each time.
 
         Raises:
-            SessionOver, TimeoutError, and what the attempt raises but ConnectionLost.
+            SessionOver: the session has ended.
+            TimeoutError: the deadline passed.
+            Exception: any exception of `attempt` except ConnectionLost.
         """
         while True:
             self.wait_online(deadline)
@@ -244,7 +249,7 @@ class Connection:
 
     def _wake(self) -> None:
         if self._waker is not None:
-            with contextlib.suppress(OSError):  # full: it is awake already; closed: it is gone
+            with contextlib.suppress(OSError):  # full: the reader is awake; closed: it has ended
                 self._waker.send(b"\0")
 
     def _loss(self) -> Exception:
@@ -253,7 +258,7 @@ class Connection:
     def _halt(self, why: str) -> None:
         self._over = self._over or why
         self._stopping.set()
-        self._online.set()  # wakes the threads that wait for a connection: none comes
+        self._online.set()  # wakes the threads that wait for a connection
         self._wake()
         self._thread.join(_JOIN_TIMEOUT)
         if not self._thread.is_alive:
@@ -285,9 +290,9 @@ class Connection:
             self._disconnect()
             with self._lock:
                 self._reading = False
-            self._drop()  # packets that were queued meanwhile
-            if self._guest is not None:
-                self._guest.lost(self._loss())
+            self._drop()  # packets that were queued in the meantime
+            if self._session is not None:
+                self._session.lost(self._loss())
             self._close_wakers()
 
     def _stay(self) -> None:
@@ -302,7 +307,7 @@ class Connection:
         supervised_thread("MQTT reader", self._stay_connected, self._stopping)
 
     def _stay_connected(self) -> None:
-        """Read until the session is over; connect anew whenever the connection is gone."""
+        """Read until the session ends; reconnect when the connection is lost."""
         while not self._stopping.is_set():
             if self._client is None and not self._reconnect():
                 return
@@ -310,8 +315,8 @@ class Connection:
                 while not self._stopping.is_set() and self._taken_over is None:
                     self._pump(_TICK)
             except (ConnectionLost, OSError) as error:
-                logger.info("the connection is lost: %s", error)
-            except BaseException:  # an unexpected error costs the connection alone
+                logger.info("the connection was lost: %s", error)
+            except BaseException:  # an unexpected error ends the connection, not the session
                 self._lose()
                 raise
             if self._taken_over is not None:
@@ -323,7 +328,7 @@ class Connection:
     def _lose(self) -> None:
         self._online.clear()
         if self._stopping.is_set():
-            self._online.set()  # wakes the threads that wait for a connection: none comes
+            self._online.set()  # wakes the threads that wait for a connection
         self._drop()
         self._states.lost(time.monotonic())
 
@@ -344,7 +349,7 @@ class Connection:
         return LoginError.named("UNKNOWN", f"{self._address} cannot be reached: {error}.", error)
 
     def _reconnect(self) -> bool:
-        """Try until it works; False when it must not be tried any more."""
+        """Try to connect until it succeeds. Returns False when the session has ended."""
         failures = 0
         while not self._stopping.is_set():
             self._states.tick()
@@ -372,7 +377,7 @@ class Connection:
         return False
 
     def _connect(self, deadline: Deadline, *, first: bool) -> None:
-        assert self._guest is not None
+        assert self._session is not None
         client = self._client = self._make_client()
         client.connect(
             self._address.host,
@@ -396,17 +401,17 @@ class Connection:
         resumed = welcome.resumed
         if not resumed:
             self._is_whole = False
-            self._guest.lost(ConnectionLost())
-            self._guest.greet(first=first, deadline=deadline)
+            self._session.lost(ConnectionLost())
+            self._session.on_new_session(first=first, deadline=deadline)
             self._is_whole = True
         if self._stopping.is_set():
             raise ConnectionLost
         self._online.set()
         self._states.report(Lifecycle.connected)
-        self._guest.greeted(first=first, resumed=resumed)
+        self._session.on_connected(first=first, resumed=resumed)
 
     def _make_client(self) -> BrokerClient:
-        assert self._guest is not None
+        assert self._session is not None
         username, password = self._address.username, self._address.password
         token = self._renewed or self._credentials.current_token()
         if token is not None:
@@ -421,13 +426,13 @@ class Connection:
             password,
             self._will,
             self._address.grace,
-            self._guest.take,
+            self._session.take,
             is_secure=self._address.is_secure,
             ca_file=ca_file,
         )
 
     def _pump(self, timeout: float) -> None:
-        """Send the queued packets, read and write, for at most so many seconds.
+        """Send the queued packets, then read and write for at most `timeout` seconds.
 
         Raises:
             ConnectionLost: there is no connection.
@@ -436,7 +441,7 @@ class Connection:
             future, send = self._work.popleft()
             if self._online.is_set():
                 self._do(future, send)
-            else:  # asked for when there was a connection, and now there is none yet
+            else:  # queued on the lost connection; the new one is not ready yet
                 fail(future, self._loss())
         if self._client is None:
             raise ConnectionLost
@@ -450,7 +455,7 @@ class Connection:
             self._client.submit(future, send, self._loss())
 
     def _drop(self) -> None:
-        """Close the connection, and fail the futures that wait for answers on it."""
+        """Close the connection and fail the futures that wait for its answers."""
         client, self._client = self._client, None
         waiting = [] if client is None else client.close()
         with self._lock:
@@ -460,12 +465,12 @@ class Connection:
             fail(future, self._loss())
 
     def _disconnect(self) -> None:
-        """Say goodbye where there is a connection: the broker forgets the session, not its will."""
+        """Send DISCONNECT if connected: the broker ends the session and publishes its will."""
         client = self._client
         if client is not None and client.is_connected:
             with contextlib.suppress(OSError, ConnectionLost):
-                client.say_goodbye()
-                deadline = Deadline(_GOODBYE)
-                while deadline.left:  # closing with unread bytes would overtake the goodbye
+                client.disconnect()
+                deadline = Deadline(_DISCONNECT_TIMEOUT)
+                while deadline.left:  # closing with unread bytes could lose DISCONNECT
                     self._pump(deadline.left)
         self._drop()

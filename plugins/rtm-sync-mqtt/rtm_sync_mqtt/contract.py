@@ -1,4 +1,4 @@
-"""What passes between a broker's connection and the session that it serves."""
+"""The contract between a connection and its session: exceptions, messages and callbacks."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ T = TypeVar("T")
 
 
 class ConnectionLost(Exception):
-    """The connection went away before the broker answered; on the next it may."""
+    """The connection was lost before the broker answered; a retry may succeed."""
 
     def __init__(self) -> None:
         super().__init__("the connection was lost")
 
 
 class SessionOver(Exception):
-    """The session has ended; the text says why."""
+    """The session has ended; the message gives the reason."""
 
 
 class Refused(Exception):
-    """The broker refused a subscription or a message; the text is its reason."""
+    """The broker refused a subscription or a message; the message is the broker's reason."""
 
 
 class LoggedInElsewhere(Exception):
-    """A later login of the user is there."""
+    """The user has logged in again from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Arrived:
     """A message from the broker.
 
     Attributes:
-        is_retained: the broker kept it; it was not published just now.
-        response_topic, correlation: where and under which mark an answer is wanted.
+        is_retained: whether the broker had stored the message earlier.
+        response_topic, correlation: the topic and the correlation data for an answer.
     """
 
     topic: str
@@ -47,33 +47,33 @@ class Arrived:
     correlation: bytes
 
 
-class Guest(Protocol):
+class SessionCallbacks(Protocol):
     """The session that a connection serves. Called on the reader thread."""
 
-    def greet(self, *, first: bool, deadline: Deadline) -> None:
-        """Subscribe: the broker has a new session of ours. May wait by `Connection.wait`.
+    def on_new_session(self, *, first: bool, deadline: Deadline) -> None:
+        """Subscribe in a new session on the broker. May block in `Connection.wait`.
 
         Raises:
-            LoggedInElsewhere, Refused, ConnectionLost, TimeoutError: it cannot go on.
+            LoggedInElsewhere, Refused, ConnectionLost, TimeoutError: the session cannot continue.
         """
 
-    def greeted(self, *, first: bool, resumed: bool) -> None:
-        """The state is CONNECTED, and was reported."""
+    def on_connected(self, *, first: bool, resumed: bool) -> None:
+        """Handle the new connection, after the state CONNECTED was reported."""
 
     def take(self, arrived: Arrived) -> None:
-        """A message arrived. Does not wait."""
+        """Handle a message that arrived. Does not block."""
 
     def lost(self, error: Exception) -> None:
-        """Fail everything that waits for an answer: none comes."""
+        """Fail every future that waits for an answer."""
 
 
-def settle(future: Future[T], value: T) -> None:
-    """Give a future its result, unless it was cancelled."""
+def resolve(future: Future[T], value: T) -> None:
+    """Set a future's result, unless the future is done or cancelled."""
     with suppress(InvalidStateError):
         future.set_result(value)
 
 
 def fail(future: Future[T], error: Exception) -> None:
-    """Give a future its exception, unless it was cancelled."""
+    """Set a future's exception, unless the future is done or cancelled."""
     with suppress(InvalidStateError):
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""MqttTransport: the five methods of a transport, over a broker and a media store."""
+"""MqttTransport: the transport's methods, implemented with a broker and a media store."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ R = TypeVar("R")
 
 
 class MqttTransport(Transport):
-    """Meets other clients at an MQTT 5 broker. Thread-safe.
+    """Connects a client to others through an MQTT 5 broker. Thread-safe.
 
     Args:
         url: `mqtt://host:1883/prefix?media=disk:///folder`, or `mqtts://` for TLS.
-        options: of the client; `media` is used where the URL names no media store.
+        options: the client's options; `media` is used when the URL names no media store.
 
     Raises:
-        ValueError: the URL is not like that.
+        ValueError: the URL does not have that form.
     """
 
     def __init__(self, url: str, options: TransportOptions) -> None:
@@ -50,7 +50,7 @@ class MqttTransport(Transport):
             session.connection.start(session)
         except BaseException as error:
             session.connection.give_up(error)
-            self._let_go(session)
+            self._forget(session)
             raise
 
     def call(self, request: Request[R], timeout: float) -> R:
@@ -63,7 +63,7 @@ class MqttTransport(Transport):
         session = self._session
         if session is None:
             raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
-        session.connection.use_token(token)  # a broker asks for it when we connect, not before
+        session.connection.use_token(token)  # the broker checks a token only on a new connection
 
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
@@ -77,10 +77,10 @@ class MqttTransport(Transport):
         session = self._session
         if session is not None:
             session.connection.stop()
-            self._let_go(session)
+            self._forget(session)
 
-    def _let_go(self, session: Session) -> None:
-        """Drop a session that has ended; until then another `close` can go on ending it."""
+    def _forget(self, session: Session) -> None:
+        """Drop a session that has ended; before that, another `close` can finish ending it."""
         with self._lock:
             if self._session is not session:
                 return
@@ -97,7 +97,7 @@ class MqttTransport(Transport):
             return None
         try:
             return self._options.make_media_store(url)
-        except Exception as error:  # a media store's plugin may raise anything
+        except Exception as error:  # a plugin's media store may raise anything
             raise LoginError.named(
                 "REJECTED", f"The media store cannot be made: {error}", error
             ) from error
@@ -110,7 +110,7 @@ class MqttTransport(Transport):
         if store is None:
             raise control.kind.error(
                 "FAILURE",
-                "Without a media store there is nowhere to put media: add "
+                "This transport has no media store for uploads and downloads: add "
                 "?media=disk:///folder or another store's URL to the client's URL.",
             )
         return StoreCarrier(DirectAccess(store, session.records))

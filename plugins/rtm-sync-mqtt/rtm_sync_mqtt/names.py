@@ -1,15 +1,15 @@
-"""What a URL means, and what topics are called. No I/O.
+"""The parts of a broker's URL, and the names of the topics. No I/O.
 
-All topics of an app are under `<prefix>/<app id>`; what applications choose is percent-encoded:
+All topics of an app are under `<prefix>/<app id>`. Ids chosen by applications are percent-encoded:
 
-    u/<uid>/online/<session>            retained while the session lives; its will clears it
-    u/<uid>/s/<session>/message         what the session is sent
+    u/<uid>/online/<session>            retained while the session exists; its will clears it
+    u/<uid>/s/<session>/message         peer messages to the session
     u/<uid>/s/<session>/invitation      steps of invitations
-    u/<uid>/s/<session>/receipt         receipts of what it sent
-    u/<uid>/s/<session>/fence           its own marks: all that was asked for before has come
-    u/<uid>/s/<session>/taken           another login of the user has begun
+    u/<uid>/s/<session>/receipt         receipts of messages that it sent
+    u/<uid>/s/<session>/fence           its own markers: earlier retained messages have arrived
+    u/<uid>/s/<session>/taken           a later login of the user replaces the session
     u/<uid>/mail/<sender>/<message id>  retained: an offline message
-    u/<uid>/seen                        retained: ids of messages delivered lately
+    u/<uid>/seen                        retained: ids of recently delivered messages
     c/<channel id>/message              channel messages
     c/<channel id>/member/<uid>/<session>   retained while the session is a member
     m/<media id>                        retained: a stored medium's name, size and digest
@@ -26,15 +26,17 @@ _LONGEST_GRACE = 3600
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the broker is, and how it is used.
+    """The broker's address and the options of the URL.
 
     Attributes:
-        host, port, is_secure: of the broker; 1883, or 8883 with TLS, unless the URL says otherwise.
-        prefix: what all topics begin with.
-        username, password: for the broker, unless a token is given at login.
-        media: URL of the media store; None when the URL names none.
-        grace: seconds that a session outlives its connection (reference 1.3: a member gone for
-            30 s has left).
+        host: the broker's host name.
+        port: the broker's port; by default 1883, or 8883 with TLS.
+        is_secure: whether TLS is used.
+        prefix: the first levels of all topics.
+        username, password: the credentials for the broker; the login's token replaces the password.
+        media: the URL of the media store, or None.
+        grace: seconds for which the broker keeps a session without a connection (reference 1.3: a
+            member that was away for 30 s has left).
     """
 
     host: str
@@ -48,10 +50,10 @@ class Address:
 
     @classmethod
     def of(cls, url: str) -> Address:
-        """Read `mqtt://user:password@host:1883/prefix?media=disk:///folder&grace=30`.
+        """Parse `mqtt://user:password@host:1883/prefix?media=disk:///folder&grace=30`.
 
         Raises:
-            ValueError: it is not like that.
+            ValueError: the URL does not have that form.
         """
         parts = urlsplit(url)
         shape = "The URL must be like mqtt://host:1883/prefix?media=disk:///folder"
@@ -91,7 +93,7 @@ class Address:
 
 
 class Topics:
-    """The topics of one app, as one session of one user sees them."""
+    """The topic names of one app, for one session of one user."""
 
     def __init__(self, prefix: str, app_id: str, uid: str, session: str) -> None:
         self._root = f"{prefix}/{_encoded(app_id)}/"
@@ -129,7 +131,7 @@ class Topics:
         return f"{self._root}m/{_encoded(media_id)}"
 
     def parts(self, topic: str) -> list[str]:
-        """A topic's levels below the app's, decoded; empty for a topic outside our app."""
+        """The decoded levels of a topic after the app id; empty for a topic of another app."""
         if not topic.startswith(self._root):
             return []
         return [unquote(level) for level in topic[len(self._root) :].split("/")]

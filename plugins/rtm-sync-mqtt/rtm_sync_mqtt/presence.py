@@ -1,4 +1,4 @@
-"""Presence: retained messages that live as long as their sessions, and subscriptions to them."""
+"""Presence: one retained message for each session, and subscriptions to these messages."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.base import Listener
 
 from .connection import Connection
-from .contract import fail, settle
+from .contract import fail, resolve
 from .memory import Budget
 from .names import Topics
 
-_WATCHES = 1024  # users who are followed; the one not asked for longest is dropped
+_WATCHES = 1024  # the most users that are followed; the least recently used is dropped
 
 
 class Watch:
-    """What is known of one user.
+    """The known sessions of one user.
 
     Attributes:
-        sessions: the user's sessions and when each began; the last one to begin counts.
-        known: done when the broker has sent all that it has retained of the user.
+        sessions: the start time of each session, by session id. The newest session counts.
+        known: done when the broker has sent all retained messages about the user.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Watch:
         self.known: Future[None] = Future()
 
     def newest(self) -> str | None:
-        """The session that messages go to; None when the user is offline."""
+        """The session that receives messages; None when the user is offline."""
         return max(
             self.sessions.copy(), key=lambda name: self.sessions.get(name, 0.0), default=None
         )
@@ -62,11 +62,12 @@ class Watch:
 
 
 class Presence:
-    """Follows users from when they are first asked for. Thread-safe.
+    """Follows each user after the first request about that user. Thread-safe.
 
     Args:
-        fence: makes a future that is done when all that was asked for before has come.
-        needed: users who are never dropped.
+        fence: returns a future that is done when every retained message requested earlier has
+            arrived.
+        needed: returns the users that must stay followed.
     """
 
     def __init__(
@@ -86,12 +87,12 @@ class Presence:
         self._budget = budget
         self._fence = fence
         self._needed = needed
-        self._lock = threading.Lock()  # guards all below; never held while waiting or telling
+        self._lock = threading.Lock()  # guards all below; not held while waiting or in callbacks
         self._watches: OrderedDict[str, Watch] = OrderedDict()
-        self._subscribed: dict[str, PeerOnlineState] = {}  # the state reported last
+        self._subscribed: dict[str, PeerOnlineState] = {}  # the last reported state
 
     def watch(self, uid: str) -> Watch:
-        """Follow a user from now on."""
+        """Follow a user, unless the user is followed already."""
         with self._lock:
             known = self._watches.get(uid)
             if known is not None:
@@ -110,26 +111,26 @@ class Presence:
                         del self._watches[uid]
                 fail(watch.known, error)
             else:
-                settle(watch.known, None)
+                resolve(watch.known, None)
 
         self._connection.subscribe([self._topics.online(uid)])
         self._fence().add_done_callback(fenced)
         return watch
 
     def watched(self, uid: str) -> Watch | None:
-        """What is known of a user who is followed already."""
+        """The `Watch` of a followed user; None for any other user."""
         with self._lock:
             return self._watches.get(uid)
 
     def known(self, uids: Sequence[str], deadline: Deadline) -> list[Watch]:
-        """Follow users, and wait until it is known who of them is online."""
+        """Follow users, and wait until their presence is known."""
         watches = [self.watch(uid) for uid in uids]
         for watch in watches:
             self._connection.wait(watch.known, deadline)
         return watches
 
     def take(self, uid: str, session: str, since: bytes) -> None:
-        """The broker tells of a session; with no time, of its end."""
+        """Handle a presence message: the start time of a session, or b"" for its end."""
         with self._lock:
             watch = self._watches.get(uid)
             if watch is None:
@@ -138,31 +139,31 @@ class Presence:
                 watch.sessions[session] = float(since)
             else:
                 watch.sessions.pop(session, None)
-            is_news = watch.known.done() and self._subscribed.get(uid, watch.state) != watch.state
-            if is_news:
+            changed = watch.known.done() and self._subscribed.get(uid, watch.state) != watch.state
+            if changed:
                 self._subscribed[uid] = watch.state
-        if is_news:
+        if changed:
             self._listener.on_event(PeersOnlineStatusChanged({uid: watch.state}))
 
     def forget(self) -> None:
-        """The broker has forgotten our subscriptions; `resume` makes them again."""
+        """Note that the broker has lost the subscriptions; `resume` makes them again."""
         with self._lock:
             self._watches.clear()
 
     def resume(self, deadline: Deadline) -> None:
-        """Follow the subscribed users again, and report the states that changed meanwhile."""
+        """Follow the subscribed users again, and report the states that have changed."""
         with self._lock:
             uids = list(self._subscribed)
         watches = dict(zip(uids, self.known(uids, deadline), strict=True))
         with self._lock:
-            news = {
+            changes = {
                 uid: watch.state
                 for uid, watch in watches.items()
                 if self._subscribed.get(uid, watch.state) != watch.state
             }
-            self._subscribed.update(news)
-        if news:
-            self._listener.on_event(PeersOnlineStatusChanged(news))
+            self._subscribed.update(changes)
+        if changes:
+            self._listener.on_event(PeersOnlineStatusChanged(changes))
 
     # -- the client's calls --
 
@@ -170,7 +171,7 @@ class Presence:
         family = QueryPeersOnlineStatusError
         _check_peers(request.peer_ids, self._limits.queried_peers, family)
         self._budget.check_rate("presence_queries", family)
-        watches = self._found(request.peer_ids, deadline)
+        watches = self._known_now(request.peer_ids, deadline)
         pairs = zip(request.peer_ids, watches, strict=True)
         return OnlineStatuses({uid: bool(watch.sessions) for uid, watch in pairs})
 
@@ -184,7 +185,7 @@ class Presence:
             raise family.named(
                 "OVERFLOW", f"These would make {total} subscriptions; the limit is {limit}."
             )
-        watches = self._found(request.peer_ids, deadline)
+        watches = self._known_now(request.peer_ids, deadline)
         with self._lock:
             pairs = zip(request.peer_ids, watches, strict=True)
             states = {uid: watch.state for uid, watch in pairs}
@@ -207,8 +208,8 @@ class Presence:
 
     # -- inside --
 
-    def _found(self, uids: Sequence[str], deadline: Deadline) -> list[Watch]:
-        """As `known`, across reconnects, and as of now for those who were followed before."""
+    def _known_now(self, uids: Sequence[str], deadline: Deadline) -> list[Watch]:
+        """Like `known`, but across reconnects, and up to date for users followed earlier."""
 
         def attempt() -> list[Watch]:
             watches = self.known(uids, deadline)
@@ -218,8 +219,8 @@ class Presence:
         return self._connection.persist(attempt, deadline)
 
     def _drop_one(self) -> None:
-        """Stop following the user who was not asked for longest."""
-        needed = self._needed()  # takes another lock than ours
+        """Stop following the least recently used user that is not needed."""
+        needed = self._needed()  # acquires another lock, so call it before taking this one
         with self._lock:
             needed |= self._subscribed.keys()
             dropped = next((uid for uid in self._watches if uid not in needed), None)

@@ -1,4 +1,4 @@
-"""Media records beside a media store: retained messages that the broker keeps for seven days."""
+"""Media records as retained messages. The broker keeps each one for seven days."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rtm_sync.rules.timing import Deadline
 from rtm_sync.transfers import TransferControl
 
 from .connection import Connection
-from .contract import Refused, SessionOver, fail, settle
+from .contract import Refused, SessionOver, fail, resolve
 from .names import Topics
 
 _TIMEOUT = 30.0
@@ -26,7 +26,8 @@ class BrokerRecords:
     """The `MediaRecords` of one session. Thread-safe.
 
     Args:
-        fence: makes a future that is done when all that was asked for before has come.
+        fence: returns a future that is done when every retained message requested earlier has
+            arrived.
     """
 
     def __init__(
@@ -35,8 +36,8 @@ class BrokerRecords:
         self._connection = connection
         self._topics = topics
         self._fence = fence
-        self._lock = threading.Lock()  # guards _sought
-        self._sought: dict[str, list[Future[bytes]]] = {}  # who waits for a record, by topic
+        self._lock = threading.Lock()  # guards _waiting
+        self._waiting: dict[str, list[Future[bytes]]] = {}  # by topic
 
     # -- on a transfer's thread --
 
@@ -45,10 +46,10 @@ class BrokerRecords:
         record = encode_json(info).encode()
         seconds = info.expires_at - time.time()
         publish = self._connection.publish
-        self._asked(lambda: publish(topic, record, retain=True, expiry=seconds), control)
+        self._requested(lambda: publish(topic, record, retain=True, expiry=seconds), control)
 
     def find(self, media_id: str, control: TransferControl) -> MediaInfo | None:
-        record = self._asked(lambda: self._seek(self._topics.medium(media_id)), control)
+        record = self._requested(lambda: self._request(self._topics.medium(media_id)), control)
         try:
             return decode_json(MediaInfo, record) if record else None
         except ProtocolError as error:
@@ -62,51 +63,51 @@ class BrokerRecords:
     # -- on the reader thread --
 
     def take(self, topic: str, record: bytes) -> None:
-        """A record came."""
+        """Handle a record that arrived."""
         with self._lock:
-            seekers = self._sought.pop(topic, [])
-        for seeker in seekers:
-            settle(seeker, record)
+            waiting = self._waiting.pop(topic, [])
+        for future in waiting:
+            resolve(future, record)
 
     # -- inside --
 
-    def _seek(self, topic: str) -> Future[bytes]:
-        """The record under a topic; empty when there is none."""
+    def _request(self, topic: str) -> Future[bytes]:
+        """Request the record under a topic. The future's result is empty when there is none."""
         found: Future[bytes] = Future()
         with self._lock:
-            self._sought.setdefault(topic, []).append(found)
+            self._waiting.setdefault(topic, []).append(found)
 
         def end(fence: Future[None]) -> None:
             with self._lock:
-                seekers = self._sought.get(topic, [])
-                if found in seekers:
-                    seekers.remove(found)
-                if not seekers:
-                    self._sought.pop(topic, None)
+                waiting = self._waiting.get(topic, [])
+                if found in waiting:
+                    waiting.remove(found)
+                if not waiting:
+                    self._waiting.pop(topic, None)
             error = fence.exception()
             if isinstance(error, Exception):
                 fail(found, error)
             else:
-                settle(found, b"")
+                resolve(found, b"")
             self._connection.unsubscribe([topic])
 
         subscribed = self._connection.subscribe([topic])
         subscribed.add_done_callback(lambda _: self._fence().add_done_callback(end))
         return found
 
-    def _asked(self, ask: Callable[[], Future[T]], control: TransferControl) -> T:
-        """The broker's answer, asked for again after a lost connection."""
+    def _requested(self, request: Callable[[], Future[T]], control: TransferControl) -> T:
+        """Wait for the broker's answer; repeat the request after a lost connection."""
         deadline = Deadline(_TIMEOUT)
 
         def attempt() -> T:
             control.check()
-            future = ask()
+            future = request()
             with control.interruptible(future.cancel):
                 return self._connection.wait(future, deadline)
 
         try:
             return self._connection.persist(attempt, deadline)
-        except RtmError:  # the transfer's own cancellation is a CancelledError, too
+        except RtmError:  # first, because a transfer's cancellation is also a CancelledError
             raise
         except TimeoutError:
             raise control.kind.error(

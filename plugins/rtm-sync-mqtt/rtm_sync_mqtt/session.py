@@ -1,7 +1,8 @@
-"""The rules that a hub would have, kept by the clients themselves: presence, receipts, members.
+"""One session on a broker: the client applies the rules that a hub would otherwise apply.
 
-Everything here follows from retained messages, which a client can remove, and from
-fences: a message to oneself, after which all retained ones asked for before have come.
+Presence, membership and offline messages are retained messages. Any client can remove them. A fence
+is a message that a session sends to itself. When it arrives, every retained message that the
+session requested earlier has arrived, too.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from .contract import (
     Refused,
     SessionOver,
     fail,
-    settle,
+    resolve,
 )
 from .memory import Budget, Delivered
 from .names import Address, Topics
@@ -73,7 +74,7 @@ logger = logging.getLogger(__name__)
 
 
 class Session:
-    """One login: answers a client's requests and turns what arrives into events. Thread-safe."""
+    """Answers a client's requests and turns messages into events, for one login. Thread-safe."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class Session:
         credentials: Credentials,
         listener: Listener,
     ) -> None:
-        name = secrets.token_hex(11)  # 22 characters; every broker takes 23
+        name = secrets.token_hex(11)  # 22 characters; every broker accepts 23
         self._topics = Topics(address.prefix, credentials.app_id, credentials.uid, name)
         self._uid = credentials.uid
         self._listener = listener
@@ -95,8 +96,8 @@ class Session:
         self.records = BrokerRecords(self.connection, self._topics, self._fence)
         self._channels = Channels(*shared)
         self._presence = Presence(*shared, self._channels.users)
-        self._channels.follow(self._presence)
-        self._lock = threading.Lock()  # guards all below; never held while waiting or telling
+        self._channels.set_presence(self._presence)
+        self._lock = threading.Lock()  # guards all below; not held while waiting or in callbacks
         self._receipts: dict[bytes, tuple[str, Future[bytes | None]]] = {}
         self._fences: dict[bytes, Future[None]] = {}
         self._handlers: dict[type, object] = {
@@ -112,24 +113,24 @@ class Session:
             QueryPeersBySubscriptionOption: self._presence.subscribed,
             Logout: self._log_out,
         }
-        # The reader's own:
+        # Used by the reader thread alone:
         self._delivered = Delivered(self._limits)
-        self._own_others: set[str] = set()  # other sessions of this user
-        self._held: list[Arrived] | None = None  # what arrives before the login is done
+        self._other_sessions: set[str] = set()  # the user's other sessions
+        self._held: list[Arrived] | None = None  # messages that arrive during the login
 
     # -- the client's calls, on any thread --
 
     def call(self, request: Request[R], timeout: float) -> R:
-        """Do what a request asks for, across reconnects.
+        """Handle a request, across reconnects.
 
         Raises:
-            RtmError: of the request's family.
+            RtmError: an error of the request's family.
         """
         handler = self._handlers.get(type(request))
         if handler is None:
             raise request.ERROR.named(
                 "FAILURE",
-                f"An MQTT broker cannot answer {request.METHOD}; that takes a gateway (ws://).",
+                f"An MQTT broker cannot answer {request.METHOD}; use a gateway (ws://) for it.",
             )
         deadline = Deadline(timeout)
         answer = cast("Callable[[Request[R], Deadline], R]", handler)
@@ -194,7 +195,7 @@ class Session:
     def _deliver(
         self, peer_id: str, kind: str, message: PeerCall, deadline: Deadline
     ) -> bytes | None:
-        """What the peer answered, empty when it took the message; None when it is offline."""
+        """The peer's answer, b"" when it accepted the message; None when the peer is offline."""
 
         def attempt() -> bytes | None:
             while True:
@@ -205,7 +206,7 @@ class Session:
                     answer = self._deliver_to(topic, session, message, deadline)
                     if answer is not None:
                         return answer
-                # A login that the broker has answered may be on its way to us still.
+                # The presence message of a new login may not have arrived yet.
                 self.connection.wait(self._fence(), deadline)
                 if watch.newest() in (None, session):
                     return None
@@ -215,7 +216,7 @@ class Session:
     def _deliver_to(
         self, topic: str, session: str, message: PeerCall, deadline: Deadline
     ) -> bytes | None:
-        """What the session answered; None when it is not there any more."""
+        """The answer of a peer's session; None when that session has ended."""
         mark = secrets.token_bytes(8)
         receipt: Future[bytes | None] = Future()
         with self._lock:
@@ -224,7 +225,7 @@ class Session:
             sent = self._publish(
                 topic,
                 message,
-                expiry=deadline.left,  # a message whose sender has given up is not delivered
+                expiry=deadline.left,  # the broker drops the message after the sender's time-out
                 answer_to=self._topics.own("receipt"),
                 mark=mark,
             )
@@ -254,15 +255,15 @@ class Session:
         return Done()
 
     def _log_out(self, request: Logout, deadline: Deadline) -> Done:
-        """Leave at once; the will and the other clients would do it only later."""
+        """Leave all channels and go offline at once, without waiting for the will."""
         publish = self.connection.publish
-        told = self._channels.retract()
+        sent = self._channels.retract()
         window = self._limits.duplicate_window
-        told.append(
+        sent.append(
             publish(self._topics.own_seen(), self._delivered.dump(), retain=True, expiry=window)
         )
-        told.append(publish(self._topics.online(self._uid, self._topics.session), retain=True))
-        for future in told:
+        sent.append(publish(self._topics.online(self._uid, self._topics.session), retain=True))
+        for future in sent:
             self.connection.wait(future, deadline)
         return Done()
 
@@ -292,7 +293,7 @@ class Session:
         retain: bool = False,
         expiry: float | None = None,
     ) -> None:
-        """Publish, and wait until the broker has it, across reconnects."""
+        """Publish and wait until the broker accepts the message, across reconnects."""
 
         def attempt() -> None:
             sent = self._publish(topic, message, retain=retain, expiry=expiry)
@@ -301,7 +302,7 @@ class Session:
         self.connection.persist(attempt, deadline)
 
     def _fence(self) -> Future[None]:
-        """Done when all retained messages that were asked for before have come."""
+        """A future that is done when every retained message requested earlier has arrived."""
         mark = secrets.token_bytes(8)
         passed: Future[None] = Future()
         with self._lock:
@@ -317,35 +318,35 @@ class Session:
         self.connection.publish(self._topics.own("fence"), mark).add_done_callback(sent)
         return passed
 
-    # -- Guest: called by the connection on the reader thread --
+    # -- SessionCallbacks: called by the connection on the reader thread --
 
-    def greet(self, *, first: bool, deadline: Deadline) -> None:
+    def on_new_session(self, *, first: bool, deadline: Deadline) -> None:
         wait, topics = self.connection.wait, self._topics
         self._channels.forget()
         self._presence.forget()
-        self._own_others.clear()
+        self._other_sessions.clear()
         self._held = []
         own = [topics.own("+"), topics.online(self._uid), topics.own_seen(), topics.own_mail()]
         wait(self.connection.subscribe(own), deadline)
         wait(self._fence(), deadline)
-        others = sorted(self._own_others)
-        if others and not first:  # it took over while we were away
+        others = sorted(self._other_sessions)
+        if others and not first:  # another session replaced this one during the reconnect
             raise LoggedInElsewhere
-        told = [self.connection.publish(topics.inbox(self._uid, name, "taken")) for name in others]
+        sent = [self.connection.publish(topics.inbox(self._uid, name, "taken")) for name in others]
         alive = b"%.3f" % self._began
         own_state = topics.online(self._uid, topics.session)
-        told.append(self.connection.publish(own_state, alive, retain=True))
-        # Only now, or the user would seem to be offline for a moment.
-        told += [
+        sent.append(self.connection.publish(own_state, alive, retain=True))
+        # Clear these last: otherwise the user would appear offline for a moment.
+        sent += [
             self.connection.publish(topics.online(self._uid, name), retain=True) for name in others
         ]
-        for future in told:
+        for future in sent:
             wait(future, deadline)
         for name in self._channels.names():
             self._channels.enter(name, deadline)
         self._presence.resume(deadline)
 
-    def greeted(self, *, first: bool, resumed: bool) -> None:
+    def on_connected(self, *, first: bool, resumed: bool) -> None:
         if not first:
             self._listener.on_reconnected(None, recovered=resumed)
         if not first and not resumed:
@@ -381,7 +382,7 @@ class Session:
             case ["c", name, "message"]:
                 self._take_channel_message(name, arrived)
             case ["c", name, "member", uid, session]:
-                self._channels.take(name, uid, session, is_there=bool(arrived.payload))
+                self._channels.take(name, uid, session, is_member_now=bool(arrived.payload))
             case ["m", _] if arrived.payload:
                 self.records.take(arrived.topic, arrived.payload)
 
@@ -395,7 +396,7 @@ class Session:
             fail(fence, error)
 
     def _take_own(self, kind: str, arrived: Arrived) -> None:
-        """What was sent to this session alone."""
+        """Handle a message that was addressed to this session alone."""
         if kind == "message":
             self._take_message(arrived)
         elif kind == "invitation":
@@ -406,28 +407,28 @@ class Session:
             with self._lock:
                 _, receipt = self._receipts.get(arrived.correlation, ("", None))
             if receipt is not None:
-                settle(receipt, arrived.payload)
+                resolve(receipt, arrived.payload)
         elif kind == "fence":
             with self._lock:
                 fence = self._fences.pop(arrived.payload, None)
             if fence is not None:
-                settle(fence, None)
+                resolve(fence, None)
         elif kind == "taken":
             self.connection.take_over(ConnectionChangeReason.REMOTE_LOGIN)
 
     def _take_presence(self, uid: str, session: str, since: bytes) -> None:
         if uid == self._uid and session != self._topics.session:
             if since:
-                self._own_others.add(session)
+                self._other_sessions.add(session)
             else:
-                self._own_others.discard(session)
+                self._other_sessions.discard(session)
         self._presence.take(uid, session, since)
         if since:
             return
         with self._lock:
             waiting = [receipt for target, receipt in self._receipts.values() if target == session]
         for receipt in waiting:
-            settle(receipt, None)
+            resolve(receipt, None)
         self._channels.user_changed(uid)
 
     def _take_message(self, arrived: Arrived) -> None:
@@ -442,7 +443,7 @@ class Session:
         self._answer(arrived, answer)
 
     def _answer(self, arrived: Arrived, answer: bytes) -> None:
-        """Send a receipt; only where receipts belong, for a sender may write any topic there."""
+        """Send a receipt, if the response topic is a receipt topic: a sender can name any topic."""
         match self._topics.parts(arrived.response_topic):
             case ["u", _, "s", _, "receipt"]:
                 self.connection.publish(arrived.response_topic, answer, mark=arrived.correlation)
@@ -456,7 +457,7 @@ class Session:
                 replace(message, message_props=offline)
             ):
                 self._delivered.remove(key)
-                return  # it stays for the next login
+                return  # the broker keeps it for the next login
         self.connection.publish(arrived.topic, retain=True)
 
     def _take_channel_message(self, name: str, arrived: Arrived) -> None:
@@ -485,7 +486,7 @@ def _decoded(kind: type[T], arrived: Arrived) -> T | None:
     try:
         return decode_json(kind, arrived.payload)
     except ProtocolError as error:
-        logger.warning("what came on %r is no message: %s", arrived.topic, error)
+        logger.warning("the payload on topic %r is not a message: %s", arrived.topic, error)
         return None
 
 

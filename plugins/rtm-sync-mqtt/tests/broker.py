@@ -1,4 +1,4 @@
-"""A real Mosquitto for the tests, where one is installed."""
+"""A real Mosquitto broker for the tests, if one is installed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _numbers = itertools.count()
 
 
 class Broker:
-    """A Mosquitto on a loopback port of its own.
+    """A Mosquitto process on its own loopback port.
 
     Args:
-        extra: lines of its configuration beyond the listener.
+        extra: more lines for its configuration.
     """
 
     def __init__(self, folder: Path, *extra: str) -> None:
@@ -53,7 +53,7 @@ class Broker:
             process.wait(10)
 
     def url(self, *, media: Path | None = None) -> str:
-        """A URL whose topics no other test uses."""
+        """A URL with a topic prefix that no other test uses."""
         query = "" if media is None else f"?media=disk://{media}"
         return f"mqtt://127.0.0.1:{self.port}/test-{next(_numbers)}{query}"
 
@@ -69,7 +69,7 @@ class Broker:
 
 @contextlib.contextmanager
 def running_broker(*extra: str) -> Iterator[Broker]:
-    """A broker for the time of the block; skips the test where there is none."""
+    """Run a broker for the duration of the block. Skips the test if none is installed."""
     if MOSQUITTO is None:
         raise unittest.SkipTest(WITHOUT)
     with tempfile.TemporaryDirectory(prefix="rtm-sync-mqtt-") as folder:

@@ -1,4 +1,4 @@
-"""What a broker adds to the contract: wills, restarts, passwords, TLS, what strangers publish."""
+"""Cases beyond the contract: wills, restarts, passwords, TLS, messages of foreign clients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PATIENCE = 15.0
 
 
 class BrokerCase(RtmTestCase):
-    """Clients of one broker, which all tests of the class share."""
+    """A test case whose tests share one broker."""
 
     _broker: ClassVar[Broker]
 
@@ -73,7 +73,7 @@ class BrokerCase(RtmTestCase):
         return next(stream.until(PATIENCE)).args
 
     def proxied(self, url: str) -> tuple[FaultProxy, str]:
-        """A proxy before the broker, and the URL that leads through it."""
+        """Start a proxy in front of the broker. Returns it and its URL."""
         proxy = self.entered(FaultProxy(url))
         port = proxy.url.rpartition(":")[2].partition("/")[0]
         return proxy, url.replace(f":{self._broker.port}", f":{port}", 1)
@@ -436,7 +436,7 @@ class MediaTest(BrokerCase):
 
 
 def cut(proxy: FaultProxy) -> None:
-    """Nothing gets through, and nothing will."""
+    """Drop all connections and refuse new ones."""
     proxy.refuse()
     proxy.drop()
 
@@ -450,5 +450,5 @@ def hashed(user: str, password: str) -> str:
 
 
 def _path() -> str:
-    """The path on which a child finds this plugin and rtm_sync."""
+    """The PYTHONPATH with which a child process imports this plugin and rtm_sync."""
     return ":".join([str(Path(__file__).parents[1]), *filter(None, sys.path)])

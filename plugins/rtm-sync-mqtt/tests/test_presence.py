@@ -1,4 +1,4 @@
-"""Who is online, who is in a channel, invitations and tokens: what is beyond the contract."""
+"""Presence, members, invitations and tokens, beyond the contract's tests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PresenceTest(BrokerCase):
         self.assertEqual(alice.query_peers_by_subscription_option(), ["bob", "carol"])
         alice.unsubscribe_peers_online_status(["carol"])
         self.client("carol")
-        self.client("bob")  # who takes over is online all the time
+        self.client("bob")  # a takeover does not report the user as offline
         wait_until(lambda: bob.connection_state == "ABORTED", PATIENCE)
         bob = self.client("bob")
         bob.logout()
@@ -136,6 +136,6 @@ class TokenTest(BrokerCase):
 
 class BeyondTest(BrokerCase):
     def test_what_only_a_hub_knows_is_refused_with_the_way_out(self) -> None:
-        with self.assertRaisesRegex(AttributeOperationError, "takes a gateway") as caught:
+        with self.assertRaisesRegex(AttributeOperationError, "use a gateway") as caught:
             self.client("alice").get_user_attributes("bob")
         self.assertEqual(caught.exception.reason, "FAILURE")
