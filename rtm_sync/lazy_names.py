@@ -1,4 +1,4 @@
-"""Public names of a package that are loaded when they are first used (PEP 562)."""
+"""Lazy loading of a package's public names on first use (PEP 562)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 def lazy_names(
     package: str, homes: Mapping[str, tuple[str, ...]], modules: Iterable[str] = ()
 ) -> Callable[[str], object]:
-    """The `__getattr__` of a package whose public names live in its modules.
+    """Return a `__getattr__` for a package that loads public names from its modules.
 
     Args:
         package: the package's `__name__`.
-        homes: the names that each module has, the module relative to the package.
-        modules: modules of the package that can be used without an import of their own.
+        homes: the names in each module, by the module's relative name.
+        modules: the modules that are attributes of the package without an explicit import.
     """
     home_of = {name: module for module, names in homes.items() for name in names}
     modules = frozenset(modules)

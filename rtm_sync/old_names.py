@@ -1,4 +1,4 @@
-"""Old names of modules and methods, which work for one release with a DeprecationWarning."""
+"""Deprecated names of modules and methods; they work for one release with a warning."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _UNTIL = "the old name goes in the next release"
 
 
 def warn_moved(old: str, *new: str) -> None:
-    """Warn the importer of a module that it has moved; the old module calls this when it runs."""
+    """Warn that a module has moved. The old module calls this while it is imported."""
     warnings.warn(f"{old} has moved to {' and '.join(new)}; {_UNTIL}", DeprecationWarning, 3)
 
 
 def accept_old_method(cls: type, base: type, old: str, new: str) -> None:
-    """Use a class's method `old` as its method `new`, with a warning at the class statement.
+    """Install a class's method `old` as `new`, with a warning at the class statement.
 
-    `base.__init_subclass__` calls it for each class. A class that has a method `new` keeps that.
+    `base.__init_subclass__` calls this for each class. An existing method `new` is kept.
     """
     for owner in cls.__mro__:
         names = vars(owner)

@@ -49,10 +49,10 @@ class IdempotencyCache(Generic[O]):
 
 
 class RecentIds:
-    """Remembers the ids of messages, so that one that comes again is known. Not thread-safe.
+    """Remembers message ids to detect duplicates. Not thread-safe.
 
     Args:
-        most: how many ids are remembered; the oldest is forgotten first.
+        most: the most ids that are remembered; the oldest is forgotten first.
         window: seconds for which an id is remembered.
     """
 
@@ -62,10 +62,10 @@ class RecentIds:
         self._times: OrderedDict[Hashable, float] = OrderedDict()
 
     def add(self, key: Hashable, now: float = 0.0) -> bool:
-        """Remember an id; False when it is known.
+        """Remember an id. Returns False when the id is known already.
 
         Args:
-            now: seconds of a clock; needed with a `window`.
+            now: the time in seconds; required with a `window`.
         """
         times = self._times
         while times and next(iter(times.values())) < now - self._window:
@@ -78,13 +78,13 @@ class RecentIds:
         return True
 
     def remove(self, key: Hashable) -> None:
-        """Forget an id: its message was not taken, and may come again."""
+        """Forget an id, because its message was not accepted and may be sent again."""
         self._times.pop(key, None)
 
     def items(self) -> list[tuple[Hashable, float]]:
-        """The ids, the oldest first, each with the time when it came."""
+        """The ids, oldest first, each with the time at which it was added."""
         return list(self._times.copy().items())
 
     def restore(self, key: Hashable, at: float) -> None:
-        """Remember an id that came at an earlier time, unless it is known."""
+        """Remember an id that was added at an earlier time, unless the id is known."""
         self._times.setdefault(key, at)

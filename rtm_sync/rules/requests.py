@@ -1,7 +1,7 @@
-"""What a hub refuses before it acts on a request. Pure: time comes as an argument.
+"""Checks of a request before it is handled. Pure: time is an argument.
 
-A transport without a hub keeps these rules for its own client. The sentences name the value, the
-limit and the way out; the caller raises them in the request's family of errors.
+A hub applies these rules, and so does a transport without a hub. Each message names the value, the
+limit and the remedy. The caller raises it in the request's family of errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Refusal(NamedTuple):
 
     Attributes:
         reason: the error code's name without its prefix, such as "TOO_OFTEN".
-        message: one sentence for people.
+        message: one readable sentence.
     """
 
     reason: str
@@ -38,7 +38,7 @@ class CallRates:
         self._windows: dict[str, SlidingWindow] = {}
 
     def refusal(self, name: str, now: float) -> Refusal | None:
-        """Count one more call, or refuse it; refused ones do not count.
+        """Count one more call, or refuse it. Refused calls do not count.
 
         Args:
             name: a field of `Limits` that is a rate, such as "sends".
@@ -54,7 +54,7 @@ class CallRates:
 
 
 def peer_message_refusal(request: SendMessageToPeer) -> Refusal | None:
-    """Whether a message to a peer is refused for its ids."""
+    """Check the ids of a message to a peer. Returns None when they are valid."""
     problem = id_problem("peer_id", request.peer_id)
     if problem is not None:
         return Refusal("INVALID_USERID", problem)
@@ -63,7 +63,7 @@ def peer_message_refusal(request: SendMessageToPeer) -> Refusal | None:
 
 
 def peers_problem(peer_ids: Sequence[str], limit: int | None) -> str | None:
-    """Say what is wrong with the users that a request names, or None.
+    """Check the user ids of a request. Returns the problem, or None.
 
     Args:
         limit: how many one request may name; None for any number.
@@ -83,7 +83,7 @@ def join_refusal(
     limits: Limits,
     now: float,
 ) -> Refusal | None:
-    """Whether a session may join one more channel. Counts the join, unless it is refused.
+    """Check whether a session may join a channel. Counts the join, unless it is refused.
 
     Args:
         joined: the channels of the session.
@@ -108,7 +108,7 @@ def join_refusal(
 
 
 def invitation_problem(request: SendInvitation, limits: Limits) -> str | None:
-    """Say what is wrong with a step of an invitation, or None."""
+    """Check a step of an invitation. Returns the problem, or None."""
     problem = id_problem("peer_id", request.peer_id)
     if problem is None and request.channel_id:
         problem = id_problem("channel_id", request.channel_id)
@@ -120,13 +120,13 @@ def invitation_problem(request: SendInvitation, limits: Limits) -> str | None:
 
 
 def announces_members(count: int, limits: Limits) -> bool:
-    """Whether members of a channel of that size are told who joins and leaves."""
+    """Whether a channel with that many members announces joins and leaves."""
     return count <= limits.announced_members
 
 
 def listed_members(
     uids: Sequence[str], limits: Limits, choose: Choose = random.sample
 ) -> Sequence[str]:
-    """The members that a list shows: all of them, or a random choice in a large channel."""
+    """The members to list: all of them, or a random sample of a large channel."""
     most = limits.announced_members
     return uids if len(uids) <= most else choose(uids, most)

@@ -17,12 +17,12 @@ class Source:
 
     Args:
         file: a readable binary file at its first byte.
-        size: the announced bytes.
-        control: of the transfer.
+        size: the announced number of bytes.
+        control: the transfer's control.
 
     Attributes:
-        position: the bytes read so far.
-        size: the announced bytes.
+        position: the number of bytes read so far.
+        size: the announced number of bytes.
     """
 
     def __init__(self, file: BinaryIO, size: int, control: TransferControl) -> None:
@@ -54,7 +54,7 @@ class Source:
 
 @contextlib.contextmanager
 def opened_source(blob: Blob, control: TransferControl) -> Iterator[Source]:
-    """A blob's bytes for the time of the block.
+    """Open a blob as a `Source` for the duration of the block.
 
     Raises:
         UploadMediaError: FAILURE, the blob cannot be opened.

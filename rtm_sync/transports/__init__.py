@@ -1,1 +1,1 @@
-"""How a client reaches a hub."""
+"""The transports, which connect a client to a hub."""

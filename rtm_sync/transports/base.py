@@ -1,4 +1,4 @@
-"""The Transport contract: five methods by which a client reaches a hub or its substitute."""
+"""The Transport contract: the methods that connect a client to a hub or its substitute."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The user that logs in, and the proof of it.
+    """The user that logs in, with the user's token.
 
     Attributes:
         app_id, uid: the app and the user.
-        token: a token that the app's server issued; None where the hub asks for none.
+        token: a token that the app's server issued; None when the hub requires none.
         token_provider: called for a fresh token before every attempt to connect; wins over `token`.
     """
 
@@ -55,7 +55,7 @@ class Credentials:
 
 
 def _not_given(url: str) -> NoReturn:
-    """Stands for a factory that these options were made without."""
+    """The default of a factory that was not given."""
     raise PluginError(
         "These TransportOptions have no factory for engines and media stores. RtmClient gives them "
         "its own; elsewhere pass make_engine=… and make_media_store=…."
@@ -70,10 +70,10 @@ class TransportOptions:
         login_timeout: for the first connection and login (reference 1.3: 12 s).
         connect_timeout: for one TCP and TLS handshake.
         ping_interval: the time between two signs of life from the transport.
-        ping_timeout: silence after which a connection counts as lost.
+        ping_timeout: the time without a frame after which a connection counts as lost.
         reconnecting_after: the time after which a lost connection is reported as RECONNECTING
             (reference 1.3: 4 s).
-        retry_timeout: the time for which a transfer without progress is tried again.
+        retry_timeout: the time for which a transfer without progress is retried.
         proxy: URL of an HTTP proxy, "" for none, None to read the environment.
         ca_file: certificates to trust, a PEM file; None to read the environment.
         media: URL of the media store for a transport without a gateway; others ignore it.
@@ -110,7 +110,7 @@ class TransportOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Factories:
-    """What transports called on the plugin manager, for `TransportOptions.plugins`."""
+    """The factories under their old names, for `TransportOptions.plugins`."""
 
     media_store: Callable[[str], MediaStore]
     engine: Callable[[str], Engine]
@@ -120,15 +120,15 @@ class Listener(Protocol):
     """Receives events and state changes. Called on the transport's threads; no method blocks."""
 
     def on_event(self, event: Event | PeerCall) -> bool:
-        """An event arrived; False when it could not be taken (the queue is full)."""
+        """Handle an event. Returns False when the event queue is full."""
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
-        """The connection's state changed."""
+        """Handle a change of the connection's state."""
 
     def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
-        """The session, or one channel of it, goes on after a lost connection.
+        """Handle the recovery of the session, or of one channel, after a lost connection.
 
-        Called after the state's change and before the missed events.
+        Called after `on_state` and before the missed events.
 
         Args:
             channel_id: the channel; None for the session.
@@ -137,22 +137,22 @@ class Listener(Protocol):
 
     @property
     def backlog(self) -> int:
-        """How many events wait for their handlers."""
+        """The number of events that wait for their handlers."""
 
 
 class Transport(ABC):
-    """How a client reaches a hub. Thread-safe; one transport serves one client.
+    """Connects one client to a hub. Thread-safe.
 
     A transport is made without I/O, opened at login and closed at logout, and may be opened again.
-    It keeps the session alive by itself and reports through the listener. `rtm_sync.testing` has
+    The transport keeps the session alive and reports through the listener. `rtm_sync.testing` has
     the contract as a test case.
     """
 
     @abstractmethod
     def open(self, credentials: Credentials, listener: Listener) -> None:
-        """Log in; returns when the hub accepted. Reports CONNECTING, then CONNECTED or the failure.
+        """Log in, and report CONNECTING, then CONNECTED or the failure.
 
-        After any exception, an interruption (Ctrl-C) included, nothing of the login stays: no
+        After any exception, an interruption (Ctrl-C) included, nothing of the login remains: no
         session on the hub, no thread, and the state is DISCONNECTED.
 
         Raises:
@@ -177,8 +177,8 @@ class Transport(ABC):
         """Upload a blob; returns when any peer can download it. Called on a transfer's thread.
 
         Args:
-            resume_key: names the upload beyond this process. An upload with the same key goes on
-                where the earlier one stopped; a transport that cannot do that starts over.
+            resume_key: names the upload beyond this process. An upload with the same key resumes
+                the earlier one; a transport that cannot resume starts over.
 
         Raises:
             RtmError: UploadMediaError, or the transfer's end as `control.check` raises it; nothing
@@ -189,8 +189,8 @@ class Transport(ABC):
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         """Write a medium's bytes into `sink`, checked by digest. Called on a transfer's thread.
 
-        Bytes that the sink has already are kept if its `whole` is the medium's digest. Otherwise
-        the download starts over. `Sink.resume` decides it.
+        Bytes already in the sink are kept if its `whole` is the medium's digest. Otherwise the
+        download starts over. `Sink.resume` makes the decision.
 
         Raises:
             RtmError: DownloadMediaError, or the transfer's end as `control.check` raises it.
@@ -201,7 +201,7 @@ class Transport(ABC):
         """End the session and everything the transport owns. Idempotent, never hangs.
 
         Any thread may call it, also while another thread is in `open` or `close`; after an
-        interruption (Ctrl-C) another call ends what is left.
+        interruption (Ctrl-C) another call completes the work.
         """
 
     def renew_token(self, token: str, timeout: float) -> None:
@@ -213,4 +213,4 @@ class Transport(ABC):
         self.call(RenewToken(token), timeout)
 
     def event_handled(self) -> None:  # noqa: B027  an optional capability
-        """Note that the application has handled one more event; it may pace the hub."""
+        """Note that the application has handled one more event. Used for flow control."""

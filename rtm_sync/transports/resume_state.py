@@ -1,4 +1,4 @@
-"""What a session holds on the hub, and the calls that give it to a new one. Pure."""
+"""The state of a session on the hub, and the calls that restore it in a new one. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..protocol.requests import (
 from ..protocol.values import AttributeChange, ChannelPosition, JoinResult
 from ..rules.attributes import changed
 
-_NOWHERE = ChannelPosition("", 0)  # a place no channel has
+_NOWHERE = ChannelPosition("", 0)  # a position that no channel has
 
 
 class ResumeState:
@@ -23,12 +23,12 @@ class ResumeState:
     outlive a reconnect). Not thread-safe; its owner guards it."""
 
     def __init__(self) -> None:
-        self._places: dict[str, ChannelPosition] = {}  # the newest known of each joined channel
+        self._places: dict[str, ChannelPosition] = {}  # the latest, by joined channel
         self._watched: dict[str, None] = {}
         self._attributes: dict[str, str] = {}
 
     def take(self) -> list[Request[Any]]:
-        """Start over in a new session: the calls to make, each noted again when it is answered."""
+        """Clear the state and return the calls that restore it in a new session."""
         calls: list[Request[Any]] = [JoinChannel(name, at) for name, at in self._places.items()]
         if self._watched:
             calls.append(SubscribePeersOnlineStatus(tuple(self._watched)))
@@ -38,9 +38,9 @@ class ResumeState:
         return calls
 
     def accepted(self, request: Request[Any], result: object) -> None:
-        """The hub did what was asked."""
+        """Record a request that the hub accepted."""
         if isinstance(request, JoinChannel) and isinstance(result, JoinResult):
-            # What was missed is still to come: until then our place is the old one.
+            # The missed messages follow; until they arrive, the position is the old one.
             place = (request.since if result.recovered else None) or result.position
             self._places[request.channel_id] = place
         elif isinstance(request, LeaveChannel):
@@ -56,13 +56,13 @@ class ResumeState:
             )
 
     def refused(self, request: Request[Any], reason: str) -> None:
-        """The hub did not; most refusals leave everything as it was."""
+        """Record a request that the hub refused; most refusals change nothing."""
         if isinstance(request, JoinChannel) and reason == "ALREADY_JOINED":
             self._places.setdefault(request.channel_id, request.since or _NOWHERE)
         elif isinstance(request, LeaveChannel) and reason == "NOT_IN_CHANNEL":
             self._places.pop(request.channel_id, None)
 
     def came_to(self, channel_id: str, place: ChannelPosition) -> None:
-        """A message of a channel has arrived."""
+        """Record the position of a channel message that arrived."""
         if channel_id in self._places:
             self._places[channel_id] = place

@@ -1,4 +1,4 @@
-"""Telling a client the states of its connection, from any thread and in order."""
+"""Thread-safe, ordered reports of a connection's states to a client."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..rules.timing import Clock
 
 
 class StateListener(Protocol):
-    """Takes each change of the state; a `Listener` is one."""
+    """Receives each change of the state; a `Listener` is one."""
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None: ...
 
 
 class StateReports:
-    """Makes a `Lifecycle` thread-safe and tells a listener its changes. Thread-safe.
+    """Guards a `Lifecycle` and reports its changes to a listener. Thread-safe.
 
-    When `report` returns, the listener has taken the change. An exception in the middle (Ctrl-C)
+    When `report` returns, the listener has received the change. An exception in the middle (Ctrl-C)
     loses no change: the next report begins with it. A listener may thus get a change twice, but it
     never misses one.
 
     Args:
         lifecycle: decides what is reported.
-        listener: takes the changes.
+        listener: receives the changes.
         clock: the time, for `tick` and `pause`.
     """
 
@@ -39,26 +39,26 @@ class StateReports:
         self._clock = clock
         self._lifecycle = lifecycle
         self._listener = listener
-        self._untold: deque[StateChange] = deque()
-        # Guards all here. It is held while the listener is called, so that changes arrive in the
-        # order of the decisions; a listener does not block. A listener may report from within.
-        self._turn = threading.RLock()
+        self._unreported: deque[StateChange] = deque()
+        # Guards all attributes. It is held while the listener is called, so that changes arrive in
+        # order; a listener does not block. Reentrant: a listener may call `report`.
+        self._lock = threading.RLock()
 
     def report(self, decide: Callable[[Lifecycle], StateChange | None]) -> None:
-        """Have the lifecycle decide about what happened, and tell what follows from it."""
-        with self._turn:
+        """Apply an event to the lifecycle, and report the change that follows."""
+        with self._lock:
             change = decide(self._lifecycle)
             if change is not None:
-                self._untold.append(change)
-            while self._untold:
-                self._listener.on_state(*self._untold[0])
-                self._untold.popleft()
+                self._unreported.append(change)
+            while self._unreported:
+                self._listener.on_state(*self._unreported[0])
+                self._unreported.popleft()
 
     def login_ended(self, error: BaseException) -> None:
-        """Report the end of a login that was refused, came too late or was interrupted.
+        """Report the end of a login that was refused, timed out or was interrupted.
 
         Args:
-            error: what the login raises.
+            error: the exception of the login.
         """
         reason = error.reason if isinstance(error, LoginError) else ""
         if reason == "ABORTED_BY_LOGOUT":
@@ -73,10 +73,10 @@ class StateReports:
         self.report(lambda lifecycle: lifecycle.tick(now))
 
     def pause(self, seconds: float, wait: Callable[[float], bool]) -> None:
-        """Wait between two attempts to connect; RECONNECTING is reported in time meanwhile.
+        """Wait between two attempts to connect; RECONNECTING is reported in time.
 
         Args:
-            wait: waits so many seconds; True when it was woken.
+            wait: waits for that many seconds; returns True when it was woken.
         """
         quiet = self.quiet_time_left(self._clock())
         if 0 < quiet < seconds:
@@ -87,11 +87,11 @@ class StateReports:
         wait(seconds)
 
     def lost(self, now: float) -> None:
-        """The connection is gone; the session may still be saved."""
-        with self._turn:
+        """Note that the connection was lost; the session may still be resumed."""
+        with self._lock:
             self._lifecycle.lost(now)
 
     def quiet_time_left(self, now: float) -> float:
-        """Seconds until a lost connection must be called RECONNECTING; infinite when not lost."""
-        with self._turn:
+        """Seconds until a lost connection is reported as RECONNECTING; infinite when not lost."""
+        with self._lock:
             return self._lifecycle.quiet_time_left(now)
