@@ -1,6 +1,6 @@
-"""When a transfer is tried again: one policy for uploads and downloads.
+"""The retry policy of uploads and downloads.
 
-It decides; what sleeps, what time it is and what chance says are given to it.
+The policy only decides. Sleeping, time and randomness are arguments.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ T = TypeVar("T")
 
 
 class Transient(Exception):
-    """An attempt failed, and the next one may not.
+    """An attempt failed, but the next one may succeed.
 
     Args:
         after: seconds that the gateway asked to wait.
-        reason: of the transfer's error if this was the last attempt; a code's name without prefix.
+        reason: the reason of the transfer's error after the last attempt; a code's name without
+            its prefix.
     """
 
     def __init__(self, message: str, after: float = 0.0, reason: str = "FAILURE") -> None:
@@ -35,22 +36,22 @@ class Transient(Exception):
 
 
 class Damaged(Transient):
-    """All bytes came, but not the right ones; the next attempt begins with none."""
+    """All bytes arrived, but the digest is wrong; the next attempt starts from zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long a transfer is tried, and how long it waits in between. Times are seconds.
+    """How long a transfer is retried, and how long it waits between attempts, in seconds.
 
-    A transfer that gets further with each attempt may go on for ever; the patience is for those
-    that do not. Waits are exponential with full jitter, so that the clients of a gateway that
-    comes back do not all come at once.
+    A transfer that makes progress may be retried for ever; the patience limits a transfer that does
+    not. Waits are exponential with full jitter, so that the clients of a restarted gateway do not
+    all reconnect at once.
 
     Attributes:
-        patience: after so long without an attempt that got further, no other is made.
+        patience: the time without progress after which there are no more attempts.
         first_wait, longest_wait: bounds of the wait after the first failure, and after any.
-        longest_asked_wait: how much of a gateway's `Retry-After` is heeded.
-        fresh_starts: how often damaged bytes are sent again.
+        longest_asked_wait: the upper bound for a gateway's `Retry-After`.
+        fresh_starts: how many times damaged bytes are transferred again.
     """
 
     patience: float = 30.0
@@ -71,13 +72,13 @@ class RetryPolicy:
         """Call `attempt` until it returns, or fails with anything but `Transient`.
 
         Args:
-            progress: how many bytes are safe; more than before means that an attempt got further.
-            sleep: waits so many seconds, or raises.
+            progress: returns the number of bytes transferred so far; an increase is progress.
+            sleep: waits for that many seconds, or raises.
 
         Raises:
-            RtmError: of the transfer's kind, when the patience is at its end.
+            RtmError: an error of the transfer's kind, when no attempt is left.
         """
-        import tenacity  # which a client without transfers over HTTP need not load
+        import tenacity  # loaded only for transfers over HTTP
 
         tries = _Tries(self, progress, clock, uniform)
         retrying = tenacity.Retrying(
@@ -101,7 +102,7 @@ class RetryPolicy:
 
 
 class _Tries:
-    """What has become of one transfer's attempts so far."""
+    """The attempts of one transfer so far."""
 
     def __init__(
         self,
@@ -117,12 +118,12 @@ class _Tries:
         self._uniform = uniform
         self._began = self._advanced_at = clock()
         self._furthest = progress()
-        self._in_vain = 0  # failures since the last one that got further
+        self._in_vain = 0  # failures since the last progress
         self._damaged = 0
         self._asked = 0.0
 
     def failed(self, state: tenacity.RetryCallState) -> None:
-        """Take note of a failure; tenacity calls this before the two below."""
+        """Record a failure; tenacity calls this before `wait` and `is_over`."""
         error = state.outcome.exception() if state.outcome is not None else None
         assert isinstance(error, Transient)
         self.count += 1
@@ -149,5 +150,5 @@ class _Tries:
         )
 
     def seconds(self) -> float:
-        """Since the first attempt began."""
+        """Seconds since the first attempt began."""
         return self._clock() - self._began

@@ -1,7 +1,7 @@
-"""The client's end of a session: calls out, calls and events in, nothing lost between sockets.
+"""The client's end of a session: calls, events and acknowledgements, across reconnects.
 
-A `ClientSession` knows frames and their order; it does not know what carries them. A transport
-gives it a `send` function for as long as it has a connection and feeds it the texts that arrive.
+A `ClientSession` knows frames and their order; it does not know the transport. The transport
+gives it a `send` function while it has a connection, and passes it the frames that arrive.
 The session outlives the connection: frames that the hub has not acknowledged are sent again on the
 next one.
 """
@@ -42,15 +42,15 @@ Send = Callable[[str], None]
 _MAX_FRAMES = 10_000
 _MAX_BYTES = 64 * 1024 * 1024
 _ACKNOWLEDGE_EVERY = 32
-_REMEMBERED_IDS = 10_000  # message ids kept to drop a retried copy
+_REMEMBERED_IDS = 10_000  # message ids that are remembered to drop duplicates
 logger = logging.getLogger(__name__)
 
 
 class _PendingCall:
-    """A request on its way and the one-place queue its caller waits on.
+    """An unanswered request and the queue on which its caller waits.
 
     Attributes:
-        id: the request's in the present session; a new session gives it a new one.
+        id: the request's id in the current session; it changes with the session.
     """
 
     __slots__ = ("answer", "id", "request")
@@ -64,14 +64,14 @@ class _PendingCall:
 class ClientSession:
     """One session seen from the client. Thread-safe.
 
-    Callers of `call` send on their own thread. Frames leave in the order they were made although
-    no lock is held while sending: one thread at a time sends all the frames there are, and other
-    threads only add theirs.
+    Callers of `call` send on their own thread. Frames are sent in the order of their creation,
+    although no lock is held while sending. One thread at a time sends all queued frames; other
+    threads only queue theirs.
     """
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._lock = threading.Lock()  # guards all below; never held while sending or telling
+        self._lock = threading.Lock()  # guards all below; never held while sending or in callbacks
         self._outbox = Outbox(_MAX_FRAMES, _MAX_BYTES)
         self._calls: dict[int, _PendingCall] = {}
         self._next_id = 1  # 0 is the login's
@@ -87,12 +87,12 @@ class ClientSession:
 
     @property
     def received(self) -> int:
-        """Numbered frames of the hub that arrived in this session."""
+        """The number of the hub's counted frames that arrived in this session."""
         return self._received
 
     @property
     def is_attached(self) -> bool:
-        """Whether there is a connection now, as far as is known."""
+        """Whether the session has a connection, as far as the client knows."""
         return self._send is not None
 
     # -- the transport's side --
@@ -100,15 +100,15 @@ class ClientSession:
     def attach(
         self, send: Send, login: LoginResult, hang_up: Callable[[], object] = lambda: None
     ) -> None:
-        """A connection is logged in: send what the hub does not have.
+        """Use a new connection after its login, and send the frames that the hub lacks.
 
-        An interruption (Ctrl-C) of `send` makes the connection useless; `hang_up` is called then.
+        An interruption (Ctrl-C) of `send` makes the connection unusable; `hang_up` is called then.
 
-        In a new session (the old one was lost) what it held is asked for again first, then every
-        unanswered call is made again; message ids let the receivers drop copies.
+        If the old session was lost, the new one first restores the old state, then repeats every
+        unanswered call. Receivers drop duplicates by message id.
 
         Raises:
-            ProtocolError: the hub says it has frames that were never sent.
+            ProtocolError: the hub acknowledged frames that were never sent.
         """
         with self._lock:
             if login.resumed:
@@ -116,7 +116,7 @@ class ClientSession:
                     self._outbox.rewind(login.received)
                 except ValueError as error:
                     raise ProtocolError(RpcCode.INVALID_PARAMS, str(error)) from error
-                self._acknowledged = self._received  # the login said so; a count never goes back
+                self._acknowledged = self._received  # the login reported it; counts never decrease
             else:
                 self._start_over()
             self._send = send
@@ -124,12 +124,12 @@ class ClientSession:
         self._flush()
 
     def detach(self) -> None:
-        """The connection is gone."""
+        """Stop using the connection, which was lost."""
         with self._lock:
             self._send = None
 
     def end(self, message: str) -> None:
-        """The session is over: every waiting call fails, and every later one at once."""
+        """End the session. Every waiting call fails, and every later call fails at once."""
         with self._lock:
             self._send = None
             self._ended = message
@@ -139,10 +139,10 @@ class ClientSession:
             pending.answer.put(pending.request.ERROR.named("FAILURE", message))
 
     def receive(self, text: str | bytes) -> None:
-        """Take one arrived frame. Called by one thread, in order.
+        """Handle one frame. Called by one thread, in order of arrival.
 
         Raises:
-            ProtocolError: not one of our frames; the connection should be given up.
+            ProtocolError: the frame is invalid; the connection should be closed.
         """
         frame = decode(text)
         if isinstance(frame, Notice) and isinstance(frame.event, Acknowledge):
@@ -166,9 +166,9 @@ class ClientSession:
         self.acknowledge(_ACKNOWLEDGE_EVERY)
 
     def acknowledge(self, at_least: int = 1) -> None:
-        """Tell the hub how much was dealt with, when that is at least so many frames more.
+        """Acknowledge the handled frames, if at least `at_least` of them are new.
 
-        Frames whose events still wait for the application are not counted: that is what slows a
+        Frames whose events still wait for the application are not acknowledged. This slows the
         hub down to the pace of the handlers.
         """
         backlog = self._listener.backlog
@@ -186,7 +186,7 @@ class ClientSession:
         """Make a call and wait for its answer, across reconnects.
 
         Raises:
-            RtmError: of the request's family.
+            RtmError: an error of the request's family.
         """
         pending = _PendingCall(request)
         try:
@@ -197,7 +197,7 @@ class ClientSession:
             raise request.ERROR.named(
                 "TIMEOUT", f"{request.METHOD} was not answered within {timeout:g} seconds."
             ) from None
-        finally:  # timed out or interrupted (Ctrl-C): never to be made again
+        finally:  # timed out or interrupted (Ctrl-C): do not repeat the call
             with self._lock:
                 self._calls.pop(pending.id, None)
         if isinstance(answer, RtmError):
@@ -211,7 +211,7 @@ class ClientSession:
         return result
 
     def notify(self, event: Event) -> None:
-        """Tell the hub something, now or when the connection is back; dropped when full or over."""
+        """Send a notice, now or after a reconnect; drop it when full or ended."""
         with self._lock:
             if self._ended is not None:
                 return
@@ -244,7 +244,7 @@ class ClientSession:
             frame for frame in self._outbox.unacknowledged if isinstance(decode(frame), Notice)
         ]
         self._outbox = Outbox(_MAX_FRAMES, _MAX_BYTES)
-        for frame in notices:  # what they tell is about the user, not about the session
+        for frame in notices:  # notices concern the user, not the session
             self._outbox.push(frame)
         self._received = self._acknowledged = 0
         again = [_PendingCall(request) for request in self._resume_state.take()]
@@ -261,7 +261,7 @@ class ClientSession:
             while True:
                 with self._lock:
                     if self._sending and not mine:
-                        return  # the thread that is sending takes ours along
+                        return  # the sending thread also sends this frame
                     send = self._send
                     frame = self._outbox.take() if send is not None else None
                     if send is None or frame is None:
@@ -271,38 +271,40 @@ class ClientSession:
                     self._sending = mine = True
                 self._try(send, frame)
                 frame = None
-        except BaseException:  # Ctrl-C: the next caller must not wait for us
+        except BaseException:  # Ctrl-C: let the next caller send
             with self._lock:
                 if mine:
                     self._sending = False
-                if frame is not None and self._send is send:  # not even begun
+                if frame is not None and self._send is send:  # sending has not begun
                     self._outbox.put_back()
             raise
 
     def _try(self, send: Send, frame: str) -> None:
         try:
             send(frame)
-        except BaseException as error:  # half a frame may be out: nothing can follow it
+        except BaseException as error:  # a partial frame may be sent: the connection is unusable
             with self._lock:
                 if self._send is send:
                     self._send = None
             if not isinstance(error, Exception):
                 self._hang_up()
                 raise
-            logger.debug("sending failed: %r", error)  # transports have exceptions of their own
+            logger.debug(
+                "sending failed: %r", error
+            )  # each transport raises its own exception types
 
     def _take_acknowledge(self, event: Acknowledge) -> None:
         with self._lock:
             try:
                 self._outbox.acknowledge(event.received)
             except ValueError as error:
-                logger.warning("the hub acknowledged nonsense: %s", error)
+                logger.warning("the hub sent an invalid acknowledgement: %s", error)
 
     def _take_answer(self, frame: Reply | Failure) -> None:
         with self._lock:
             pending = None if frame.id is None else self._calls.pop(frame.id, None)
             if pending is None:
-                return  # its caller gave up
+                return  # the caller has stopped waiting
             request = pending.request
             result = self._note(request, frame)
         if isinstance(request, JoinChannel) and request.since is not None:
@@ -318,7 +320,7 @@ class ClientSession:
             pending.answer.put(request.ERROR.named("FAILURE", frame.error.message, frame.error))
 
     def _note(self, request: Request[Any], frame: Reply | Failure) -> object:
-        """Learn what the session holds now; returns the result of a join."""
+        """Update the resume state. Returns the result of a join."""
         if isinstance(frame, Failure):
             refused = frame.error.reason if isinstance(frame.error, RtmError) else "FAILURE"
             self._resume_state.refused(request, refused)
@@ -354,6 +356,6 @@ class ClientSession:
         with self._lock:
             try:
                 self._outbox.push(answer)
-            except OutboxFull as error:  # the hub takes nothing: a new connection may help
+            except OutboxFull as error:  # the hub reads nothing: a new connection may help
                 raise ProtocolError(RpcCode.INVALID_REQUEST, str(error), frame.id) from error
         self._flush()

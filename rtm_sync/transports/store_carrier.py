@@ -1,8 +1,8 @@
 """Uploads to and downloads from a media store, for transports that reach one without HTTP.
 
 `StoreCarrier` has the rules that all such transports share: progress, cancellation, errors,
-digests, and what becomes of bytes that a destination has already. A `StoreAccess` says how the
-store is reached. `DirectAccess` is the access of a process that has the store itself.
+digests, and the reuse of bytes that a destination already has. A `StoreAccess` connects it to the
+store. `DirectAccess` is the access of a process that opens the store itself.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class StoreAccess(Protocol):
     """How a transport reaches its media store. Thread-safe.
 
     Every method is called on a transfer's thread and may block. A method that blocks for long wraps
-    the wait in `control.interruptible`. It may raise `RtmError`, which the transfer ends with,
-    `FileNotFoundError` for a medium that is gone, or any other exception for a store that failed.
+    the wait in `control.interruptible`. It may raise `RtmError`, which ends the transfer,
+    `FileNotFoundError` for a missing medium, or any other exception for a failed store.
     """
 
     def uploading(
@@ -58,7 +58,7 @@ class StoreAccess(Protocol):
     ) -> AbstractContextManager[UploadWriter]:
         """Begin an upload of `blob.size` bytes.
 
-        A block that raises leaves nothing of the upload behind, also where `commit` has begun.
+        If the block raises, the upload is removed completely, even after `commit` has begun.
         """
 
     def find(self, media_id: str, control: TransferControl) -> MediaInfo:
@@ -74,7 +74,7 @@ class StoreCarrier:
     """A `MediaCarrier` over a media store. Thread-safe.
 
     Args:
-        access: how the store is reached.
+        access: the access to the store.
     """
 
     def __init__(self, access: StoreAccess) -> None:
@@ -92,7 +92,7 @@ class StoreCarrier:
                 with _store_errors(control):
                     writer.write(data)
                 control.advance(source.position, source.size)
-            control.check()  # the last moment at which a cancellation costs nothing
+            control.check()  # the last point at which a cancellation is simple
             with _store_errors(control):
                 return writer.commit()
 
@@ -113,7 +113,7 @@ class StoreCarrier:
         return info
 
     def _read(self, info: MediaInfo, sink: Sink, control: TransferControl) -> None:
-        """Copy what the sink lacks."""
+        """Copy the bytes that the sink lacks."""
         if sink.size >= info.size:
             return
         opening = _entered(lambda: self._access.reading(info, sink.size, control), control)
@@ -128,7 +128,7 @@ class StoreCarrier:
 
 
 class MediaRecords(Protocol):
-    """Keeps what media are called, apart from their bytes. Thread-safe.
+    """Stores the records of media, apart from their bytes. Thread-safe.
 
     `keep` and `find` are called on a transfer's thread and may block, as `StoreAccess` says.
     """
@@ -235,7 +235,7 @@ class _DirectUpload:
         return info
 
     def remove(self) -> None:
-        """Take away whatever was stored. Each step is made, whatever becomes of the others."""
+        """Remove everything that was stored. A failed step does not stop the later ones."""
         if self._may_be_recorded:
             _attempt(lambda: self._records.forget(self._media_id))
         if self._writer is not None:
@@ -244,7 +244,7 @@ class _DirectUpload:
 
 
 def _attempt(clean_up: Callable[[], object]) -> None:
-    """Clean up; a failure is logged, because the error that made it necessary says more."""
+    """Clean up. A failure is only logged, because the original error is more useful."""
     try:
         clean_up()
     except Exception:
@@ -255,10 +255,10 @@ def _attempt(clean_up: Callable[[], object]) -> None:
 def _entered(
     make: Callable[[], AbstractContextManager[T]], control: TransferControl
 ) -> Iterator[T]:
-    """A context manager of the access for the time of the block.
+    """Enter a context manager of the access for the duration of the block.
 
-    An error of its exit is logged. It never replaces the error of the block, nor does it fail a
-    transfer that is complete.
+    An error of its exit is only logged. It neither replaces an error of the block nor fails a
+    complete transfer.
     """
     with _store_errors(control):
         manager = make()
@@ -285,7 +285,7 @@ def _leave(manager: AbstractContextManager[object], error: BaseException | None)
 
 @contextlib.contextmanager
 def _store_errors(control: TransferControl) -> Iterator[None]:
-    """Turn what a store raises, a plugin's perhaps, into the error of the transfer's family."""
+    """Convert an exception of a store or its plugin into an error of the transfer's family."""
     try:
         yield
     except RtmError:

@@ -73,7 +73,7 @@ class Connection:
         self._listener = listener
         self._states = StateReports(Lifecycle(options.reconnecting_after), listener)
         self._stopping = threading.Event()
-        self._wake = threading.Event()  # a reconnect that waits should try now, or end
+        self._wake = threading.Event()  # set to make a waiting reconnect try now, or end
         self._ended: ConnectionChangeReason | None = None
         self._renewed: str | None = None
         self._opened: Future[None] = Future()
@@ -83,13 +83,13 @@ class Connection:
         self._http: MediaHttp | None = None
         self._http_lock = threading.Lock()  # guards making _http
         self.session = ClientSession(self._Filter(self, listener))
-        self._is_leaving = False  # logging out: that the hub closes the connection is all right
+        self._is_leaving = False  # logging out: the hub is expected to close the connection
         self._hub_was_told = False  # a logout was sent, or could not be
-        self.token = ""  # bearer of the session, for media
+        self.token = ""  # the session's bearer token, for media
         self._reader = BackgroundThread("rtm-sync-reader", self._run)
 
     class _Filter:
-        """The client session's listener: notes the session's end, and passes everything else on."""
+        """The client session's listener: records the session's end, forwards other events."""
 
         def __init__(self, connection: Connection, listener: Listener) -> None:
             self._connection = connection
@@ -113,7 +113,7 @@ class Connection:
 
     @property
     def http(self) -> MediaHttp:
-        """The HTTP side, for media. The first transfer makes it, and so loads `requests`."""
+        """The HTTP client for media. The first transfer creates it, which loads `requests`."""
         from .media_http import MediaHttp
 
         with self._http_lock:
@@ -129,7 +129,7 @@ class Connection:
             return self._http
 
     def use_token(self, token: str) -> None:
-        """Log in with this token next; a reconnect that waits tries it at once."""
+        """Use this token for the next login; a waiting reconnect tries it at once."""
         self._credentials = replace(self._credentials, token=token)
         self._renewed = token
         self._wake.set()
@@ -156,14 +156,14 @@ class Connection:
             ) from None
 
     def give_up(self, error: BaseException) -> None:
-        """End a login that was refused, came too late or was interrupted. Idempotent."""
+        """End a login that was refused, timed out or was interrupted. Idempotent."""
         self._end("The login failed.")
         self._states.login_ended(error)
 
     def stop(self) -> None:
-        """End the session: its login if that is under way, its waiting calls, the reader.
+        """End the session, including a login in progress, the waiting calls and the reader.
 
-        Idempotent: a second call goes on where a first was interrupted.
+        Idempotent: a second call completes an interrupted first one.
         """
         with contextlib.suppress(InvalidStateError):  # the login is done, one way or the other
             self._opened.set_exception(self._aborted(None))
@@ -194,7 +194,7 @@ class Connection:
         deadline = Deadline(_JOIN_TIMEOUT)
         while self._reader.is_alive and not self._reader.is_current and not deadline.has_passed:
             self._reader.join(_HANG_UP_AGAIN)
-            self._hang_up()  # it may just have been connecting, where there is nothing yet
+            self._hang_up()  # the socket may not have existed at the first attempt
         self.session.end(message)
         with self._http_lock:
             http = self._http
@@ -202,9 +202,9 @@ class Connection:
             http.close()
 
     def _tell_hub(self) -> None:
-        """Log out where the hub has a session, or is about to have one: a login is on its way.
+        """Log out if the hub has a session, or may create one because a login was sent.
 
-        Without, the hub would keep it for half a minute, and the user would seem to be online.
+        Otherwise the hub would keep the session for 30 s, and the user would appear online.
         """
         self._is_leaving = True
         with self._socket_lock:
@@ -212,26 +212,26 @@ class Connection:
         try:
             if self.session.is_attached:
                 self.call(Logout(), _LOGOUT_TIMEOUT)
-            elif asked is not None:  # it is dealt with after the login
+            elif asked is not None:  # the hub handles it after the login
                 asked.send(encode_call(1, Logout()))
         except (RtmError, OSError, websocket.WebSocketException) as error:
             logger.info("the logout did not reach the hub: %s", error)
 
     def _hang_up(self) -> None:
-        """Shut the connection down, from any thread: who is blocked in it wakes.
+        """Shut the connection down from any thread; this wakes a thread blocked on it.
 
-        Closing is left to the reader. While it is about to wait for a descriptor, another thread
-        must not close that: its number may already be some other file's when the waiting begins.
+        Only the reader closes the socket. If another thread closed the descriptor just before the
+        reader waits for it, its number might already belong to another file.
         """
         with self._socket_lock:
             carrier = None if self._socket is None else self._socket.sock
         if carrier is not None:
             with contextlib.suppress(OSError):  # not connected yet, or no longer
-                # Not a TLS socket's own method: that takes its state from under the reader.
+                # Not the TLS socket's method, which drops the TLS state that the reader uses.
                 socket.socket.shutdown(carrier, socket.SHUT_RDWR)
 
     def _give_up_connection(self) -> None:
-        """A frame was interrupted: the reader connects anew, and it is sent again."""
+        """Drop the connection after an interrupted frame; the reader reconnects and resends it."""
         if not self._is_leaving:  # `_tell_hub` still tries
             self._hang_up()
 
@@ -254,20 +254,20 @@ class Connection:
             self._drop_connection()
 
     def _stay_connected(self) -> None:
-        """Read until the session is over; connect anew whenever the connection is gone."""
+        """Read until the session ends; reconnect when the connection is lost."""
         while not self._stopping.is_set():
             if self._socket is None and not self._reconnect():
                 return
             try:
                 self._read_until_lost()
-            finally:  # an unexpected error costs the connection, not the session
+            finally:  # an unexpected error ends the connection, not the session
                 self._drop_connection()
                 self._states.lost(time.monotonic())
             if self._ended is not None and not self._stopping.is_set() and not self._is_leaving:
                 self._abort(self._ended)
                 return
             if self._is_leaving:
-                self.session.end("The client logged out.")  # no answer comes any more
+                self.session.end("The client logged out.")  # no more answers will arrive
                 return
 
     def _drop_connection(self) -> None:
@@ -279,7 +279,7 @@ class Connection:
         self._states.report(lambda lifecycle: lifecycle.aborted(reason))
 
     def _reconnect(self) -> bool:
-        """Try until it works; False when `close` was called, or the hub refuses for good."""
+        """Try to connect until it succeeds. Returns False when the session has ended."""
         attempt = 0
         expired = False
         while not self._stopping.is_set():
@@ -289,7 +289,7 @@ class Connection:
             self._states.tick()
             quiet = self._states.quiet_time_left(time.monotonic())
             try:
-                # While the drop is not announced yet, no attempt may outlast that moment.
+                # An attempt must end in time for the report of RECONNECTING.
                 resumed = self._connect(min(self._options.connect_timeout, quiet or float("inf")))
             except LoginError as error:
                 if error.code in _FATAL_AT_RECONNECT:
@@ -298,7 +298,7 @@ class Connection:
                     return False
                 logger.info("reconnecting: %s", error)
                 if error.code is LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED and not expired:
-                    expired = True  # reported once, until a fresh token lets the client in
+                    expired = True  # report it once, until a login succeeds
                     self._listener.on_event(TokenExpired())
             except (OSError, websocket.WebSocketException, ProtocolError) as error:
                 logger.info("reconnecting: %s", error)
@@ -311,7 +311,7 @@ class Connection:
         return False
 
     def _connect(self, timeout: float) -> bool:
-        """One attempt: socket, login, and the session goes on over it.
+        """Make one attempt: open a socket, log in and attach the session.
 
         Returns:
             Whether the hub still had the session.
@@ -363,7 +363,7 @@ class Connection:
 
     def _token_now(self) -> str | None:
         renewed, self._renewed = self._renewed, None
-        if renewed is not None:  # fresher than what a provider may have cached
+        if renewed is not None:  # newer than a token that the provider may have cached
             return renewed
         return self._credentials.current_token()
 

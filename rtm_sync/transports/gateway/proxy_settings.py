@@ -1,7 +1,7 @@
-"""How a gateway is reached: through which proxy, trusting which certificates.
+"""The HTTP proxy and the trusted certificates for the connections to a gateway.
 
-Decided once for a transport, so that its WebSocket and its HTTP go the same way: the libraries
-under them read the environment each in its own manner.
+They are chosen once for a transport, so that its WebSocket and its HTTP use the same settings. The
+underlying libraries each read the environment differently.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _NOWHERE = "not-a-host.invalid"
 
 @dataclass(frozen=True, slots=True)
 class ProxySettings:
-    """A way to a gateway.
+    """The network settings for one gateway.
 
     Attributes:
-        proxy: URL of the HTTP proxy, or None to go straight.
+        proxy: URL of the HTTP proxy, or None for a direct connection.
         ca_file: the certificates to trust, as a PEM file.
     """
 
@@ -36,7 +36,7 @@ class ProxySettings:
     ca_file: str
 
     def for_requests(self, session: requests.Session) -> None:
-        """Make a `requests` session go this way, whatever the environment says."""
+        """Apply the settings to a `requests` session, which then ignores the environment."""
         session.trust_env = False
         session.verify = self.ca_file
         if self.proxy is not None:
@@ -47,9 +47,9 @@ class ProxySettings:
         return {"ca_certs": self.ca_file}
 
     def proxy_for_websocket(self) -> dict[str, Any]:
-        """The options that make websocket-client's `connect` go this way."""
+        """The proxy options for websocket-client's `connect`."""
         if self.proxy is None:
-            # It listens to "no proxy for any host" only next to a proxy.
+            # websocket-client honours http_no_proxy only if a proxy is given.
             return {"http_proxy_host": _NOWHERE, "http_no_proxy": ["*"]}
         parts = urlsplit(self.proxy)
         auth = (unquote(parts.username or ""), unquote(parts.password or ""))
@@ -68,7 +68,7 @@ def find_proxy_settings(
     ca_file: str | os.PathLike[str] | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> ProxySettings:
-    """The way to the gateway at `url` (http or https).
+    """Choose the settings for the gateway at `url` (http or https).
 
     Args:
         proxy: an HTTP proxy's URL; "" for none; None for what the environment says (`HTTP_PROXY`,

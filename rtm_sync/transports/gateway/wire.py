@@ -1,10 +1,10 @@
-"""Where urllib3 is bent: its connections tell us their sockets, so that a transfer can be cut.
+"""Overrides of urllib3 that expose a connection's socket, so that a transfer can be cancelled.
 
 urllib3 has no public way to shut a connection down while it connects, sends or waits for an answer.
-Without one, a cancelled transfer would end when its time-out does: 120 s instead of the promised
+Without one, a cancelled transfer would end at its time-out: 120 s instead of the promised
 100 ms. Three of its names are overridden or called: `HTTPConnection._new_conn`, `_dns_host`
 and `PoolManager.pool_classes_by_scheme`. `tests/transports/test_wire.py` fails with urllib3's
-version when one of them is gone or used no more.
+version when one of them is removed or no longer used.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from ...blob import CHUNK
 from ...transfers.control import TransferControl
 
-_UNSENT = 256 * 1024  # bytes the kernel may hold unsent; what it holds is no progress yet
+_UNSENT = 256 * 1024  # bytes; the limit of unsent data in the kernel, which is not progress yet
 
 
 class Wire:
-    """The socket a transfer's thread uses now, so that another thread can shut it down."""
+    """The current socket of a transfer's thread, which another thread can shut down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards both below
@@ -40,7 +40,7 @@ class Wire:
         return self._socket
 
     def use(self, sock: socket.socket | None) -> None:
-        """Note the socket. Raises OSError when the wire is cut already."""
+        """Record the socket. Raises OSError if the wire was cut already."""
         with self._lock:
             self._socket = sock
             if self._cut and sock is not None:
@@ -78,7 +78,7 @@ def wired(control: TransferControl) -> Iterator[Wire]:
 
 
 class _WiredConnection(HTTPConnection):
-    """Gives its socket to the thread's wire, from before it connects."""
+    """Registers its socket with the thread's wire before it connects."""
 
     def _new_conn(self) -> socket.socket:
         wire: Wire | None = _wires.get(threading.get_ident())
@@ -107,7 +107,7 @@ class _WiredTlsPool(HTTPSConnectionPool):
 
 
 def _connect(host: str, port: int, timeout: float | None, wire: Wire) -> socket.socket:
-    """`socket.create_connection`, but the socket is on the wire while it connects."""
+    """`socket.create_connection`, but the wire has the socket while it connects."""
     error: OSError | None = None
     for family, kind, protocol, _, address in socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM
