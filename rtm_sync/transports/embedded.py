@@ -1,7 +1,7 @@
 """The embedded transport: a hub in this process, for scripts and tests with no server.
 
-`memory://` and `memory://name` are hubs by name: clients of one process that use the same URL meet
-there. A hub starts with its first client and ends, with all it held, when the last one logs out.
+`memory://` and `memory://name` name a hub: clients of one process with the same URL share it. A hub
+starts with its first client. It stops, and loses its data, when the last one logs out.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Connection:
         self._hub_session: Session | None = None
         self._woken = False
         self._is_over = False
-        self._login_task: asyncio.Task[None] | None = None  # kept, as the loop does not
+        self._login_task: asyncio.Task[None] | None = None  # the loop keeps no reference
 
     # -- the client's side --
 
@@ -120,7 +120,7 @@ class _Connection:
         """Log in.
 
         Raises:
-            LoginError: refused, not in time, or ended by `stop`.
+            LoginError: the login was refused, timed out or was ended by `stop`.
         """
         deadline = Deadline(options.login_timeout)
         self._states.report(Lifecycle.login_started)
@@ -142,14 +142,14 @@ class _Connection:
             raise LoginError.named("TIMEOUT", "The embedded hub did not answer.") from None
 
     def give_up(self, error: BaseException) -> None:
-        """End a login that was refused, came too late or was interrupted. Idempotent."""
+        """End a login that was refused, timed out or was interrupted. Idempotent."""
         self._end("The login failed.")
         self._states.login_ended(error)
 
     def stop(self) -> None:
-        """End the session: its login if that is under way, its waiting calls, perhaps the hub.
+        """End the session, including a login in progress and the waiting calls.
 
-        Idempotent: a second call goes on where a first was interrupted.
+        Idempotent: a second call completes an interrupted first one.
         """
         self._fail(LoginError.named("ABORTED_BY_LOGOUT", "logout() or close() ended the login."))
         self._end("The client logged out.")
@@ -177,7 +177,7 @@ class _Connection:
         )
 
     def carrier(self, control: TransferControl) -> StoreCarrier:
-        """The session's way to the hub's media."""
+        """A carrier for the session's transfers."""
         session, home = self._hub_session, self.home
         if session is None or home is None:
             raise control.kind.error("NOT_LOGGED_IN", "The session has ended; log in again.")
@@ -209,7 +209,7 @@ class _Connection:
     silence = 0.0  # a client of the same process is always reachable
 
     def wake(self) -> None:
-        if not self._woken:  # as late as a socket would be: after the hub's present step
+        if not self._woken:  # like a socket: after the hub's current step
             self._woken = True
             asyncio.get_running_loop().call_soon(self._from_hub)
 
@@ -226,7 +226,7 @@ class _Connection:
     def _closed(self, reason: str) -> None:
         session, self._hub_session = self._hub_session, None
         if session is not None and self.home is not None:
-            # Slow consumers and stopped hubs: there is no socket to come back over.
+            # A slow consumer or a stopped hub: there is no reconnect without a socket.
             self.home.hub.detach(session, self)
             self.session.end(f"The embedded hub closed the session: {reason}.")
             interrupted = ConnectionChangeReason.INTERRUPTED
@@ -247,7 +247,7 @@ class _Connection:
     async def _log_in(self, home: EmbeddedHub, login: Login) -> None:
         try:
             session, result = await home.hub.login(login, self)
-            if self._is_over:  # the client did not wait for it
+            if self._is_over:  # the client has stopped waiting
                 home.hub.end(session)
                 return
             self._hub_session = session

@@ -18,13 +18,13 @@ from ..transfers.control import TransferControl
 from .base import TransportOptions
 
 STOP_TIMEOUT = 5.0
-"""Seconds that a client waits for the hub to do its last work."""
+"""Seconds for which a client waits for the hub to stop."""
 
 T = TypeVar("T")
 
 
 class HubStopped(RuntimeError):
-    """The embedded hub does not run."""
+    """The embedded hub is not running."""
 
     def __init__(self) -> None:
         super().__init__("The embedded hub does not run.")
@@ -47,7 +47,7 @@ class EmbeddedHub:
     `leave`.
 
     Attributes:
-        started: done when `hub` may be used; or its exception says why it cannot.
+        started: done when `hub` can be used; its exception is the reason of a failed start.
     """
 
     _all: ClassVar[dict[str, EmbeddedHub]] = {}
@@ -58,8 +58,8 @@ class EmbeddedHub:
         self._options = options
         self._connections: set[Member] = set()
         self._thread = BackgroundThread("rtm-sync-hub", self._run)
-        self._loop_lock = threading.Lock()  # guards _loop: what it was given, it runs
-        self._loop: asyncio.AbstractEventLoop | None = None  # while it takes work
+        self._loop_lock = threading.Lock()  # guards _loop: all accepted work is run
+        self._loop: asyncio.AbstractEventLoop | None = None  # None when it accepts no work
         self._stopping = asyncio.Event()
         self._must_stop = False
         self.started: Future[None] = Future()
@@ -67,14 +67,14 @@ class EmbeddedHub:
 
     @classmethod
     def enter(cls, url: str, options: TransportOptions, connection: Member) -> EmbeddedHub:
-        """The hub of that URL, started when this is its first connection.
+        """Add a connection to the hub of a URL. The first connection starts the hub.
 
         Raises:
-            RuntimeError: its thread cannot be started; `leave` is due all the same.
+            RuntimeError: the thread cannot be started; the caller must still call `leave`.
         """
         with cls._all_lock:
             home = cls._all.get(url) or cls(url, options)
-            connection.home = home  # first, so that `leave` follows whatever happens from here
+            connection.home = home  # first, so that the caller can always call `leave`
             home._connections.add(connection)
             cls._all[url] = home
             if not home.started.done():
@@ -82,7 +82,7 @@ class EmbeddedHub:
         return home
 
     def leave(self, connection: Member) -> None:
-        """One connection fewer; the last one stops the hub. Idempotent."""
+        """Remove a connection. The last one stops the hub. Idempotent."""
         with self._all_lock:
             self._connections.discard(connection)
             is_last = not self._connections
@@ -115,13 +115,13 @@ class EmbeddedHub:
             raise
 
     def interruptibly(self, work: Coroutine[Any, Any, T], control: TransferControl) -> T:
-        """As `run`, for as long as the transfer is not cancelled."""
+        """Like `run`, but a cancelled transfer cancels the coroutine."""
         future = self._submit(work)
         with control.interruptible(future.cancel):
             return future.result()
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
-        """Have a coroutine run on the hub's loop; without one, nothing is left to do."""
+        """Start a coroutine on the hub's loop; do nothing if the hub has stopped."""
         with contextlib.suppress(RuntimeError):
             self._submit(work)
 
@@ -148,8 +148,8 @@ class EmbeddedHub:
         finally:
             with self._loop_lock:
                 self._loop = None
-            loop.run_until_complete(asyncio.sleep(0))  # what was given to it last has begun
-            loop.run_until_complete(cancel_other_tasks())  # callers that wait: their futures end
+            loop.run_until_complete(asyncio.sleep(0))  # start the work that was accepted last
+            loop.run_until_complete(cancel_other_tasks())  # ends the futures of waiting callers
             loop.close()
 
     async def _serve(self) -> None:

@@ -36,7 +36,7 @@ class HubAccess:
     @contextlib.contextmanager
     def uploading(self, blob: Blob, control: TransferControl) -> Iterator[UploadWriter]:
         media = self._home.hub.media
-        # By the key the upload is found even where a cancellation hid the answer of `begin_upload`.
+        # The key finds the upload even if a cancellation lost the answer of `begin_upload`.
         spec = UploadSpec(blob.size, blob.name, blob.content_type, secrets.token_urlsafe(24))
         upload: Upload | None = None
         try:
@@ -72,14 +72,14 @@ class HubAccess:
         return self._run(self._home.hub.media.storage.run(function), control)
 
     def start_on_storage_thread(self, function: Callable[[], object]) -> None:
-        """Call a function on a storage thread without waiting; not at all when the hub is gone."""
+        """Call a function on a storage thread without waiting; skip it if the hub has stopped."""
         self._home.start(self._home.hub.media.storage.run(function))
 
     async def _give_up(self, spec: UploadSpec, upload: Upload | None) -> None:
         assert spec.key is not None
         await self._home.hub.media.cancel_upload(self._session, spec.key)
         if upload is not None:
-            async with upload.completing:  # a commit under way sees it, and takes all back
+            async with upload.completing:  # a commit in progress sees it and rolls back
                 pass
 
     @contextlib.contextmanager
@@ -98,7 +98,7 @@ class HubAccess:
         """Run a coroutine on the hub's loop; a cancelled transfer cancels it."""
         try:
             return self._home.interruptibly(work, control)
-        except RtmError:  # the transfer's own cancellation is a CancelledError, too
+        except RtmError:  # first: a transfer's cancellation is also a CancelledError
             raise
         except (HubStopped, FutureCancelled) as error:
             raise control.kind.error(
@@ -106,7 +106,7 @@ class HubAccess:
             ) from error
 
     def _finally(self, work: Coroutine[Any, Any, object]) -> None:
-        """Clean up on the hub's loop, unless it has ended, and all it held with it."""
+        """Clean up on the hub's loop, unless the hub has stopped."""
         try:
             self._home.run(work, STOP_TIMEOUT)
         except (HubStopped, FutureCancelled):
@@ -133,7 +133,7 @@ class _HubWriter:
 class _HubReader:
     """Reads a blob on the hub's storage threads.
 
-    A read that a cancelled transfer has left may still run when `close` comes, hence the lock.
+    The lock is needed because a cancelled transfer's read may still run during `close`.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class _HubReader:
 
 
 def _reading_once(data: bytes) -> Callable[[], Awaitable[bytes]]:
-    """A reader that gives these bytes, then the end."""
+    """An async reader that returns the bytes once, then b""."""
     parts = [data]
 
     async def read() -> bytes:
@@ -187,9 +187,11 @@ def _reading_once(data: bytes) -> Callable[[], Awaitable[bytes]]:
 
 
 async def _shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Run work to its end, also when the caller is cancelled meanwhile."""
+    """Run a coroutine to its end, even if the caller is cancelled."""
     task = asyncio.ensure_future(work)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is retrieved
+    task.add_done_callback(
+        lambda done: done.cancelled() or done.exception()
+    )  # retrieved  # marks it as retrieved
     return await asyncio.shield(task)
 
 

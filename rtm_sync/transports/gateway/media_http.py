@@ -1,4 +1,4 @@
-"""The client's half of media over HTTP: tus uploads and ranged downloads that can be broken off.
+"""The client's side of media over HTTP: tus uploads and ranged downloads, cancellable.
 
 Blocking, one call a transfer, on the transfer's thread. Bytes are read, hashed and sent in one
 pass; the gateway answers with its own digest, and the two must agree. `requests` does the HTTP. A
@@ -36,8 +36,8 @@ from .proxy_settings import ProxySettings
 from .wire import WiredAdapter, wired
 
 _RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, *range(500, 600)}) - {501, 505, 507}
-"""401 as well: the session may just be renewing itself after a lost connection. 409 and 423: what
-is left of a lost connection still has the upload. 501, 505 and 507 (the store failed) are final."""
+"""401: the session may be reconnecting. 409 and 423: the gateway may still hold the upload for a
+lost connection. 501, 505 and 507 (the store failed) are final."""
 
 _OFFSET_STREAM = "application/offset+octet-stream"
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -48,11 +48,11 @@ class MediaHttp:
     """Uploads and downloads of one client over HTTP. Thread-safe.
 
     Args:
-        url: of the gateway's media, `http://host:port/v1/media`.
-        proxy_settings: through which proxy, trusting which certificates.
-        token: gives the session's present bearer token.
+        url: the gateway's media URL, `http://host:port/v1/media`.
+        proxy_settings: the HTTP proxy and the trusted certificates.
+        token: returns the session's current bearer token.
         connect_timeout, read_timeout: seconds; the transfer's own stall time-out is tighter.
-        retries: when a transfer that failed is tried again; it goes on where it stopped.
+        retries: the retry policy; a retried transfer resumes where it stopped.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class MediaHttp:
         *,
         keep: bool = False,
     ) -> MediaInfo:
-        """Upload a blob under an idempotency key; goes on where a dropped connection stopped.
+        """Upload a blob under an idempotency key; resume after a lost connection.
 
-        Where the gateway stored what was not sent, it is all sent again under another key.
+        If the digest of the stored bytes differs, the upload starts again under another key.
 
         Args:
-            give_up: called with each key whose upload is of no use, but for the last one's when
-                that is `key`: then the caller knows.
-            keep: the upload may have begun before, and is to outlive a logout.
+            give_up: called with the key of each abandoned upload. It is not called for `key` itself
+                when that upload was the last: the caller handles it.
+            keep: whether the upload may have begun earlier and must survive a logout.
         """
         upload = _Upload(blob, key, give_up, keep=keep)
         try:
@@ -111,7 +111,7 @@ class MediaHttp:
             raise
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
-        """Write a medium into a sink; goes on where a dropped connection stopped."""
+        """Write a medium into a sink; resume after a lost connection."""
         return self._retries.run(
             control.kind,
             lambda: self._try_download(media_id, sink, control),
@@ -155,7 +155,7 @@ class MediaHttp:
             raise Transient(f"the gateway has {offset:,} of {size:,} bytes")
         sha256 = body.sha256()
         if _digest(response) != sha256:
-            upload.renew()  # what the gateway stored is not what we read: send it all again
+            upload.renew()  # the stored bytes differ from the source: send all again
             raise Damaged("the stored bytes do not have the digest of the sent ones")
         return MediaInfo(
             media_id,
@@ -167,7 +167,7 @@ class MediaHttp:
         )
 
     def _upload_state(self, response: requests.Response, kind: TransferKind) -> tuple[str, int]:
-        """The media id and the offset that an upload's answer tells."""
+        """The media id and the offset in the answer to an upload."""
         address = response.headers.get("Location", response.url)
         media_id = address.rpartition("/")[2]
         offset = response.headers.get("Upload-Offset", "")
@@ -190,7 +190,7 @@ class MediaHttp:
             expected = _digest(answer)
             if answer.status_code == 307 and expected:
                 response = stack.enter_context(self._follow(control, answer, headers, sink))
-            if response.status_code == 416:  # nothing was missing but the confirmation
+            if response.status_code == 416:  # the sink already has all bytes
                 total = int(response.headers.get("Content-Range", "*/0").rpartition("/")[2])
                 info = _info(media_id, total, answer)
             else:
@@ -199,7 +199,7 @@ class MediaHttp:
                 )
                 if not expected:
                     raise self._no_gateway(response, control.kind)
-                if sink.size and response.status_code != 206:  # all bytes come again
+                if sink.size and response.status_code != 206:  # the answer has all bytes
                     sink.start_over()
                 total = sink.size + int(response.headers.get("Content-Length", "0"))
                 info = _info(media_id, total, answer)
@@ -208,7 +208,7 @@ class MediaHttp:
                     sink.write(data)
                     control.advance(sink.size, total)
             if sink.size < total:
-                raise Transient(f"{sink.size:,} of {total:,} bytes came")
+                raise Transient(f"{sink.size:,} of {total:,} bytes arrived")
             if expected != sink.sha256():
                 if sink.restart():
                     raise Damaged("the received bytes do not have the stored ones' digest")
@@ -222,10 +222,10 @@ class MediaHttp:
         headers: dict[str, str],
         sink: Sink,
     ) -> requests.Response:
-        """Ask the media store, where the gateway says it is, for the bytes.
+        """Request the bytes from the media store to which the gateway redirects.
 
-        It gets neither our token nor our trust: all that is known of the medium is in the gateway's
-        answer, the digest above all.
+        The store does not get the token and is not trusted: the medium's metadata, above all the
+        digest, come from the gateway's answer.
         """
         location = answer.headers.get("Location", "")
         secure = self._url.startswith("https:")
@@ -259,7 +259,7 @@ class MediaHttp:
 
     @contextlib.contextmanager
     def _on_wire(self, control: TransferControl) -> Iterator[None]:
-        """While the block talks, cancelling cuts its socket; lost connections are transient."""
+        """In the block a cancellation shuts the socket down; a lost connection is `Transient`."""
         with wired(control):
             try:
                 yield
@@ -294,7 +294,7 @@ class MediaHttp:
         )
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """As `auth`, because requests lets the user's .netrc replace a mere header."""
+        """Used as `auth`, because requests lets the user's .netrc replace a plain header."""
         request.headers["Authorization"] = f"Bearer {self._token()}"
         return request
 
@@ -329,7 +329,7 @@ class MediaHttp:
 
 
 class _Upload:
-    """What one upload keeps between attempts."""
+    """The state of one upload between attempts."""
 
     def __init__(
         self, blob: Blob, key: str, give_up: Callable[[str], object], *, keep: bool
@@ -337,14 +337,14 @@ class _Upload:
         self.blob = blob
         self.key = key
         self._give_up = give_up
-        self.begun = keep  # perhaps in an earlier life
-        self.offset = 0  # what the gateway said it has
+        self.begun = keep  # perhaps in an earlier process
+        self.offset = 0  # the offset that the gateway reported
         name = base64.b64encode(blob.name.encode("utf-8", "replace")).decode()
         kind = base64.b64encode(blob.content_type.encode("utf-8", "replace")).decode()
         self.metadata = f"filename {name},filetype {kind}" + (",keep" if keep else "")
 
     def renew(self) -> None:
-        """Start over as another upload."""
+        """Start over with a new upload."""
         self._give_up(self.key)
         self.key = secrets.token_urlsafe(24)
         self.begun = False
@@ -352,7 +352,7 @@ class _Upload:
 
 
 class _Body:
-    """A request body: the upload's bytes, hashed and counted on the way."""
+    """A request body that hashes and counts the upload's bytes while they are read."""
 
     def __init__(self, source: Source, control: TransferControl) -> None:
         self._source = source
@@ -372,7 +372,7 @@ class _Body:
         return data
 
     def skip_to(self, offset: int) -> None:
-        """Read the bytes that the gateway has already; only the digest needs them."""
+        """Skip the bytes that the gateway has already; add them to the digest."""
         while self._source.position < offset:
             self._sha256.update(self._source.read(min(CHUNK, offset - self._source.position)))
             self._control.check()
@@ -393,7 +393,7 @@ def _digest(response: requests.Response) -> str:
 
 
 def _info(media_id: str, size: int, answer: requests.Response) -> MediaInfo:
-    """What the gateway's answer to a download says of the medium."""
+    """The medium's metadata in the gateway's answer to a download."""
     return MediaInfo(
         media_id,
         size,
@@ -411,7 +411,7 @@ def _file_name(response: requests.Response) -> str:
 
 
 def _error_in(response: requests.Response) -> RtmError | None:
-    """The typed error in an answer's body, if it has one."""
+    """The typed error in a response body, or None."""
     if response.headers.get("Content-Type", "").startswith("application/json"):
         with contextlib.suppress(ProtocolError):
             frame = decode(response.content)
@@ -421,7 +421,7 @@ def _error_in(response: requests.Response) -> RtmError | None:
 
 
 def retry_after(response: requests.Response) -> float:
-    """The seconds to wait that an answer asks for, as a number or as a date; 0 for none."""
+    """The seconds of a Retry-After header, given as a number or a date; 0 for none."""
     asked = response.headers.get("Retry-After", "").strip()
     if asked.isascii() and asked.isdigit():
         return float(asked)

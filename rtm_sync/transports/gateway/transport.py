@@ -28,8 +28,8 @@ class GatewayTransport(Transport):
     """Talks to a gateway at `ws://host:port` or `wss://…`. Thread-safe.
 
     Owns one reader thread, from `open` to `close` (or until the hub ends the session). The reader
-    connects, logs in, reads frames, proves life with pings and reconnects; calls are sent on their
-    callers' threads.
+    connects, logs in, reads frames, sends pings and reconnects. Calls are sent on their callers'
+    threads.
     """
 
     def __init__(self, url: str, options: TransportOptions) -> None:
@@ -88,7 +88,7 @@ class GatewayTransport(Transport):
         key = resume_key or secrets.token_urlsafe(24)
 
         def give_up(key: str) -> None:
-            # The signalling connection is alive where this upload's is not: nothing to wait for.
+            # The signalling connection may still work when the upload's does not. Do not wait.
             connection.session.notify(CancelUpload(key))
 
         try:
@@ -109,7 +109,7 @@ class GatewayTransport(Transport):
             self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
-        """Drop a connection that has ended; until then another `close` can go on ending it."""
+        """Drop a connection that has ended; before that, another `close` can finish ending it."""
         with self._lock:
             if self._connection is connection:
                 self._connection = None
