@@ -1,8 +1,12 @@
-"""The suite: `python -m unittest` from the repository's top. Mirrors the house."""
+"""The suite: `python -m unittest` from the repository's top. It has the shape of the package."""
+
+from __future__ import annotations
 
 import logging
 import os
 import signal
+import unittest
+from pathlib import Path
 
 # In the debug mode of tests, asyncio logs slow callbacks, of which a busy machine has many.
 logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.msg)
@@ -32,3 +36,30 @@ except ImportError:
     pass
 else:
     tqdm.monitor_interval = 0  # tqdm's monitor thread never ends
+
+
+def load_tests(
+    loader: unittest.TestLoader, standard_tests: unittest.TestSuite, pattern: str | None
+) -> unittest.TestSuite:
+    """The whole suite, of which a second process runs a half. Called by `python -m unittest`."""
+    folder = Path(__file__).parent
+    found = loader.discover(str(folder), pattern or "test*.py", str(folder.parent))
+    if loader.testNamePatterns:  # -k: a few tests, here
+        return found
+    from .beside import BESIDE, Beginning, End, Second
+
+    here = unittest.TestSuite()
+    beside: dict[str, None] = {}
+
+    def sort(suite: unittest.TestSuite) -> None:
+        for item in suite:
+            if not isinstance(item, unittest.TestCase):
+                sort(item)
+            elif type(item).__module__.startswith(BESIDE):
+                beside[type(item).__module__] = None
+            else:
+                here.addTest(item)
+
+    sort(found)
+    second = Second(list(beside))
+    return unittest.TestSuite([Beginning(second), here, End(second)])
