@@ -1,4 +1,4 @@
-"""Deprecated names of modules and methods; they work for one release with a warning."""
+"""Old names of modules and methods, which work for one release with a DeprecationWarning."""
 
 from __future__ import annotations
 
