@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
 import socket
@@ -66,13 +67,16 @@ class AbuseCase(RtmTestCase):
         return answer
 
     def raw(self, data: bytes, *, hang_up: bool = True) -> bytes:
-        """The complete answer to these bytes, until the connection is closed."""
+        """The complete answer to these bytes, until the connection is closed or reset."""
         parts = urlsplit(self.http)
-        with socket.create_connection((parts.hostname, parts.port), PATIENCE) as made:
+        answer = b""
+        with (
+            socket.create_connection((parts.hostname, parts.port), PATIENCE) as made,
+            contextlib.suppress(ConnectionError),  # it refuses without reading what is left
+        ):
             made.sendall(data)
             if hang_up:
                 made.shutdown(socket.SHUT_WR)
-            answer = b""
             while chunk := made.recv(65_536):
                 answer += chunk
         return answer
