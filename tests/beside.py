@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests import support
+
 BESIDE = ("tests.cli.", "tests.faults.", "tests.flask.", "tests.gateway.")
 """How the names of the modules begin that run in the second process."""
 
@@ -46,6 +48,7 @@ class Second:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
             )
+        support.BESIDE.add(str(self._process.pid))
         atexit.register(self._process.kill)
 
     def outcomes(self) -> Iterator[tuple[str, str, str]]:
