@@ -1,4 +1,4 @@
-"""How the parts of a client reach the hub, and how long they wait."""
+"""The base class of the parts of a client: its requests to the hub, and their time-outs."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Caller(Protocol):
 class ClientCalls(ABC):
     """Base of the parts of `RtmClient`. A part has the methods of one concern.
 
-    The client is made of its parts by inheritance, so that all methods are its own; a part sees of
-    the rest of the client only what is declared here.
+    `RtmClient` inherits from each part, so that it has all their methods. A part uses only those
+    members of the client that are declared here.
     """
 
     @abstractmethod

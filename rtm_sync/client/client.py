@@ -1,4 +1,4 @@
-"""RtmClient, the public face: checks arguments, and makes the calls by the transport."""
+"""RtmClient, the public class: checks arguments, and sends requests by the transport."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
     Events: `MessageFromPeer(message, peer_id, message_props)`,
     `ConnectionStateChanged(new_state, reason)`, `PeersOnlineStatusChanged(states)`,
     `RemoteInvitationReceived(remote_invitation)`,
-    `TokenPrivilegeWillExpire()` 30 s before the token ends, `TokenExpired()`, and (ours)
+    `TokenPrivilegeWillExpire()` 30 s before the token expires, `TokenExpired()`, and (ours)
     `Reconnected(recovered)`: a lost connection is back. When `recovered` is true, the session went
     on and no event was lost. When it is false, each channel has a `Reconnected` of its own.
 
@@ -254,7 +254,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
             token: from the app's server; not needed where the hub runs without a secret.
 
         Raises:
-            LoginError: refused (`reason` says why), unreachable, or not done within the login
+            LoginError: refused (see `reason`), unreachable, or not done within the login
                 time-out.
         """
         problem = id_problem("uid", uid)
@@ -522,7 +522,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         self._dispatcher.submit(tell)
 
     def on_state(self, state: ConnectionState, reason: ConnectionChangeReason) -> None:
-        """Take the transport's new state, and queue its event (not for applications)."""
+        """Process the transport's new state, and queue its event (not for applications)."""
         reason = self._lifetime.state_changed(state, reason)
         self._dispatcher.submit(
             lambda: self.emit(
@@ -532,7 +532,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
 
     @property
     def backlog(self) -> int:
-        """The number of events that wait for their handlers."""
+        """The number of events whose handlers have not run yet."""
         return self._dispatcher.backlog
 
 

@@ -133,9 +133,9 @@ class EventEmitter:
         raise TimeoutError(f"No {event} {when}.")
 
     def events(self, *names: str, max_waiting: int = 10_000) -> EventStream:
-        """An iterator over the named events (all, without names), from now on.
+        """An iterator over the named events from now on; over all events when no name is given.
 
-        Use it as a context manager. It collects events until it is closed, or the client is.
+        Use it as a context manager. It collects events until it or the client is closed.
 
         Args:
             max_waiting: the bound of the queue; a full queue drops its oldest event.
@@ -176,7 +176,7 @@ class EventEmitter:
         return event_name(event, cls.EVENTS, cls.__name__)
 
     def end_streams(self) -> None:
-        """End every wait and iteration: no more events will come (not for applications)."""
+        """End all waits and iterations; no more events will come (not for applications)."""
         with self._events_lock:
             self._over = True
             waiters = list(self._waiters)
@@ -275,7 +275,7 @@ class Dispatcher:
 
     @property
     def backlog(self) -> int:
-        """The number of calls that wait."""
+        """The number of queued calls."""
         return self._queue.qsize()
 
     def start(self) -> None:
@@ -296,7 +296,7 @@ class Dispatcher:
         try:
             self.start()
         except RuntimeError as error:
-            logger.error("an event cannot be taken: %s", error)  # noqa: TRY400  no bug of ours
+            logger.error("an event was not queued: %s", error)  # noqa: TRY400  not our bug
             return False
         with self._lock:
             if self._closed or self._queue.qsize() >= self._max_waiting:
@@ -305,10 +305,10 @@ class Dispatcher:
         return True
 
     def close(self, drain: float = 1.0, timeout: float = 5.0) -> None:
-        """Take no more calls, run the waiting ones for up to `drain` seconds, and end. Idempotent.
+        """Refuse new calls, run the queued calls for up to `drain` seconds, and end. Idempotent.
 
-        A call from a handler does not wait: the thread ends after the handler and the calls that
-        wait.
+        Called from a handler, it returns at once; the thread ends after the handler and the queued
+        calls.
         """
         with self._lock:
             if not self._closed:

@@ -1,7 +1,7 @@
 """The handlers of client and channel events, for type checkers: overloads by event name.
 
-At run time, `EventEmitter` does all of it. A type checker reports a name that is no event, and a
-handler that does not fit its event. For a name that is known at run time only, write
+At run time, `EventEmitter` does the work. A type checker reports a name that is no event, and a
+handler that does not fit its event. For a name that is known only at run time, write
 `EventEmitter.on(client, name, handler)`.
 """
 

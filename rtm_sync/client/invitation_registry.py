@@ -1,4 +1,4 @@
-"""The registry of a client's open invitations, and the thread that keeps their times."""
+"""The registry of a client's open invitations, and the thread that ends them on time."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _Key = tuple[bool, str, str]  # whether it is ours, the peer, the invitation's i
 
 
 class InvitationRegistry:
-    """Keeps one client's open invitations, sends their steps and watches the clock.
+    """Keeps one client's open invitations, sends their steps, and fails those that time out.
 
     Owns one daemon thread, alive only while an invitation is open. Thread-safe.
 
     Args:
         call: makes a request and waits for the answer.
         emit: queues a call for the client's dispatcher.
-        received: tells the application of a new `RemoteInvitation`; `emit` queues that call.
+        received: called through `emit` with each new `RemoteInvitation`.
         on_error: called with the exception of a handler.
         is_logged_in: whether the client has a login.
-        times: how long the ends wait for each other.
+        times: the time limits of an invitation.
         now: the monotonic clock, seconds.
     """
 
@@ -59,10 +59,10 @@ class InvitationRegistry:
         self._is_logged_in = is_logged_in
         self._times = times or InvitationTimes()
         self._now = now
-        self._lock = threading.Lock()  # guards all ends, and what is below
+        self._lock = threading.Lock()  # guards all ends and the attributes below
         self._changed = threading.Condition(self._lock)
         self._open: dict[_Key, InvitationEnd] = {}
-        self._over: OrderedDict[_Key, InvitationStep | None] = OrderedDict()  # how they ended
+        self._over: OrderedDict[_Key, InvitationStep | None] = OrderedDict()  # the last steps
         self._news: list[Callable[[], object]] = []
         self._closed = False
         self._stopping = threading.Event()
@@ -83,14 +83,14 @@ class InvitationRegistry:
         return LocalInvitation(CallerEnd(self, callee_id))
 
     def take(self, step: InvitationFromPeer) -> bool:
-        """Take a step of the other end; False when it comes too late, or there is no room."""
+        """Process a step of the other end; False when it is too late or the limit is reached."""
         ours = step.step in (InvitationStep.ACCEPT, InvitationStep.REFUSE)
         key = (ours, step.peer_id, step.invitation_id)
         with self.changing() as now:
             known = self._open.get(key)
             if known is not None:
                 return known.received(step.step, step.content)
-            if key in self._over:  # a step that was taken already, and is sent again
+            if key in self._over:  # a repetition of a processed step
                 return step.step in (InvitationStep.INVITE, self._over[key])
             if step.step is not InvitationStep.INVITE:
                 return False
@@ -99,7 +99,7 @@ class InvitationRegistry:
             try:
                 self._thread.start()
             except RuntimeError as error:  # False: the caller gets no receipt
-                logger.error("an invitation cannot be taken: %s", error)  # noqa: TRY400
+                logger.error("an invitation was not accepted for delivery: %s", error)  # noqa: TRY400
                 return False
             self._open[key] = end = CalleeEnd(self, step, now)
             invitation = RemoteInvitation(end)
@@ -152,7 +152,7 @@ class InvitationRegistry:
                 "INVALID_ARGUMENT",
                 "The client is closed."
                 if self._closed
-                else f"{MAX_OPEN:,} invitations are open, as many as there may be.",
+                else f"{MAX_OPEN:,} invitations are open, which is the limit; cancel one or wait.",
             )
         try:
             self._thread.start()
@@ -200,7 +200,7 @@ class InvitationRegistry:
                 raise
 
     def _next(self) -> InvitationEnd | None:
-        """The end that is due; None after a wait for one."""
+        """Wait for the next due end and return it; None when the wait ended without one."""
         now = self._now()
         due = [(end.due, end) for end in self._open.values() if end.due is not None]
         first = min(due, key=lambda pair: pair[0], default=None)

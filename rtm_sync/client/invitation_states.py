@@ -1,7 +1,7 @@
 """The state machines of an invitation: the caller's end and the callee's end.
 
-The hub only relays the steps between the two ends. Each end knows its own state, and gives up by
-its own clock.
+The hub only relays the steps between the two ends. Each end has its own state and its own
+time-outs.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from .events import EventEmitter
 
 @dataclass(frozen=True, slots=True)
 class InvitationTimes:
-    """How long the ends of an invitation wait for each other, in seconds.
+    """The time limits of an invitation, in seconds.
 
     Attributes:
-        resend: between attempts to reach the callee (reference 1.3, web: 2 s).
-        give_up: without a receipt (reference 1.3: 30 s).
-        answer: for the callee to answer (reference 1.3: 60 s).
+        resend: between two attempts to reach the callee (reference 1.3, web: 2 s).
+        give_up: from `send` until the invitation fails without a receipt (reference 1.3: 30 s).
+        answer: from the receipt until the callee must have answered (reference 1.3: 60 s).
     """
 
     resend: float = 2.0
@@ -41,7 +41,7 @@ class InvitationTimes:
 
 
 class Registry(Protocol):
-    """What an end needs of its client's `InvitationRegistry`."""
+    """The methods of `InvitationRegistry` that an end uses."""
 
     @property
     def times(self) -> InvitationTimes: ...
@@ -52,21 +52,21 @@ class Registry(Protocol):
         """Hold the registry's lock for a block that changes an end; gives the time."""
 
     def keep(self, end: InvitationEnd) -> None:
-        """Take an end that was sent among the open ones. With the lock.
+        """Add a sent end to the open ones. The lock is held.
 
         Raises:
             InvitationApiCallError: there are too many open ones, or no thread can be started.
         """
 
     def drop(self, end: InvitationEnd, by: InvitationStep | None = None) -> None:
-        """Forget an end that is over, by a step of the other end or otherwise. With the lock."""
+        """Remove an end that is over; `by` is the other end's step. The lock is held."""
 
     def tell(self, end: InvitationEnd, event: str, *args: object) -> None:
-        """Queue the event for its handlers. With the lock."""
+        """Queue the event for its handlers. The lock is held."""
 
 
 class InvitationEnd(ABC):
-    """One end of an invitation. The registry's lock guards all that changes.
+    """One end of an invitation. The registry's lock guards its mutable attributes.
 
     Attributes:
         is_ours: this client is the caller.
@@ -74,7 +74,7 @@ class InvitationEnd(ABC):
         id: the invitation's id, the same at both ends.
         content, channel_id: the caller's text, and a channel that the caller names, or "".
         response: the callee's text.
-        due: when the registry's thread must act on the end, monotonic; None for not at all.
+        due: the monotonic time at which the registry's thread must act on the end; None for never.
         outgoing: the steps that the thread has to send.
         emitter: the invitation as the application sees it; it sets this.
     """
@@ -94,26 +94,26 @@ class InvitationEnd(ABC):
 
     @abstractmethod
     def delivered(self, receipt: InvitationReceipt, now: float) -> None:
-        """A step was sent, with this receipt. With the lock."""
+        """Record that a step was sent, and its receipt. The lock is held."""
 
     @abstractmethod
     def check_times(self, now: float) -> None:
-        """Give up when it is time. With the lock."""
+        """Fail when the time limit has passed. The lock is held."""
 
     @abstractmethod
     def received(self, step: InvitationStep, content: str) -> bool:
-        """Take a step of the other end; False when it comes too late. With the lock."""
+        """Process a step of the other end; False when it is too late. The lock is held."""
 
     @abstractmethod
     def abandon(self) -> None:
-        """Fail, unless the invitation is over: the session has ended. With the lock."""
+        """Fail an open invitation because the session has ended. The lock is held."""
 
 
 _ANSWERS = {
     InvitationStep.ACCEPT: (LocalInvitationState.ACCEPTED_BY_REMOTE, "LocalInvitationAccepted"),
     InvitationStep.REFUSE: (LocalInvitationState.REFUSED_BY_REMOTE, "LocalInvitationRefused"),
 }
-"""The caller's state after each answer, and the event that tells of it."""
+"""The caller's state after each answer, and the event that reports it."""
 
 
 class CallerEnd(InvitationEnd):
@@ -136,7 +136,7 @@ class CallerEnd(InvitationEnd):
         self._seen_online = False
 
     def send(self) -> None:
-        """Have the registry send the invitation; it fails when nobody is logged in.
+        """Have the registry send the invitation; it fails when the client is not logged in.
 
         Raises:
             InvitationApiCallError: ALREADY_SENT, or as `Registry.keep`.
@@ -163,7 +163,9 @@ class CallerEnd(InvitationEnd):
         """
         with self._registry.changing() as now:
             if self.state is LocalInvitationState.IDLE:
-                raise InvitationApiCallError.named("NOT_STARTED", "It was not sent yet.")
+                raise InvitationApiCallError.named(
+                    "NOT_STARTED", "The invitation was not sent yet; call send() first."
+                )
             if self.state in self._OVER:
                 raise InvitationApiCallError.named(
                     "ALREADY_END", f"The invitation is over: {self.state.value}."
@@ -198,7 +200,7 @@ class CallerEnd(InvitationEnd):
         sent = (LocalInvitationState.SENT_TO_REMOTE, LocalInvitationState.RECEIVED_BY_REMOTE)
         if step not in _ANSWERS or self.state not in sent:
             return False
-        if self.state is LocalInvitationState.SENT_TO_REMOTE:  # the answer overtook the receipt
+        if self.state is LocalInvitationState.SENT_TO_REMOTE:  # the answer came before the receipt
             self._registry.tell(self, "LocalInvitationReceivedByPeer")
         self.state, event = _ANSWERS[step]
         self.response = content
@@ -240,7 +242,9 @@ class CalleeEnd(InvitationEnd):
         accepted = (RemoteInvitationState.ACCEPT_SENT_TO_LOCAL, RemoteInvitationState.ACCEPTED)
         with self._registry.changing() as now:
             if self.state in accepted and accepting:
-                raise InvitationApiCallError.named("ALREADY_ACCEPT", "It was accepted already.")
+                raise InvitationApiCallError.named(
+                    "ALREADY_ACCEPT", "The invitation was accepted already."
+                )
             if self.state is not RemoteInvitationState.INVITATION_RECEIVED:
                 raise InvitationApiCallError.named(
                     "ALREADY_END", f"The invitation is over: {self.state.value}."

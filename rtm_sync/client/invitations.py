@@ -1,8 +1,8 @@
 """Call invitations, as the application sees them.
 
 An invitation is two objects: the caller's `LocalInvitation` and the callee's `RemoteInvitation`.
-`invitation_states` has their states. Accepting joins no channel: what an invitation is about is
-the applications' affair.
+`invitation_states` has their states. Accepting an invitation joins no channel; the
+applications decide what follows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LocalInvitation(LocalInvitationEvents):
 
     @property
     def callee_id(self) -> str:
-        """The user who is invited."""
+        """The callee's uid."""
         return self._end.peer_id
 
     @property
@@ -64,7 +64,7 @@ class LocalInvitation(LocalInvitationEvents):
 
     @property
     def channel_id(self) -> str:
-        """A channel to name, or "" (for the applications; nobody joins it)."""
+        """A channel for the callee's application, or ""; the SDK does not join it."""
         return self._end.channel_id
 
     @channel_id.setter
@@ -77,14 +77,14 @@ class LocalInvitation(LocalInvitationEvents):
         return self._end.response
 
     def send(self) -> None:
-        """Send it; returns at once, and events tell the rest.
+        """Send the invitation. Returns at once; events report the result.
 
-        It is sent again every two seconds until the callee has it, for 30 s; then the callee has
-        60 s to answer (reference 1.3).
+        It is sent every two seconds until the callee has received it, for at most 30 s. The callee
+        then has 60 s to answer (reference 1.3).
 
         Raises:
             InvitationApiCallError: ALREADY_SENT, or INVALID_ARGUMENT for content over 8 KB or a bad
-                channel id. Sent while nobody is logged in, it fails with NOT_LOGGEDIN.
+                channel id. Without a login, the invitation fails with NOT_LOGGEDIN.
         """
         problem = _text_problem("content", self.content)
         if problem is None and self.channel_id:
@@ -94,7 +94,7 @@ class LocalInvitation(LocalInvitationEvents):
         self._end.send()
 
     def cancel(self) -> None:
-        """Take it back; the callee is told.
+        """Cancel the invitation; the callee gets `RemoteInvitationCanceled`.
 
         Raises:
             InvitationApiCallError: NOT_STARTED before `send`, ALREADY_END when it is over.
@@ -103,7 +103,7 @@ class LocalInvitation(LocalInvitationEvents):
 
 
 class RemoteInvitation(RemoteInvitationEvents):
-    """An invitation from a user; comes with the event `RemoteInvitationReceived`. Thread-safe.
+    """An invitation from a user; an argument of `RemoteInvitationReceived`. Thread-safe.
 
     Events: `RemoteInvitationAccepted()`, `RemoteInvitationRefused()`,
     `RemoteInvitationCanceled(content)`, `RemoteInvitationFailure(reason)`.
@@ -128,7 +128,7 @@ class RemoteInvitation(RemoteInvitationEvents):
 
     @property
     def caller_id(self) -> str:
-        """The user who invites."""
+        """The caller's uid."""
         return self._end.peer_id
 
     @property
@@ -143,16 +143,16 @@ class RemoteInvitation(RemoteInvitationEvents):
 
     @property
     def channel_id(self) -> str:
-        """A channel that the caller names, or "" (for the applications; nobody joins it)."""
+        """The channel that the caller named, or ""; the SDK does not join it."""
         return self._end.channel_id
 
     @property
     def response(self) -> str:
-        """The answer that was given, or ""; at most 8 KB."""
+        """The text of this user's answer, or ""; at most 8 KB."""
         return self._end.response
 
     def accept(self, response: str = "") -> None:
-        """Accept it; returns at once, and an event tells whether the answer reached the caller.
+        """Accept the invitation. Returns at once; an event reports whether the caller got it.
 
         Args:
             response: the answer's text; at most 8 KB.
@@ -163,7 +163,7 @@ class RemoteInvitation(RemoteInvitationEvents):
         self._answer(response, InvitationStep.ACCEPT)
 
     def refuse(self, response: str = "") -> None:
-        """Refuse it. As `accept`."""
+        """Refuse the invitation. Arguments and errors are those of `accept`."""
         self._answer(response, InvitationStep.REFUSE)
 
     def _answer(self, response: str, step: InvitationStep) -> None:

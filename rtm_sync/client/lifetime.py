@@ -19,7 +19,7 @@ from .events import Dispatcher
 from .invitation_registry import InvitationRegistry
 
 _LOGOUT_TIMEOUT = 1.0
-_LOGIN_PATIENCE = 5.0  # how long a logout waits for a login on another thread to fail
+_LOGIN_PATIENCE = 5.0  # seconds a logout waits for another thread's login to fail
 _CLOSE_AGAIN = 0.02
 
 logger = logging.getLogger(__name__)
@@ -43,29 +43,29 @@ class _Login:
     Attributes:
         uid: the user.
         must_end: `logout` or `close` was called.
-        hub_was_told: the logout was sent to the hub, or could not be sent.
+        logout_was_tried: the logout was sent to the hub, or sending it failed.
         has_failed: the login did not succeed, and its transport is being closed.
         is_done: set when `log_in` is about to return or to raise.
     """
 
-    __slots__ = ("has_failed", "hub_was_told", "is_done", "must_end", "uid")
+    __slots__ = ("has_failed", "is_done", "logout_was_tried", "must_end", "uid")
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
         self.must_end = False
-        self.hub_was_told = False
+        self.logout_was_tried = False
         self.has_failed = False
         self.is_done = threading.Event()
 
 
 class ClientLifetime:
-    """Logs one client in and out, and ends all that the client owns. Thread-safe.
+    """Logs one client in and out, and ends its threads and connections. Thread-safe.
 
     A client that is still open when the interpreter exits is closed then. After a fork, the child
     must not use the client of its parent: every method refuses, and `close` does nothing.
 
     Args:
-        transport, dispatcher, transfers, invitations: what the client owns.
+        transport, dispatcher, transfers, invitations: the client's parts, ended by `close`.
         end_events: ends the event streams of the client and of its channels.
     """
 
@@ -151,7 +151,7 @@ class ClientLifetime:
         with self._lock:
             login = self._login
         if login is None:
-            raise LogoutError.named("USER_NOT_LOGGED_IN", "Nobody is logged in.")
+            raise LogoutError.named("USER_NOT_LOGGED_IN", "The client is not logged in.")
         self._end_login(login)
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ class ClientLifetime:
     def state_changed(
         self, state: ConnectionState, reason: ConnectionChangeReason
     ) -> ConnectionChangeReason:
-        """Take the transport's new state; returns the reason to tell the application."""
+        """Process the transport's new state; returns the reason for the application's event."""
         login = self._login
         if reason is ConnectionChangeReason.LOGOUT and login is not None and login.has_failed:
             reason = ConnectionChangeReason.LOGIN_FAILURE  # `log_in` was interrupted after `open`
@@ -210,27 +210,27 @@ class ClientLifetime:
             raise
 
     def _end_login_once(self, login: _Login) -> None:
-        """End a login, done or under way. Several threads may do so at once."""
+        """End a finished or running login. Several threads may call it at once."""
         with self._lock:
             if self._login is not login:
                 return
             login.must_end = True
         self._transfers.interrupt("The client logged out.")
         self._invitations.abandon()
-        if self._state is ConnectionState.CONNECTED and not login.hub_was_told:
+        if self._state is ConnectionState.CONNECTED and not login.logout_was_tried:
             try:
                 self._transport.call(Logout(), _LOGOUT_TIMEOUT)
             except LogoutError as error:
                 logger.info("the logout was not sent to the hub: %s", error)
-            login.hub_was_told = True
+            login.logout_was_tried = True
         self._transport.close()
         deadline = Deadline(_LOGIN_PATIENCE)
         while not login.is_done.wait(_CLOSE_AGAIN) and not deadline.has_passed:
-            self._transport.close()  # the other thread may have opened it since
+            self._transport.close()  # the other thread may have opened the transport since
         self._forget(login)
 
     def _give_up(self, login: _Login) -> None:
-        """Leave nothing of a login that did not succeed."""
+        """Close the transport of a failed login, and forget the login."""
         try:
             if self._login is login:
                 login.has_failed = True
@@ -247,7 +247,7 @@ class ClientLifetime:
     def _start_dispatcher(self) -> None:
         """Start the dispatcher before events arrive.
 
-        Without its thread, the client would acknowledge events that no handler gets.
+        Without its thread, the client would acknowledge events that no handler receives.
         """
         try:
             self._dispatcher.start()

@@ -35,7 +35,7 @@ class MediaCalls(ClientCalls):
 
     @abstractmethod
     def _thumbnail_generators(self) -> Sequence[ThumbnailGenerator]:
-        """The generators of the client's plugins; finding them imports the installed plugins."""
+        """The generators of the client's plugins; the first call imports the installed plugins."""
 
     def create_message(
         self,
@@ -228,8 +228,8 @@ class MediaCalls(ClientCalls):
     ) -> Transfer[Blob] | Transfer[Path] | Transfer[IO[bytes]]:
         """Download a medium, and check it by SHA-256.
 
-        After a lost connection, the download continues where it was; it fails after half a minute
-        without progress. Damaged bytes are fetched again, twice at most.
+        After a lost connection, the download continues where it stopped. It fails after half a
+        minute without progress. Damaged bytes are fetched again, at most twice.
 
         A download to a path or a folder writes to a hidden file in the same folder,
         `.rtm-….part`. The file stays when the process is killed, or the connection stays lost or

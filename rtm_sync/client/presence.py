@@ -1,4 +1,4 @@
-"""The presence calls of a client: which users are online, and subscriptions to that."""
+"""The presence calls of a client: queries and subscriptions of users' online states."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PresenceCalls(ClientCalls):
     def subscribe_peers_online_status(
         self, peer_ids: Sequence[str], *, timeout: float = CALL_TIMEOUT
     ) -> None:
-        """Get `PeersOnlineStatusChanged` for these users, the first at once.
+        """Subscribe to `PeersOnlineStatusChanged` of these users; the first event comes at once.
 
         The subscription survives lost connections, and ends with the logout.
 

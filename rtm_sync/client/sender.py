@@ -108,7 +108,7 @@ class RtmSender:
             base, proxy, None if ca_file is None else os.fspath(ca_file)
         )
         self._auth = None if secret is None else (app_id, secret)
-        self._of_thread = threading.local()  # a requests.Session is one thread's
+        self._of_thread = threading.local()  # a requests.Session is not thread-safe
         self._sessions: list[requests.Session] = []
         self._lock = threading.Lock()  # guards _sessions, _media and _closed
         self._media: dict[str, MediaHttp] = {}
@@ -226,7 +226,7 @@ class RtmSender:
     ) -> Transfer[RtmFileMessage] | Transfer[RtmImageMessage]:
         """Upload a file or picture and make the message that points to it.
 
-        As `RtmClient.create_media_message_by_uploading`; nine at once, and the rest wait.
+        As `RtmClient.create_media_message_by_uploading`; at most nine run at once, the others wait.
         """
         user = self._user(uid, UploadMediaError)
         work = UploadWork(
@@ -281,8 +281,8 @@ class RtmSender:
         """Messages of all users that were sent with `enable_historical_messaging`.
 
         Args:
-            source: the user who sent them.
-            destination: the user or channel they were sent to; one of the two is needed.
+            source: the sending user.
+            destination: the receiving user or channel; `source` or `destination` is required.
             start, end: the period, to the second: each a `datetime`, or seconds since the epoch.
                 None is the oldest and the newest message; the history has seven days.
             limit: messages, at least 1.
@@ -400,7 +400,7 @@ class RtmSender:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            answer = {"message": f"{response.status_code} {response.reason}, and no JSON"}
+            answer = {"message": f"{response.status_code} {response.reason}, not JSON"}
         if response.status_code in _RETRIED:
             raise _Busy(str(answer.get("message")))
         if response.status_code != 200:
@@ -488,7 +488,7 @@ def _historical(item: dict[str, Any]) -> HistoricalMessage:
             },
         )
     except ProtocolError as error:
-        raise HistoryError.named("FAILURE", f"The answer is damaged: {error}", error) from error
+        raise HistoryError.named("FAILURE", f"The answer is not valid: {error}", error) from error
 
 
 def _utc(name: str, moment: Moment | None, otherwise: datetime) -> str:

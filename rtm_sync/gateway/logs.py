@@ -1,7 +1,7 @@
 """The gateway's log: lines for people, or JSON objects for programs.
 
-A line has names, numbers and the ids of users, apps and channels. Texts, file names, tokens and
-media ids are not logged, at any level.
+A line has names, numbers and the ids of users, apps and channels. Message texts, file names,
+tokens and media ids are never logged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..supervision import BackgroundThread, supervised_thread
 from .guard.request_context import RequestContext, request_context
 
 _WAITING_LIMIT = 10_000  # lines
-_FLUSH_PATIENCE = 2.0  # seconds that a slow reader of the last lines gets
+_FLUSH_PATIENCE = 2.0  # seconds to write the last lines to a slow reader
 
 server_logger = logging.getLogger("rtm_sync.gateway.server")
 """The logger of aiohttp's server, without its records of broken requests: they repeat the request's
@@ -40,7 +40,7 @@ access_logger = logging.getLogger(__name__)
 class _Writer(logging.Handler):
     """Writes lines from a thread of its own, which runs from `start` to `stop`.
 
-    A slow reader of the log, or a disk that hangs, must not hold the gateway up: lines that do not
+    A slow reader of the log, or a disk that hangs, must not block the gateway. Lines that do not
     fit into the queue are dropped and counted.
 
     `logging.handlers.QueueHandler` with a `QueueListener` is no substitute. On CPython 3.11 a call
@@ -75,7 +75,7 @@ class _Writer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
-        except Exception:  # a record that cannot be formatted must not harm the caller
+        except Exception:  # an error of formatting must not reach the caller
             self.handleError(record)
             return
         try:

@@ -1,4 +1,4 @@
-"""What every `Archive` must do, as a test case to mix in."""
+"""The contract of every `Archive`, as a test case to mix in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ArchiveContract(EnginePartContract):
     def make_archive(self) -> Archive:
         """An archive of this test's world, not started.
 
-        Called again, with the first one stopped, it stands for the archive after a restart.
+        A second call, after the first archive was stopped, returns the archive after a restart.
         """
         raise NotImplementedError
 

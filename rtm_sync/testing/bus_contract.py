@@ -1,4 +1,4 @@
-"""What every `Bus` must do, as a test case to mix in."""
+"""The contract of every `Bus`, as a test case to mix in."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class BusContract(EnginePartContract):
 
     `EnginePartContract` has the attributes that a test may set or use.
 
-    A bus that finds users by a directory's claims also says how a user is claimed; see `log_in`.
+    A bus that finds users by a directory's claims overrides `log_in`.
     """
 
     def make_bus(self) -> Bus:
         """A bus of this test's world, not started.
 
-        Called again, with the first one stopped, it stands for the bus after a restart.
+        A second call, after the first bus was stopped, returns the bus after a restart.
         """
         raise NotImplementedError
 
@@ -45,8 +45,8 @@ class BusContract(EnginePartContract):
     async def log_in(self, uid: str, app_id: str = APP) -> None:
         """Give a user a session on this node.
 
-        An object that is the directory as well is asked for the claim. A bus that is made with
-        another directory overrides this: call it first, then claim the user there.
+        An object that is also the directory claims the user itself. A bus that is made with another
+        directory overrides this method: call it first, then claim the user there.
         """
         self.node.here.add((app_id, uid))
         if isinstance(self.part, Directory):
@@ -209,7 +209,7 @@ class BusContract(EnginePartContract):
         entering = asyncio.ensure_future(enter())
         for number in range(30):
             await self.bus.publish(APP, channel_message(f"{number}"))
-            await asyncio.sleep(0)  # so that it enters somewhere among them
+            await asyncio.sleep(0)  # joins while messages are published
         position = await entering
         await self.bus.publish(APP, channel_message("last"))
         later = await self.bus.recover(APP, "room", position)

@@ -18,8 +18,8 @@ from typing import TypeVar
 PATIENCE = 60.0
 """Seconds that a test waits for a condition before it fails.
 
-Long, because other programs may keep the machine busy; a test that passes waits no longer for it.
-What is promised to come sooner has a bound of its own where it is tested.
+Long, because the machine may be busy. A passing test waits only until the condition is true.
+Tests of a shorter promised time use their own bound.
 """
 
 _SETTLE = 10.0  # seconds that threads, sockets and children may take to end
@@ -45,8 +45,8 @@ def wait_until(
 class RtmTestCase(unittest.TestCase):
     """Fails a test that leaks; the check runs after `tearDown` and all clean-ups.
 
-    Temporary files are looked for where `tempfile` makes them during the test; the folders that
-    `folder()` gave are removed and do not count. Sockets and children are seen on Linux only.
+    The check finds temporary files where `tempfile` makes them during the test. The folders of
+    `folder()` are removed and do not count. Sockets and children are seen on Linux only.
     """
 
     def folder(self) -> Path:
@@ -99,7 +99,7 @@ class RtmTestCase(unittest.TestCase):
             ]
 
         if present():
-            gc.collect()  # an object that only a reference cycle keeps is no leak
+            gc.collect()  # an object in an unreachable reference cycle is not a leak
             with contextlib.suppress(AssertionError):
                 wait_until(lambda: not present(), _SETTLE)
         return present()
@@ -109,7 +109,7 @@ _real_temp = tempfile.gettempdir()
 
 
 def _threads() -> frozenset[threading.Thread]:
-    """Python's own: a C library's thread that has called into Python goes by the name of Dummy."""
+    """The threads that Python started; C libraries' threads have names such as "Dummy-1"."""
     return frozenset(
         thread for thread in threading.enumerate() if not thread.name.startswith("Dummy-")
     )

@@ -1,4 +1,4 @@
-"""Time of day that moves when it is told to: seven days pass in a moment."""
+"""A wall clock that tests move, so that seven days pass at once."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ class VirtualClock:
             return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass at once; fewer than 0 set the clock back."""
+        """Advance the clock by that many seconds; a negative number sets it back."""
         with self._lock:
             self._now += seconds

@@ -1,4 +1,4 @@
-"""What every `Directory` must do, as a test case to mix in."""
+"""The contract of every `Directory`, as a test case to mix in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DirectoryContract(EnginePartContract):
     def make_directory(self) -> Directory:
         """A directory of this test's world, not started.
 
-        Called again, with the first one stopped, it stands for the directory after a restart.
+        A second call, after the first directory was stopped, returns the directory after a restart.
         """
         raise NotImplementedError
 

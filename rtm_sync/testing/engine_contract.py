@@ -1,4 +1,4 @@
-"""What every `Engine` must do: the five contracts by one object, as a test case to mix in."""
+"""The contract of every `Engine`: one object with all five parts. A test case to mix in."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class EngineContract(
     in the kits of those.
 
     Attributes:
-        outlives_process: durably stored data is there after a restart.
-        wall: the time that the tests tell the engine, seconds since the epoch; an engine that
-            takes a clock may be given `lambda: self.wall`.
-        patience: seconds that news may take to reach the node.
-        node: a node that notes every call.
+        outlives_process: durably stored data is kept over a restart.
+        wall: the tests' wall-clock time, seconds since the epoch; an engine that takes a clock
+            may be given `lambda: self.wall`.
+        patience: seconds within which a change must reach the node.
+        node: a node that records every call.
     """
 
     def make_engine(self) -> Engine:
         """An engine of this test's world, not started.
 
-        Called again, with the first one stopped, it stands for the engine after a restart.
+        A second call, after the first engine was stopped, returns the engine after a restart.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""What the contract kits of an engine's parts share: a node, a base class and sample values."""
+"""Shared by the contract kits of an engine's parts: a node, a base class and sample values."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ else:
 
 @dataclass
 class NotingNode:
-    """The hub's side of an engine: notes every call, in order.
+    """The hub's side of an engine; records every call, in order.
 
     Attributes:
         told: `(name of the Node's method, its arguments…)`.
@@ -80,7 +80,7 @@ class NotingNode:
         return [event for event in self.events() if isinstance(event, ChannelMessage)]
 
     def states(self, uid: str) -> list[PeerOnlineState]:
-        """The states that were told of a user, each repetition once."""
+        """The reported states of a user, without consecutive repetitions."""
         states: list[PeerOnlineState] = []
         for _, told_uid, state in self.of("presence_changed"):
             if told_uid == uid and states[-1:] != [state]:
@@ -89,16 +89,16 @@ class NotingNode:
 
 
 class EnginePartContract(_Base):
-    """What the kits of the five contracts share. Mix in one of those, not this.
+    """Base class of the kits of the five contracts. Mix in one of the kits, not this class.
 
     Each test has a world of its own, empty at first, and the object under test in it, started.
 
     Attributes:
-        outlives_process: durably stored data is there after a restart.
-        wall: the time that the tests tell the engine, seconds since the epoch; an engine that
-            takes a clock may be given `lambda: self.wall`.
-        patience: seconds that news may take to reach the node.
-        node: a node that notes every call.
+        outlives_process: durably stored data is kept over a restart.
+        wall: the tests' wall-clock time, seconds since the epoch; an engine that takes a clock
+            may be given `lambda: self.wall`.
+        patience: seconds within which a change must reach the node.
+        node: a node that records every call.
         part: the object under test.
     """
 
@@ -131,9 +131,9 @@ class EnginePartContract(_Base):
         self.part = await self.started()
 
     async def soon(self, expected: object, actual: Callable[[], object]) -> None:
-        """Assert that `actual()` becomes the expected value, at once or after a while."""
+        """Assert that `actual()` becomes the expected value within `patience` seconds."""
         deadline = time.monotonic() + self.patience
-        while actual() != expected and time.monotonic() < deadline:  # noqa: ASYNC110  nothing tells
+        while actual() != expected and time.monotonic() < deadline:  # noqa: ASYNC110  no event
             await asyncio.sleep(0.005)
         self.assertEqual(actual(), expected)
 
@@ -171,7 +171,7 @@ def historical(
 
 
 def medium(media_id: str, expires_at: float) -> MediaInfo:
-    """The record of a medium that expires then."""
+    """The record of a medium with that expiry time."""
     return MediaInfo(media_id, 3, "ab" * 32, "naïve.txt", "text/plain", expires_at)
 
 

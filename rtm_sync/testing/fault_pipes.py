@@ -66,16 +66,16 @@ class Pipe:
 
     @property
     def is_held(self) -> bool:
-        """Whether it has forwarded as many bytes as its limit allows."""
+        """Whether its limit of forwarded bytes is reached."""
         return self.limit is not None and self.passed >= self.limit
 
     @property
     def is_cut(self) -> bool:
-        """Whether it has reached the place at which the connection is to end."""
+        """Whether the offset at which the connection must end was reached."""
         return self.cut_at is not None and self.passed >= self.cut_at
 
     def writes_at(self) -> float | None:
-        """When the next bytes are due at the target; None while there are none that may go."""
+        """When the next bytes are due at the target; None when no bytes may be sent."""
         if self.finished or self.is_held:
             return None
         if self._departures:

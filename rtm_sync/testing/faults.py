@@ -1,4 +1,4 @@
-"""A network that fails on demand: a TCP proxy on loopback, for tests of code that must survive."""
+"""A network that fails on demand: a TCP proxy on loopback, for tests of reconnecting code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..supervision import BackgroundThread, start_thread
 from .fault_pipes import CHUNK, EachWay, Manner, ProxiedConnection, reset
 from .ports import free_port
 
-_BUFFER = 64 * 1024  # of the kernel; megabytes in it would hide from a sender that it is stalled
+_BUFFER = 64 * 1024  # of the kernel; with megabytes in it, a stalled sender would not notice
 _CONNECT_TIMEOUT = 5.0
 
 
@@ -33,7 +33,7 @@ TRUE_FAULTS = (
     "coalesce",
     "truncate",
 )
-"""What a network may do to a connection without changing its bytes: all but `damage`."""
+"""The faults of a network that change no bytes: all but `damage`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +212,12 @@ class FaultProxy:
             self._refuse()
 
     def slow_down(self, bytes_per_second: float) -> None:
-        """Forward no faster than that, all connections and directions together."""
+        """Limit the rate of all connections and directions together."""
         with self._changing():
             self._rate = bytes_per_second
 
     def delay(self, seconds: float) -> None:
-        """Forward bytes so many seconds after they arrive; at most 64 KB wait at a time."""
+        """Forward bytes that many seconds after they arrive; at most 64 KB wait at a time."""
         with self._changing():
             self._manner = replace(self._manner, delay=seconds)
 
@@ -227,21 +227,21 @@ class FaultProxy:
             self._manner = replace(self._manner, piece=size)
 
     def coalesce(self, seconds: float) -> None:
-        """Forward the bytes that arrive within so many seconds in one piece, at their end."""
+        """Collect bytes for that many seconds, then forward them in one piece."""
         with self._changing():
             self._manner = replace(self._manner, gather=seconds)
 
     def truncate(self, *, sent: int | None = None, received: int | None = None) -> None:
-        """End each connection that begins from now on (FIN) after so many of its bytes.
+        """End each new connection (FIN) after that many of its bytes.
 
         Args:
-            sent, received: bytes to the server and from it; whichever is reached first.
+            sent, received: bytes to the server and from it; the limit reached first counts.
         """
         with self._changing():
             self._cut = EachWay(sent, received)
 
     def damage(self, *, sent: int | None = None, received: int | None = None) -> None:
-        """Flip one bit of the byte at that place of each connection that begins from now on."""
+        """Flip one bit of the byte at that offset of each new connection."""
         with self._changing():
             self._damage = EachWay(sent, received)
 

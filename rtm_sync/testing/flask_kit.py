@@ -30,7 +30,7 @@ class FlaskKit:
     Attributes:
         app: the app; inside the block its `RTM_URL` is the kit's gateway.
         http: `app.test_client()`.
-        clock: the gateway's time of day: `kit.clock.advance(7 * 24 * 3600)`, and media have ended.
+        clock: the gateway's wall clock; after `kit.clock.advance(7 * 24 * 3600)` media expire.
         url: the gateway's.
     """
 

@@ -1,4 +1,4 @@
-"""A real gateway on a free loopback port, for the time of a `with` block."""
+"""A real gateway on a free loopback port, while a `with` block runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def local_gateway(
 
     Args:
         data: its data folder; a temporary one when not given.
-        app_id, app_secret: the app whose tokens it checks; without them anybody may log in.
+        app_id, app_secret: the app whose tokens it checks; without them it checks no tokens.
         media: URL of its media store; files in the data folder when not given.
         plugins: plugin objects that it asks before all others.
         now: its wall clock, such as a `VirtualClock`; the system's when not given.

@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, to be stopped, frozen, killed and started again."""
+"""The gateway as a child process that a test can stop, pause, kill and restart."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class GatewayProcess:
             gateway.start()
 
     The `with` block starts it, and kills it at the end, so that no process and no temporary folder
-    stays. One thread at a time may start and end it. It needs the signals of POSIX: on Windows use
-    `local_gateway`.
+    remains. One thread at a time may start or end it. It needs the signals of POSIX: on Windows
+    use `local_gateway`.
 
     Args:
         data: its data folder; a temporary one when not given.
@@ -80,12 +80,12 @@ class GatewayProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process is there; a paused one is."""
+        """Whether the process exists, also when it is paused."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
-        """What it has written to standard error in its present life, or its last; at most 64 KB."""
+        """The standard error of the present or latest process; at most 64 KB."""
         if self._errors is not None:
             size = os.fstat(self._errors.fileno()).st_size
             start = max(0, size - _LOG_LIMIT)
@@ -123,14 +123,14 @@ class GatewayProcess:
         return time.monotonic() - began
 
     def stop(self, timeout: float = PATIENCE) -> int:
-        """SIGTERM: it drains and ends. Returns its exit status.
+        """Send SIGTERM and wait until the gateway has drained; returns its exit status.
 
         Raises:
             RuntimeError: it does not run, or had to be killed after `timeout` seconds.
         """
         process = self._running()
         process.terminate()
-        process.send_signal(signal.SIGCONT)  # a paused one could not hear it
+        process.send_signal(signal.SIGCONT)  # a paused process does not handle SIGTERM
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -143,15 +143,15 @@ class GatewayProcess:
         return status
 
     def pause(self) -> None:
-        """SIGSTOP: its sockets stay open and answer nothing."""
+        """Send SIGSTOP: the sockets stay open, and nothing answers."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT: it goes on after `pause`."""
+        """Send SIGCONT: the process continues after `pause`."""
         self._running().send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, if it runs: it gets no chance to clean up. Idempotent."""
+        """Send SIGKILL if the process runs; it cannot clean up. Idempotent."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(PATIENCE)
@@ -183,7 +183,7 @@ class GatewayProcess:
             errors.close()
 
     def _environment(self) -> dict[str, str]:
-        """Ours, without settings of another gateway, with this one's."""
+        """This process's environment, with the settings of this gateway only."""
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("RTM_SYNC_")
         }
@@ -194,7 +194,7 @@ class GatewayProcess:
 
     @staticmethod
     def _first_line(process: subprocess.Popen[bytes], deadline: float) -> bytes:
-        """What it says first on standard output, as far as it comes in time."""
+        """The first line of standard output, as far as it was written in time."""
         assert process.stdout is not None
         said = b""
         while not said.endswith(b"\n"):

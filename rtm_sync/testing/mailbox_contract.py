@@ -1,4 +1,4 @@
-"""What every `Mailbox` must do, as a test case to mix in."""
+"""The contract of every `Mailbox`, as a test case to mix in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MailboxContract(EnginePartContract):
     def make_mailbox(self) -> Mailbox:
         """A mailbox of this test's world, not started.
 
-        Called again, with the first one stopped, it stands for the mailbox after a restart.
+        A second call, after the first mailbox was stopped, returns the mailbox after a restart.
         """
         raise NotImplementedError
 

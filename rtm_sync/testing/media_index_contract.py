@@ -1,4 +1,4 @@
-"""What every `MediaIndex` must do, as a test case to mix in."""
+"""The contract of every `MediaIndex`, as a test case to mix in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MediaIndexContract(EnginePartContract):
     def make_media_index(self) -> MediaIndex:
         """A media index of this test's world, not started.
 
-        Called again, with the first one stopped, it stands for the media index after a restart.
+        A second call, after the first index was stopped, returns the index after a restart.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""What every media store must do, as a test case to mix in."""
+"""The contract of every media store, as a test case to mix in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class MediaStoreContract(WritingTests, ReadingTests, LifetimeTests, LoadTests):
                 return MyStore(…)
 
     Attributes:
-        outlives_process: a committed blob is there after a restart.
+        outlives_process: committed blobs are kept over a restart.
         keeps_fragments: a blob that was begun is there after a restart, as `MediaStore.fragments`
             says.
         memory_limit: bytes of Python's memory that a blob of 30 MB may take on its way in or out;

@@ -29,9 +29,9 @@ class ScriptedPeer(RtmClient):
             message, sender, _ = bob.expect("MessageFromPeer")
             bob.send_message_to_peer("hello yourself", sender)
 
-    `with` logs it in. At the end of the block its handlers finish, it closes, and raises the first
-    exception of a handler. It is an `RtmClient`: answers that it gives by itself are handlers,
-    `@bob.on("…")`. Thread-safe.
+    `with` logs it in. The end of the block waits for its handlers, closes it, and raises the first
+    exception of a handler. It is an `RtmClient`; handlers, `@bob.on("…")`, give automatic answers.
+    Thread-safe.
 
     Args:
         app_id, url: as for `RtmClient`.
@@ -90,7 +90,7 @@ class ScriptedPeer(RtmClient):
         *,
         timeout: float = PATIENCE,
     ) -> tuple[Any, ...]:
-        """Take an event that has come, or wait for one; returns its arguments.
+        """Return the arguments of an event that has come, or wait for one.
 
         Takes the earliest event that fits. The others stay for later calls, in any order;
         `unexpected` has the events that no call took.

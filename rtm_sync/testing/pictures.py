@@ -32,7 +32,7 @@ _TURNED = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
 
 
 def quarters(width: int = 600, height: int = 400) -> Image.Image:
-    """Red, green, blue and white quarters: every turn and mirroring looks different."""
+    """Red, green, blue and white quarters, different in each rotation and mirroring."""
     from PIL import Image
 
     picture = Image.new("RGB", (width, height), RED)
@@ -79,7 +79,7 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_of(width: int, height: int, rows: int | None = None) -> bytes:
-    """A black PNG of that size, of which so many rows are really there: all when not given."""
+    """A black PNG of that size with the data of only `rows` rows; of all when not given."""
     rows = height if rows is None else rows
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     line = 1 + 3 * width

@@ -1,4 +1,4 @@
-"""Ports on loopback that stay ours while nobody listens on them."""
+"""Ports on loopback that the system does not give to clients."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _TRIES = 200
 
 
 def free_port() -> int:
-    """A port on which nobody listens, and which the system gives to no client.
+    """A free port outside the range that the system gives to clients.
 
-    A server that is down for a while keeps clients trying. Were its port one of those that the
-    system hands to clients, one of them would some day get it as its own, be connected to itself,
-    and keep the server from coming back.
+    Clients keep trying to connect while a server is down. If the server's port were in the range
+    of the system's ephemeral ports, a client could get it as its own port and connect to itself.
+    The server could then not listen on the port again.
 
     Raises:
         OSError: no port is free.

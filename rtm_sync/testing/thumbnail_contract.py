@@ -1,4 +1,4 @@
-"""What every thumbnail generator must do, as a test case to mix in."""
+"""The contract of every thumbnail generator, as a test case to mix in."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ThumbnailContract(_Base):
         class MyGeneratorTest(ThumbnailContract, RtmTestCase):
             generator_class = MyGenerator
 
-    Of the kit's pictures those are used whose content type the generator can handle. Pillow makes
+    The kit uses those of its pictures whose content type the generator can handle. Pillow makes
     and reads them: `pip install Pillow`.
 
     Attributes:
@@ -58,7 +58,7 @@ class ThumbnailContract(_Base):
     damaged: int = 40
 
     def samples(self) -> Mapping[str, bytes]:
-        """Good files by content type; add yours when they are no pictures of the kit's formats."""
+        """Good files by content type; override to add files of formats that the kit lacks."""
         from PIL import features
 
         kinds = [
@@ -82,7 +82,7 @@ class ThumbnailContract(_Base):
         return self.generator_class().generate(blob, room)
 
     def tried(self, data: bytes, content_type: str, room: int = ROOM) -> Thumbnail | None:
-        """A good thumbnail, or None for a clean "cannot"; all else fails the test."""
+        """A valid thumbnail, or None for a proper refusal; otherwise the test fails."""
         try:
             made = self.made(data, content_type, room)
         except CannotThumbnail as error:

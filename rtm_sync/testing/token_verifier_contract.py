@@ -1,4 +1,4 @@
-"""What every token verifier must do, as a test case to mix in."""
+"""The contract of every token verifier, as a test case to mix in."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TokenVerifierContract(_Base):
 
     Attributes:
         secrets: texts that no error's message may have: keys, certificates.
-        longest: seconds a token is valid at most, whatever it says; None for no such rule.
+        longest: seconds a token is valid at most, whatever its own expiry; None for no limit.
     """
 
     secrets: Sequence[str] = ()
@@ -56,15 +56,15 @@ class TokenVerifierContract(_Base):
         raise NotImplementedError
 
     def token(self, uid: str, ttl: float) -> str:
-        """A token of that app for the user, which ends in so many seconds; negative: it has."""
+        """A token of that app for the user; `ttl` is seconds, negative for an expired token."""
         raise NotImplementedError
 
     def foreign_token(self, uid: str, ttl: float) -> str:
-        """One of another app, and otherwise as good."""
+        """A token of another app that is valid in all other respects."""
         raise NotImplementedError
 
     def forged_token(self, uid: str, ttl: float) -> str:
-        """One of that app, signed by somebody else."""
+        """A token of that app, signed with a wrong key."""
         raise NotImplementedError
 
     # -- helpers --
@@ -72,7 +72,7 @@ class TokenVerifierContract(_Base):
     def refusal(
         self, token: str, uid: str = UID, verifier: TokenVerifier | None = None
     ) -> LoginError:
-        """The error that a token is refused with; it must be one, soon, and give nothing away."""
+        """Assert that a token is refused in time, without secrets in the error; return it."""
         verifier = verifier or self.verifier()
         began = time.monotonic()
         with self.assertRaises(LoginError) as caught:

@@ -1,4 +1,4 @@
-"""What every transport must do, as a test case to mix in."""
+"""The contract of every transport, as a test case to mix in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The address that a request comes from, behind proxies, and the network it counts for."""
+"""The client address of a request behind proxies, and the network that limits apply to."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Addresses:
-    """Finds the address that a request comes from. Knows which addresses are trusted proxies.
+    """Finds the client address of a request, by a list of trusted proxies.
 
     Args:
-        proxies: networks of the trusted proxies; only their `X-Forwarded-For` is believed.
+        proxies: networks of the trusted proxies; `X-Forwarded-For` of other addresses is ignored.
     """
 
     def __init__(self, proxies: Iterable[Network]) -> None:
@@ -37,13 +37,13 @@ class Addresses:
             before = handed_on.pop().strip()
             try:
                 address = str(ipaddress.ip_address(before))
-            except ValueError:  # not an address: the proxy is the last one known
+            except ValueError:  # not an address: use the proxy's own
                 break
         return address
 
 
 def client_network(address: str) -> str:
-    """The network that counts as one address: of IPv6 the /64, which one client has."""
+    """The network that limits apply to: an IPv4 address, or the /64 of an IPv6 address."""
     known = ipaddress.ip_address(address)
     if isinstance(known, ipaddress.IPv6Address) and known.ipv4_mapped is None:
         return str(ipaddress.ip_network((known, 64), strict=False))

@@ -1,4 +1,4 @@
-"""How many wrong tokens and secrets an address may show before its requests are refused."""
+"""A limit on the wrong tokens and secrets of one address."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .addresses import Addresses, client_network
 from .request_context import request_context
 
 AUTH_FAILURES = Rate(100, 60.0)
-"""Wrong tokens and secrets that one address may show."""
+"""Wrong tokens and secrets allowed for one address."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AuthFailureLimiter:
-    """A middleware: refuses an address that showed too many wrong tokens or secrets (429).
+    """A middleware: refuses an address that sent too many wrong tokens or secrets (429).
 
     Args:
         addresses: requests of a trusted proxy without a client's address are not counted.

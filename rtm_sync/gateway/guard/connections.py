@@ -1,4 +1,4 @@
-"""How many connections a gateway has, from one address and in all."""
+"""Limits on the connections of a gateway, for each address and in total."""
 
 from __future__ import annotations
 
@@ -43,20 +43,21 @@ class ConnectionLimiter:
         return _LimitedConnection(self)
 
     def accept(self, transport: asyncio.BaseTransport) -> RequestHandler | None:
-        """The protocol of a new connection, or None when the connection is one too many."""
+        """The protocol of a new connection, or None when a limit is reached."""
         address = str((transport.get_extra_info("peername") or ("",))[0])
         if 0 < self._total <= len(self._server.connections):
-            self._warn("all", f"{self._total:,} connections are open, the most that files allow")
+            self._warn("all", f"{self._total:,} connections are open; open files allow no more")
             return None
         if not self._per_address or self._addresses.is_proxy(address):
             return self._server()
         key = client_network(address)
         opened = self._open.setdefault(key, [])
         size = len(opened)
-        if size >= self._per_address or size & (size - 1) == 0:  # often enough, and cheap
+        # Closed connections are dropped at powers of two, so that the cost is constant on average.
+        if size >= self._per_address or size & (size - 1) == 0:
             opened[:] = [handler for handler in opened if handler.transport is not None]
         if len(opened) >= self._per_address:
-            self._warn(key, f"{key} has {len(opened):,} connections, the most that it may")
+            self._warn(key, f"{key} has {len(opened):,} connections, the limit of an address")
             return None
         handler = self._server()
         opened.append(handler)
@@ -81,7 +82,7 @@ class ConnectionLimiter:
 
 
 class _LimitedConnection(asyncio.Protocol):
-    """A connection until the limiter accepts or refuses it."""
+    """The protocol of a connection until the limiter accepts or refuses it."""
 
     def __init__(self, limiter: ConnectionLimiter) -> None:
         self._limiter = limiter

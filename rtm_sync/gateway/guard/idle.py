@@ -1,4 +1,4 @@
-"""Connections that send no request, or send it byte by byte: aiohttp itself waits for ever."""
+"""Time limits for connections without a request: aiohttp itself has none."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ REQUEST_LIMIT = 20.0
 """Seconds within which a new connection must have sent its first request in full."""
 
 IDLE_LIMIT = 75.0
-"""Seconds from one request to the end of the next; web proxies keep connections for a minute."""
+"""Seconds from the end of one request to the next; web proxies keep connections for 60 s."""
 
-_CHECKS = 4  # while a limit lasts
+_CHECKS = 4  # checks within the shorter limit
 
 
 class IdleConnectionReaper:
     """Aborts connections that take too long to send a request.
 
-    `note` is a middleware that knows which connections have a request under way; `watch` is a task
-    that aborts the others when their limit has passed.
+    `note` is a middleware that records the connections with a request in progress. `watch` is a
+    task that aborts the others after their limit.
     """
 
     def __init__(self) -> None:
-        self._deadlines: dict[object, float] = {}  # of connections with no request under way
+        self._deadlines: dict[object, float] = {}  # of connections without a request in progress
         self._served: set[object] = set()
 
     @web.middleware

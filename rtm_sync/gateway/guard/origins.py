@@ -1,4 +1,4 @@
-"""Which web pages may use a gateway from a browser."""
+"""The web origins whose pages may use a gateway from a browser (CORS)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Origins:
         return await handler(request)
 
     async def mark(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Add the headers with which a browser gives the response to an allowed page.
+        """Add the CORS headers that let an allowed page read the response.
 
         A handler of `on_response_prepare`.
         """

@@ -20,7 +20,7 @@ class RequestContext:
     Attributes:
         address: the client's address, behind trusted proxies.
         app_id, uid: the app and user of the request, once a token or secret has proved them.
-        auth_failed: the request showed a wrong token or secret.
+        auth_failed: the request had a wrong token or secret.
     """
 
     address: str
@@ -46,14 +46,14 @@ class RequestContextMiddleware:
 
 
 def note_user(app_id: str, uid: str = "") -> None:
-    """The request has proved that it is of this app, and of this user."""
+    """Record the authenticated app and user of the request in progress."""
     present = request_context.get()
     if present is not None:
         present.app_id, present.uid = app_id, uid
 
 
 def note_auth_failure() -> None:
-    """The request showed a wrong token or secret."""
+    """Record that the request in progress had a wrong token or secret."""
     present = request_context.get()
     if present is not None:
         present.auth_failed = True

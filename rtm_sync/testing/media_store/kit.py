@@ -1,4 +1,4 @@
-"""What the parts of the media store contract share: a store, blobs put and read, and helpers."""
+"""Shared by the parts of the media store contract: a store, and helpers for blobs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class MediaStoreKit(_Base):
     def store(self) -> MediaStore:
         """A store at this test's own place, which is empty at first.
 
-        Called again, with the first one closed, it stands for the store after a restart.
+        A second call, after the first store was closed, returns the store after a restart.
         """
         raise NotImplementedError
 
     def break_store(self) -> None:
-        """Make the store's place fail from now on (leave this out where it cannot)."""
+        """Make the storage fail from now on; do not override where that is impossible."""
         self.skipTest("the store's place cannot be made to fail")
 
     def opened(self) -> MediaStore:
@@ -65,7 +65,7 @@ class MediaStoreKit(_Base):
             return file.read()
 
     def assert_unknown(self, store: MediaStore, media_id: str) -> None:
-        """Assert that no such blob is seen."""
+        """Assert that the store has no such blob."""
         with self.assertRaises(FileNotFoundError):
             store.open(media_id).close()
 

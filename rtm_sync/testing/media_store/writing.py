@@ -37,7 +37,7 @@ class WritingTests(MediaStoreKit):
                 data = os.urandom(size)
                 media_id = f"{size:032}"
                 self.put(store, media_id, data)
-                # Digests: the difference of megabytes is nothing to print.
+                # Digests, because a failure would print megabytes.
                 self.assertEqual(sha256_of(self.read(store, media_id)), sha256_of(data))
 
     def test_the_callers_buffer_can_be_used_again(self) -> None:

@@ -42,7 +42,7 @@ class RaceTests(TransportKit):
         threads = [start_thread("rtm-sync-race", partial(make, call)) for call in calls]
         for thread in threads:
             thread.join(2 * SECONDS)
-            self.assertFalse(thread.is_alive(), "a call does not return")
+            self.assertFalse(thread.is_alive(), "a call did not return")
         for error in raised:
             if not isinstance(error, RtmError):
                 raise error
