@@ -76,6 +76,23 @@ class LeakTest(unittest.TestCase):
         left[0].communicate()
         self.assert_fails(result, f"child process {left[0].pid}")
 
+    @unittest.skipUnless(LINUX, "children are seen on Linux only")
+    def test_a_child_older_than_the_test_is_not_its_leak(self) -> None:
+        command = [sys.executable, "-c", "input()"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            started = time.monotonic()
+            nothing: frozenset[str] = frozenset()  # as when the list missed the child
+            with tempfile.TemporaryDirectory() as folder, mock.patch.object(case, "_SETTLE", 0.1):
+
+                def leaks(began: float) -> list[str]:
+                    threads = frozenset(threading.enumerate())
+                    sockets = case._sockets()
+                    return RtmTestCase()._leaks(Path(folder), threads, sockets, nothing, began)
+
+                self.assertEqual(leaks(started + 1.0), [])
+                self.assertEqual(leaks(started - 1.0), [f"child process {child.pid}"])
+            child.communicate()
+
     def test_a_temporary_file_left_behind_fails_the_test_and_is_removed(self) -> None:
         left: list[str] = []
 
