@@ -22,7 +22,7 @@ class Outbox:
 
     Args:
         max_frames: the most unacknowledged frames.
-        max_bytes: the most unacknowledged bytes; characters are counted as an approximation.
+        max_bytes: the most unacknowledged bytes, as they are sent: in UTF-8.
     """
 
     def __init__(self, max_frames: int, max_bytes: int) -> None:
@@ -58,13 +58,14 @@ class Outbox:
         Raises:
             OutboxFull: the frame exceeds a limit; it was not appended.
         """
-        if len(self._frames) >= self._max_frames or self._bytes + len(frame) > self._max_bytes:
+        size = _size(frame)
+        if len(self._frames) >= self._max_frames or self._bytes + size > self._max_bytes:
             raise OutboxFull(
                 f"{len(self._frames):,} frames ({self._bytes:,} bytes) are not acknowledged; "
                 f"the limit is {self._max_frames:,} frames or {self._max_bytes:,} bytes."
             )
         self._frames.append(frame)
-        self._bytes += len(frame)
+        self._bytes += size
 
     def take(self) -> str | None:
         """The next frame to send, or None. The frame stays in the outbox until acknowledged."""
@@ -93,7 +94,7 @@ class Outbox:
                 f"{self._sent}."
             )
         for _ in range(fresh):
-            self._bytes -= len(self._frames.popleft())
+            self._bytes -= _size(self._frames.popleft())
         self._acknowledged = received
         self._taken = max(0, self._taken - fresh)
 
@@ -101,3 +102,8 @@ class Outbox:
         """Continue on a new connection: remove the received frames, and send the others again."""
         self.acknowledge(received)
         self._taken = 0
+
+
+def _size(frame: str) -> int:
+    """The frame's bytes in UTF-8. A frame in ASCII, as most are, is not encoded for it."""
+    return len(frame) if frame.isascii() else len(frame.encode(errors="surrogatepass"))

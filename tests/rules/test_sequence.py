@@ -23,6 +23,21 @@ class PutBackTest(unittest.TestCase):
         self.assertEqual([outbox.take(), outbox.take(), outbox.take()], ["one", "two", None])
 
 
+class BytesTest(unittest.TestCase):
+    def test_the_limit_counts_bytes_as_they_are_sent_not_characters(self) -> None:
+        outbox = Outbox(10, 12)
+        outbox.push("猫猫猫")  # nine bytes in UTF-8
+        self.assertEqual(outbox.fullness, 9 / 12)
+        with self.assertRaisesRegex(OutboxFull, r"\(9 bytes\)"):
+            outbox.push("é…")  # five
+        outbox.push("abc")
+        self.assertEqual([outbox.take(), outbox.take()], ["猫猫猫", "abc"])
+        outbox.acknowledge(1)
+        self.assertEqual(outbox.fullness, 3 / 12)
+        outbox.acknowledge(2)
+        self.assertEqual(outbox.fullness, 0)
+
+
 class OutboxMachine(RuleBasedStateMachine):
     """A model that keeps all pushed frames; the outbox must have the same unacknowledged ones."""
 
