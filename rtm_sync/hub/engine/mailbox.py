@@ -34,7 +34,8 @@ class Mailbox(EnginePart):
     async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
         """The user's messages that have not expired, in the order in which they were stored.
 
-        The answer includes every message that was stored before this call.
+        The answer includes every message that was stored before this call, except those that
+        cannot be decoded: they are logged, and keep back no other.
         """
 
     @abstractmethod

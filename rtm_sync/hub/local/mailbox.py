@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
+import time
+from collections.abc import Callable
 from typing import ClassVar
 
 from ...protocol.codec import decode_json, encode_json
+from ...protocol.errors import ProtocolError
 from ...protocol.requests import MessageFromPeer
 from ..engine.mailbox import Mailbox, OfflineMessage
 from .part import LocalPart
+
+logger = logging.getLogger(__name__)
+_MAX_REPORTED = 10_000  # keys of damaged messages that the log has named
 
 
 class LocalMailbox(LocalPart, Mailbox):
@@ -24,6 +32,14 @@ CREATE TABLE IF NOT EXISTS offline (
 CREATE INDEX IF NOT EXISTS offline_by_user ON offline (app_id, uid, key);
 CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
 """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(path, now)
+        self._reported_damaged: set[int] = set()
 
     async def store_offline(
         self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
@@ -51,18 +67,40 @@ CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
         await self._running_database.run(store)
 
     async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
-        def load(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+        def load(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
             connection.execute(
                 "DELETE FROM offline WHERE app_id = ? AND uid = ? AND expires_at <= ?",
                 (app_id, uid, now),
             )
-            return connection.execute(
-                "SELECT key, message FROM offline WHERE app_id = ? AND uid = ? ORDER BY key",
+            return connection.execute(  # as bytes: SQLite refuses a page with one broken text
+                "SELECT key, CAST(message AS BLOB) FROM offline "
+                "WHERE app_id = ? AND uid = ? ORDER BY key",
                 (app_id, uid),
             ).fetchall()
 
         rows = await self._running_database.run(load)
-        return [OfflineMessage(key, decode_json(MessageFromPeer, body)) for key, body in rows]
+        found = []
+        for key, body in rows:
+            try:
+                found.append(OfflineMessage(key, decode_json(MessageFromPeer, body)))
+            except ProtocolError as error:
+                self._report_damaged(key, uid, error)
+        return found
+
+    def _report_damaged(self, key: int, uid: str, error: ProtocolError) -> None:
+        """Log a message that cannot be decoded, once. It stays stored until it expires."""
+        if key in self._reported_damaged:
+            return
+        if len(self._reported_damaged) >= _MAX_REPORTED:
+            self._reported_damaged.clear()
+        self._reported_damaged.add(key)
+        logger.error(
+            "offline message %d of %r cannot be decoded and is skipped; it stays in the table "
+            "'offline' until it expires: %s",
+            key,
+            uid,
+            error,
+        )
 
     async def discard_offline(self, app_id: str, uid: str, keys: list[int]) -> None:
         def discard(connection: sqlite3.Connection) -> None:

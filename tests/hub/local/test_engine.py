@@ -90,6 +90,25 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
         self.wall -= 1
         self.assertEqual(await self.waiting(), [])  # removed, not hidden
 
+    async def test_a_damaged_message_keeps_back_no_other_and_is_named_once(self) -> None:
+        await self.store("1", "2", "3", "4", "5")
+        _, second, third, fourth, _ = await self.engine.offline(APP, "bob", self.wall)
+
+        def damage(connection: sqlite3.Connection) -> None:
+            change = "UPDATE offline SET message = CAST(? AS TEXT) WHERE key = ?"
+            connection.execute(change, ('{"peer_id": "ali', second.key))  # not JSON
+            connection.execute(change, ('{"peer_id": 7}', third.key))  # another version's fields
+            connection.execute(change, (b'{"peer_id": "\xff"}', fourth.key))  # not UTF-8
+
+        await self.engine._running_database.run(damage)
+        with self.assertLogs("rtm_sync", "ERROR") as logs:
+            self.assertEqual(await self.waiting(), ["1", "5"])
+            self.assertEqual(await self.waiting(), ["1", "5"])
+        self.assertEqual(len(logs.output), 3)
+        for key, line in zip((second.key, third.key, fourth.key), logs.output, strict=True):
+            self.assertIn(f"{key} of 'bob'", line)
+        self.assertEqual((await self.rows())["offline"], 5)  # kept until they expire
+
     async def test_expired_media_come_in_batches_of_five_hundred(self) -> None:
         for number in range(510):
             await self.engine.put_media(APP, "alice", medium(f"{number:032}", self.wall + WEEK))
