@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import queue
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ...supervision import start_thread
+from .migrations import MIGRATIONS, Migration, prepare
 
 T = TypeVar("T")
 
@@ -35,19 +36,27 @@ class Database:
     Args:
         path: the file, or ":memory:".
         schema: SQL that creates the missing tables and indexes.
+        migrations: the changes of tables that an older version created.
+
+    Raises:
+        OSError: the file cannot be used.
     """
 
-    def __init__(self, path: str, schema: str) -> None:
+    def __init__(
+        self, path: str, schema: str, migrations: Sequence[Migration] = MIGRATIONS
+    ) -> None:
         self._queue: queue.Queue[_Operation | None] = queue.Queue(_MAX_WAITING)
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA busy_timeout = 5000")
-            self._connection.executescript(schema)
+            prepare(self._connection, schema, migrations)
             self._thread = start_thread("rtm-sync-database", self._work)
-        except BaseException:
+        except BaseException as error:
             self._connection.close()
+            if isinstance(error, (OSError, sqlite3.Error)):
+                raise OSError(f"The database {path} cannot be used: {error}.") from error
             raise
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import unittest
 from collections.abc import Callable
 
 from rtm_sync.hub.local.database import Database
+from rtm_sync.hub.local.migrations import Migration
 from tests.support import PATIENCE, RtmTestCase
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY)"
@@ -151,8 +153,70 @@ class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
     def test_a_file_that_is_no_database_is_refused_and_leaves_no_thread(self) -> None:
         wrong = self.folder() / "wrong"
         wrong.write_bytes(b"not a database" * 100)
-        with self.assertRaises(sqlite3.DatabaseError):
+        with self.assertRaisesRegex(OSError, f"database {wrong} cannot be used: file is not a"):
             Database(str(wrong), SCHEMA)
+
+
+class MigrationTest(RtmTestCase):
+    """Data folders of older versions are opened, changed once, and keep their rows."""
+
+    NEW_SCHEMA = """
+CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY, colour TEXT NOT NULL DEFAULT 'red');
+CREATE INDEX IF NOT EXISTS kept_by_colour ON kept (colour);
+"""
+    MIGRATIONS = (
+        Migration("kept", "ALTER TABLE kept ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'"),
+        Migration("elsewhere", "ALTER TABLE elsewhere ADD COLUMN size INTEGER"),
+        Migration("kept", "UPDATE kept SET colour = 'blue' WHERE number > 1"),
+    )
+
+    def setUp(self) -> None:
+        self.path = self.folder() / "test.sqlite3"
+
+    def written_by_an_older_version(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(SCHEMA + "; INSERT INTO kept VALUES (1), (2)")
+
+    def open(self, schema: str, migrations: tuple[Migration, ...]) -> None:
+        Database(str(self.path), schema, migrations).close()
+
+    def rows(self) -> list[tuple[int, str]]:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute("SELECT number, colour FROM kept ORDER BY number").fetchall()
+
+    def test_an_older_table_is_changed_once_and_keeps_its_rows(self) -> None:
+        self.written_by_an_older_version()
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [(1, "red"), (2, "blue")])
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE kept SET colour = 'green'")
+            connection.commit()
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [(1, "green"), (2, "green")])
+
+    def test_later_migrations_run_where_the_earlier_ones_have_run(self) -> None:
+        self.written_by_an_older_version()
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS[:2])
+        self.assertEqual(self.rows(), [(1, "red"), (2, "red")])
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [(1, "red"), (2, "blue")])
+
+    def test_a_new_file_has_the_new_tables_and_runs_no_migration(self) -> None:
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [])
+
+    def test_a_migration_that_fails_changes_nothing(self) -> None:
+        self.written_by_an_older_version()
+        with self.assertRaisesRegex(OSError, "cannot be used: no such table: missing"):
+            self.open(self.NEW_SCHEMA, (*self.MIGRATIONS, Migration("kept", "DELETE FROM missing")))
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [(1, "red"), (2, "blue")])
+
+    def test_the_database_of_a_newer_version_is_refused_in_words(self) -> None:
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        with self.assertRaisesRegex(OSError, "number 3, and this .* knows the numbers up to 2"):
+            self.open(self.NEW_SCHEMA, self.MIGRATIONS[:2])
 
 
 _WRITER = """
