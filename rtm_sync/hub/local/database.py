@@ -1,119 +1,265 @@
-"""SQLite on a thread of its own, with group commit."""
+"""SQLite on two threads: one writes, with group commit, and one reads beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
+import logging
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
-from ...supervision import start_thread
+from ...rules.timing import Deadline
+from .migrations import MIGRATIONS, Migration, prepare
+from .worker import Operation, Worker
 
 T = TypeVar("T")
 
 _MAX_BATCH = 256  # operations in one transaction
-_MAX_WAITING = 10_000  # operations in the queue
+_READ_TIME = 5.0  # seconds for one `read`
+_CHECK_TIME = 5.0  # seconds for the check of the file at the start
+_CHECK_EVERY = 10_000  # instructions of SQLite between two looks at a deadline
+_SUFFIXES = ("", "-wal", "-shm")  # the files of a database
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
-
-@dataclass(frozen=True, slots=True)
-class _Operation:
-    run: Callable[[sqlite3.Connection], Any]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
+logger = logging.getLogger(__name__)
 
 
 class Database:
-    """Runs functions on a SQLite connection, in order, and returns when they are durable.
+    """Runs functions on SQLite connections, and returns their results when they are durable.
 
-    Owns one thread, started by the constructor and ended by `close()`. The thread commits all
-    waiting operations in one transaction (group commit): under load many operations share one
-    `fsync`.
+    `run` runs functions in order on one thread, which commits all waiting operations in one
+    transaction (group commit): under load many operations share one `fsync`. `read` runs functions
+    on a second thread with a connection of its own, so that a long query delays no write. A
+    database in memory has one connection, which serves both.
+
+    The constructor starts the threads, and `close()` ends them. When the disk is full or the file
+    is damaged, every operation that fails is answered at once, and the next one tries again.
 
     Args:
         path: the file, or ":memory:".
         schema: SQL that creates the missing tables and indexes.
+        migrations: the changes of tables that an older version created.
+
+    Raises:
+        OSError: the file cannot be used: it is damaged, or no database.
     """
 
-    def __init__(self, path: str, schema: str) -> None:
-        self._queue: queue.Queue[_Operation | None] = queue.Queue(_MAX_WAITING)
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA busy_timeout = 5000")
-            self._connection.executescript(schema)
-            self._thread = start_thread("rtm-sync-database", self._work)
-        except BaseException:
-            self._connection.close()
-            raise
+    def __init__(
+        self, path: str, schema: str, migrations: Sequence[Migration] = MIGRATIONS
+    ) -> None:
+        self._path = path
+        self._damage = ""  # the sentence about the last operation's damage
+        self._logged = ""
+        self._files: dict[str, tuple[int, int] | None] = {}
+        with contextlib.ExitStack() as opened:
+            try:
+                self._connection = self._connect(opened)
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                _check(self._connection)
+                prepare(self._connection, schema, migrations)
+                if path != ":memory:":
+                    self._files = _identities(path)
+                    reading = self._connect(opened)
+                    reading.execute("PRAGMA query_only = ON")
+            except (OSError, *_ERRORS) as error:
+                if _is_damage(error):
+                    raise OSError(_damaged(path, error)) from error
+                raise OSError(f"The database {path} cannot be used: {error}.") from error
+            writer = Worker("rtm-sync-database", self._commit, _MAX_BATCH)
+            opened.callback(writer.close)
+            self._writer = self._reader = writer
+            if path != ":memory:":
+                self._reader = Worker(
+                    "rtm-sync-database-reader", lambda batch: self._query(reading, batch[0]), 1
+                )
+                opened.callback(self._reader.close)
+            self._opened = opened.pop_all()
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function(connection)` on the thread, and return its result after the commit.
+        """Run `function(connection)` in a transaction, and return its result after the commit.
+
+        When the transaction fails, the function may run again in another one.
 
         Raises:
-            OSError: the database failed (disk full, damaged file), or 10,000 operations wait.
+            OSError: the database failed, its file was removed, or 10,000 operations wait.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        try:
-            self._queue.put_nowait(_Operation(function, loop, future))
-        except queue.Full:
-            raise OSError(
-                f"{_MAX_WAITING:,} database operations are waiting, which is the limit; "
-                "try again later."
-            ) from None
-        try:
-            return await future
-        except sqlite3.Error as error:
-            raise OSError(f"The database failed: {error}.") from error
+        return await self._result(self._writer.submit(function))
+
+    async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function(connection)`, which only reads, beside the writes, within 5 seconds.
+
+        It sees all that `run` has returned for. It ends early when its caller is cancelled.
+
+        Raises:
+            OSError: the database failed, the time is over, or 10,000 operations wait.
+        """
+        return await self._result(self._reader.submit(function))
+
+    def problem(self) -> str | None:
+        """The sentence that says why nothing can be stored for now, or None.
+
+        It looks at the files, and remembers the last write. A full disk is no such problem: what
+        needs no room goes on.
+        """
+        return self._replaced() or self._damage or None
 
     def close(self) -> None:
-        """Commit the waiting operations and end the thread. Idempotent."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
-        self._connection.close()
+        """Commit the waiting operations and end the threads. Idempotent."""
+        self._opened.close()
 
-    def _work(self) -> None:
-        while True:
-            batch = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < _MAX_BATCH and batch[-1] is not None:
-                    batch.append(self._queue.get_nowait())
-            self._commit([operation for operation in batch if operation is not None])
-            if batch[-1] is None:
-                return
+    async def _result(self, future: asyncio.Future[T]) -> T:
+        try:
+            return await future
+        except _ERRORS as error:  # not the whole sentence: clients need not know the path
+            raise OSError(f"The database failed: {error}.") from error
 
-    def _commit(self, batch: list[_Operation]) -> None:
-        answers: list[tuple[_Operation, Any, Exception | None]] = []
+    def _connect(self, opened: contextlib.ExitStack) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+        opened.callback(connection.close)
+        # A text that is not UTF-8 must not fail the query that finds it beside others.
+        connection.text_factory = _decoded
+        connection.execute("PRAGMA busy_timeout = 5000")
+        return connection
+
+    def _commit(self, batch: list[Operation]) -> None:
+        """Run the operations in one transaction, and answer them."""
         connection = self._connection
+        answers: list[tuple[Operation, Any, Exception | None]] = []
         try:
             connection.execute("BEGIN IMMEDIATE")
             for operation in batch:
+                changes = connection.total_changes
                 connection.execute("SAVEPOINT operation")
                 try:
-                    answers.append((operation, operation.run(connection), None))
+                    result = operation.run(connection)
+                    if connection.total_changes != changes:
+                        self._require_files()
+                    answers.append((operation, result, None))
                 except Exception as error:  # one failed operation does not undo the others
+                    if not connection.in_transaction or _is_damage(error):
+                        raise  # SQLite has undone them all, or may not be trusted with any
                     connection.execute("ROLLBACK TO operation")
                     answers.append((operation, None, error))
                 connection.execute("RELEASE operation")
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
+            self._note_damage(error)
+            if len(batch) > 1 and not _is_locked(error):
+                for operation in batch:  # those that only read need no room on the disk
+                    self._commit([operation])
+                return
             answers = [(operation, None, error) for operation in batch]
+        else:
+            self._damage = ""
         for operation, result, failure in answers:
-            with contextlib.suppress(RuntimeError):  # the caller's loop is closed
-                operation.loop.call_soon_threadsafe(_answer, operation.future, result, failure)
+            operation.answer(result, failure)
+
+    def _query(self, connection: sqlite3.Connection, operation: Operation) -> None:
+        """Run one operation that reads, and interrupt it when its time is over."""
+        deadline = Deadline(_READ_TIME)
+        connection.set_progress_handler(
+            lambda: operation.future.cancelled() or not deadline.left, _CHECK_EVERY
+        )
+        try:
+            result = operation.run(connection)
+        except Exception as error:
+            self._note_damage(error)
+            if not deadline.left:
+                error = OSError(
+                    f"The database needs more than {_READ_TIME:g} seconds for this query; ask for "
+                    "less, such as a shorter period."
+                )
+            operation.answer(None, error)
+        else:
+            operation.answer(result, None)
+
+    def _note_damage(self, error: Exception) -> None:
+        if _is_damage(error):
+            self._damage = "The database is damaged; the gateway's log says more."
+            self._log(_damaged(self._path, error))
+
+    def _require_files(self) -> None:
+        problem = self._replaced()
+        if problem is not None:
+            raise OSError(problem)
+
+    def _replaced(self) -> str | None:
+        """The sentence about a file that is no longer the one that is open, or None."""
+        for name, opened in self._files.items():
+            if _identity(name) != opened:
+                self._log(
+                    f"{name} was removed or replaced while it is open, and what would be written "
+                    "now would be lost; restart the gateway."
+                )
+                return "The database's file was removed or replaced; the gateway must be restarted."
+        return None
+
+    def _log(self, sentence: str) -> None:
+        """Log a problem when it is new."""
+        if sentence != self._logged:
+            self._logged = sentence
+            logger.error("%s", sentence)
 
 
-def _answer(future: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
-    if future.done():
+def _decoded(text: bytes) -> str:
+    return text.decode(errors="replace")
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Look for damage in the whole file, for 5 seconds at the most.
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged.
+    """
+    deadline = Deadline(_CHECK_TIME)
+    connection.set_progress_handler(lambda: not deadline.left, _CHECK_EVERY)
+    try:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:
+        if deadline.left:
+            raise
+        logger.info("the database is large: it was checked in part, for %g seconds", _CHECK_TIME)
         return
-    if failure is not None:
-        future.set_exception(failure)
-    else:
-        future.set_result(result)
+    finally:
+        connection.set_progress_handler(None, 0)
+    if found != "ok":
+        raise sqlite3.DatabaseError(" ".join(found.split()))
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error says that the file is damaged, or no database."""
+    # `sqlite_errorcode` is new in Python 3.11. Damage has the base class itself; a message with
+    # bytes of the damaged file in it cannot be decoded.
+    return type(error) is sqlite3.DatabaseError or isinstance(error, UnicodeDecodeError)
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether another process has the database locked, for longer than `busy_timeout`."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def _damaged(path: str, error: Exception) -> str:
+    return (
+        f"The database {path} is damaged: {error}. Stop the gateway and restore a backup, or save "
+        f"what is readable with `sqlite3 {path} .recover`; or move the file away and begin with an "
+        "empty one."
+    )
+
+
+def _identities(path: str) -> dict[str, tuple[int, int] | None]:
+    """Which files belong to an open database."""
+    return {path + suffix: _identity(path + suffix) for suffix in _SUFFIXES}
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells a file from another one of the same name, or None where no file is."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

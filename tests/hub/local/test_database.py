@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
 import unittest
 from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
 
+from rtm_sync.hub.local import database as database_module
 from rtm_sync.hub.local.database import Database
+from rtm_sync.hub.local.migrations import Migration
+from rtm_sync.hub.local.worker import Operation, Worker
 from tests.support import PATIENCE, RtmTestCase
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY)"
@@ -25,7 +32,18 @@ def numbers(connection: sqlite3.Connection) -> list[int]:
     return [number for (number,) in connection.execute("SELECT number FROM kept ORDER BY number")]
 
 
-class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
+def forget_pages(connection: sqlite3.Connection) -> None:
+    """Have SQLite read the file again."""
+    connection.execute("PRAGMA shrink_memory")
+
+
+def endless(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    ).fetchone()
+
+
+class DatabaseCase(RtmTestCase, unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.path = self.folder() / "test.sqlite3"
         self.database = self.opened()
@@ -60,6 +78,8 @@ class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         outcomes: list[object] = await asyncio.gather(*waiting, return_exceptions=True)
         return outcomes
 
+
+class DatabaseTest(DatabaseCase):
     async def test_what_waits_together_becomes_one_transaction_in_order(self) -> None:
         statements: list[str] = []
         await self.database.run(lambda connection: connection.set_trace_callback(statements.append))
@@ -151,8 +171,242 @@ class DatabaseTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
     def test_a_file_that_is_no_database_is_refused_and_leaves_no_thread(self) -> None:
         wrong = self.folder() / "wrong"
         wrong.write_bytes(b"not a database" * 100)
-        with self.assertRaises(sqlite3.DatabaseError):
+        with self.assertRaisesRegex(OSError, f"{wrong} is damaged: file is not a database"):
             Database(str(wrong), SCHEMA)
+
+
+class BesideTest(DatabaseCase):
+    """Reads and writes do not wait for each other."""
+
+    async def test_a_read_goes_on_beside_a_write_that_takes_long(self) -> None:
+        await self.database.run(lambda c: insert(c, 1))
+        go = await self.held_up()
+        self.assertEqual(await self.database.read(numbers), [1])
+        self.assertFalse(self._busy.done())
+        go.set()
+        await self._busy
+
+    async def test_a_write_goes_on_beside_a_read_that_takes_long(self) -> None:
+        reading = asyncio.ensure_future(self.database.read(endless))
+        for number in range(3):
+            await self.database.run(lambda c, n=number: insert(c, n))
+        self.assertFalse(reading.done())
+        reading.cancel()
+        self.assertEqual(await self.database.read(numbers), [0, 1, 2])  # the other one has ended
+
+    async def test_a_read_that_takes_too_long_ends_with_advice(self) -> None:
+        with (
+            mock.patch.object(database_module, "_READ_TIME", 0.1),
+            self.assertRaisesRegex(OSError, "more than 0.1 seconds .* shorter period"),
+        ):
+            await self.database.read(endless)
+        self.assertEqual(await self.database.read(numbers), [])
+
+    async def test_a_read_writes_nothing(self) -> None:
+        with self.assertRaisesRegex(OSError, "readonly"):
+            await self.database.read(lambda c: insert(c, 1))
+        self.assertEqual(await self.database.run(numbers), [])
+
+    async def test_a_database_in_memory_reads_what_it_wrote(self) -> None:
+        database = Database(":memory:", SCHEMA)
+        self.addCleanup(database.close)
+        await database.run(lambda c: insert(c, 1))
+        self.assertEqual(await database.read(numbers), [1])
+        self.assertIsNone(database.problem())
+
+
+class FailureTest(DatabaseCase):
+    """Whatever fails, each operation is answered at once, and the next one is tried."""
+
+    async def test_with_a_full_disk_those_who_need_no_room_go_on(self) -> None:
+        def fill(connection: sqlite3.Connection) -> None:
+            for number in range(100, 2_000):
+                insert(connection, number)
+
+        def set_room(connection: sqlite3.Connection, pages: int) -> None:
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+
+        await self.database.run(lambda c: insert(c, 1))
+        await self.database.run(lambda c: set_room(c, 3))
+        outcomes = await self.burst(numbers, fill, lambda c: insert(c, 2), fill, numbers)
+        self.assertEqual((outcomes[0], outcomes[2], outcomes[4]), ([1], 2, [1, 2]))
+        for full in (outcomes[1], outcomes[3]):
+            self.assertIsInstance(full, OSError)
+            self.assertIn("database failed: database or disk is full", str(full))
+        self.assertIsNone(self.database.problem())
+        await self.database.run(lambda c: set_room(c, 1_000))
+        await self.database.run(fill)
+        self.assertEqual(len(await self.database.run(numbers)), 1_902)
+
+    async def test_a_database_damaged_while_it_is_open_answers_all_at_once(self) -> None:
+        await self.fill_pages()
+        self.database.close()
+        self.database = self.opened()
+        await self.database.run(forget_pages)
+        self.damage()
+        with self.assertLogs("rtm_sync.hub.local.database", "ERROR") as logs:
+            outcomes = await self.burst(*([numbers] * 300))
+            with self.assertRaisesRegex(OSError, "database failed: .*malformed"):
+                await self.database.read(numbers)
+        self.assertEqual({type(outcome) for outcome in outcomes}, {OSError})
+        for outcome in outcomes:
+            self.assertNotIn(str(self.path), str(outcome))  # clients may read it
+        self.assertIn(f"{self.path} is damaged", logs.output[0])
+        self.assertEqual(len(logs.output), 1)  # not one for each operation
+        self.assertIn("damaged", str(self.database.problem()))
+
+    async def test_a_database_damaged_before_is_named_with_the_ways_out(self) -> None:
+        await self.fill_pages()
+        self.database.close()
+        self.damage()
+        with self.assertRaisesRegex(OSError, f"{self.path} is damaged.*backup.*recover.*move"):
+            Database(str(self.path), SCHEMA)
+
+    async def test_damage_is_looked_for_in_the_time_there_is(self) -> None:
+        await self.fill_pages()
+        self.database.close()
+        with (
+            mock.patch.object(database_module, "_CHECK_TIME", 0.0),
+            mock.patch.object(database_module, "_CHECK_EVERY", 1),
+            self.assertLogs("rtm_sync.hub.local.database", "INFO") as logs,
+        ):
+            self.database = self.opened()
+        self.assertIn("checked in part", logs.output[0])
+        self.assertEqual(len(await self.database.run(numbers)), 10_000)
+
+    async def test_what_would_go_to_a_removed_file_is_refused(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            for replaced in (False, True):
+                with self.subTest(suffix, replaced=replaced):
+                    self.path = self.folder() / "test.sqlite3"
+                    self.database = self.opened()
+                    await self.database.run(lambda c: insert(c, 1))
+                    self.assertIsNone(self.database.problem())
+                    gone = Path(f"{self.path}{suffix}")
+                    gone.unlink()
+                    if replaced:
+                        gone.touch()
+                    with self.assertLogs("rtm_sync.hub.local.database", "ERROR") as logs:
+                        outcomes = await self.burst(
+                            lambda c: insert(c, 2), numbers, lambda c: insert(c, 3)
+                        )
+                    for refused in (outcomes[0], outcomes[2]):
+                        self.assertRegex(str(refused), "file was removed or replaced")
+                    self.assertEqual(outcomes[1], [1])  # reading harms nobody
+                    self.assertIn("removed or replaced", str(self.database.problem()))
+                    self.assertIn(f"{gone} was removed", logs.output[0])
+                    self.assertEqual(len(logs.output), 1)
+
+    async def test_a_text_that_is_no_utf_8_does_not_keep_back_others(self) -> None:
+        def store(connection: sqlite3.Connection) -> None:
+            connection.execute("CREATE TABLE texts (text TEXT)")
+            connection.execute("INSERT INTO texts VALUES ('a'), (CAST(x'ff' AS TEXT)), ('b')")
+
+        def texts(connection: sqlite3.Connection) -> list[str]:
+            return [text for (text,) in connection.execute("SELECT text FROM texts")]
+
+        await self.database.run(store)
+        self.assertEqual(await self.database.run(texts), ["a", "\N{REPLACEMENT CHARACTER}", "b"])
+        self.assertEqual(await self.database.read(texts), ["a", "\N{REPLACEMENT CHARACTER}", "b"])
+
+    async def test_nobody_waits_for_a_worker_that_failed(self) -> None:
+        connection = self.database._connection
+
+        def perform(batch: list[Operation]) -> None:
+            for operation in batch:
+                operation.answer(operation.run(connection), None)
+
+        worker = Worker("rtm-sync-database", perform, 10)
+        self.addCleanup(worker.close)
+        with (
+            self.assertLogs("rtm_sync.hub.local.worker", "ERROR"),
+            self.assertRaisesRegex(OSError, "ZeroDivisionError"),
+        ):
+            await worker.submit(lambda c: 1 // 0)
+        self.assertEqual(await worker.submit(lambda c: 1), 1)
+
+    async def test_a_closed_database_refuses(self) -> None:
+        self.database.close()
+        for call in (self.database.run, self.database.read):
+            with self.assertRaisesRegex(OSError, "is closed"):
+                await call(numbers)
+
+    async def fill_pages(self) -> None:
+        def fill(connection: sqlite3.Connection) -> None:
+            for number in range(10_000):
+                insert(connection, number)
+
+        await self.database.run(fill)
+
+    def damage(self) -> None:
+        """Overwrite all pages of the file but the first, where the schema is."""
+        with self.path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            self.assertGreater(size, 80_000)
+            file.seek(4096)
+            file.write(b"\xa5" * (size - 4096))
+
+
+class MigrationTest(RtmTestCase):
+    """Data folders of older versions are opened, changed once, and keep their rows."""
+
+    NEW_SCHEMA = """
+CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY, colour TEXT NOT NULL DEFAULT 'red');
+CREATE INDEX IF NOT EXISTS kept_by_colour ON kept (colour);
+"""
+    MIGRATIONS = (
+        Migration("kept", "ALTER TABLE kept ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'"),
+        Migration("elsewhere", "ALTER TABLE elsewhere ADD COLUMN size INTEGER"),
+        Migration("kept", "UPDATE kept SET colour = 'blue' WHERE number > 1"),
+    )
+
+    def setUp(self) -> None:
+        self.path = self.folder() / "test.sqlite3"
+
+    def written_by_an_older_version(self) -> None:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(SCHEMA + "; INSERT INTO kept VALUES (1), (2)")
+
+    def open(self, schema: str, migrations: tuple[Migration, ...]) -> None:
+        Database(str(self.path), schema, migrations).close()
+
+    def rows(self) -> list[tuple[int, str]]:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute("SELECT number, colour FROM kept ORDER BY number").fetchall()
+
+    def test_an_older_table_is_changed_once_and_keeps_its_rows(self) -> None:
+        self.written_by_an_older_version()
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [(1, "red"), (2, "blue")])
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.execute("UPDATE kept SET colour = 'green'")
+            connection.commit()
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [(1, "green"), (2, "green")])
+
+    def test_later_migrations_run_where_the_earlier_ones_have_run(self) -> None:
+        self.written_by_an_older_version()
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS[:2])
+        self.assertEqual(self.rows(), [(1, "red"), (2, "red")])
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [(1, "red"), (2, "blue")])
+
+    def test_a_new_file_has_the_new_tables_and_runs_no_migration(self) -> None:
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [])
+
+    def test_a_migration_that_fails_changes_nothing(self) -> None:
+        self.written_by_an_older_version()
+        with self.assertRaisesRegex(OSError, "cannot be used: no such table: missing"):
+            self.open(self.NEW_SCHEMA, (*self.MIGRATIONS, Migration("kept", "DELETE FROM missing")))
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        self.assertEqual(self.rows(), [(1, "red"), (2, "blue")])
+
+    def test_the_database_of_a_newer_version_is_refused_in_words(self) -> None:
+        self.open(self.NEW_SCHEMA, self.MIGRATIONS)
+        with self.assertRaisesRegex(OSError, "number 3, and this .* knows the numbers up to 2"):
+            self.open(self.NEW_SCHEMA, self.MIGRATIONS[:2])
 
 
 _WRITER = """

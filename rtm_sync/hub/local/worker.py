@@ -1,0 +1,107 @@
+"""A thread that takes operations on a database from a bounded queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ...supervision import start_thread
+
+T = TypeVar("T")
+
+_MAX_WAITING = 10_000  # operations in the queue
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A function to run, and the future of its result with the loop that waits for it."""
+
+    run: Callable[[sqlite3.Connection], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+    def answer(self, result: Any, failure: Exception | None) -> None:
+        """Set the result or the failure, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the caller's loop is closed
+            self.loop.call_soon_threadsafe(_set, self.future, result, failure)
+
+
+def _set(future: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
+    if future.done():
+        return
+    if failure is not None:
+        future.set_exception(failure)
+    else:
+        future.set_result(result)
+
+
+class Worker:
+    """A thread that takes operations from a bounded queue, as many at once as wait.
+
+    Args:
+        name: the thread's name.
+        perform: runs a batch of operations and answers each.
+        batch: the most operations of a batch.
+    """
+
+    def __init__(self, name: str, perform: Callable[[list[Operation]], None], batch: int) -> None:
+        self._queue: queue.Queue[Operation | None] = queue.Queue(_MAX_WAITING)
+        self._perform = perform
+        self._batch = batch
+        self._is_closed = False
+        self._thread = start_thread(name, self._work)
+
+    def submit(self, function: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """Queue an operation of the running loop.
+
+        Raises:
+            OSError: the queue is full, or closed.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        if self._is_closed:
+            raise OSError("The database is closed.")
+        try:
+            self._queue.put_nowait(Operation(function, loop, future))
+        except queue.Full:
+            raise OSError(
+                f"{_MAX_WAITING:,} database operations are waiting, which is the limit; "
+                "try again later."
+            ) from None
+        return future
+
+    def close(self) -> None:
+        """Perform the waiting operations and end the thread. Idempotent."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            batch = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < self._batch and batch[-1] is not None:
+                    batch.append(self._queue.get_nowait())
+            operations = [operation for operation in batch if operation is not None]
+            if operations:
+                self._guarded(operations)
+            if batch[-1] is None:
+                return
+
+    def _guarded(self, operations: list[Operation]) -> None:
+        """Perform operations. Whatever happens, each is answered and the thread goes on."""
+        try:
+            self._perform(operations)
+        except Exception as error:
+            logger.exception("the database's thread failed")
+            for operation in operations:
+                operation.answer(None, OSError(f"The database failed: {error!r}."))
