@@ -178,8 +178,9 @@ class ServersTest(RtmTestCase):
             with server.events(ready.id) as again:
                 if not next(again).data["recovered"]:  # another worker, which cannot recover events
                     return False
-                texts = (e.data["message"]["text"] for e in again if e.event == "ChannelMessage")
-                return next(texts) == "to the room"
+                # The photo that was sent before may arrive after `ready` as well.
+                messages = (e.data["message"] for e in again if e.event == "ChannelMessage")
+                return next(m["text"] for m in messages if "text" in m) == "to the room"
 
         wait_until(is_recovered, PATIENCE)
         room.leave()

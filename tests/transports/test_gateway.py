@@ -327,7 +327,9 @@ class ReconnectTest(GatewayCase):
                 self.proxy.drop()
                 call.join(PATIENCE)
                 self.assertTrue(answers[0].has_peer_received)
-                self.assertEqual(texts, ["once"])
+                alice.send_message_to_peer("the last", "bob")
+                wait_until(lambda texts=texts: "the last" in texts)
+                self.assertEqual(texts, ["once", "the last"])
                 alice.close()
                 bob.close()
 
@@ -397,6 +399,7 @@ class ReconnectTest(GatewayCase):
         for name in ("MemberJoined", "MemberLeft"):
             theirs.on(name, lambda member, name=name: news.append(f"{name} {member}"))
         texts = self.received_by(mine, "ChannelMessage")
+        others = self.received_by(theirs, "ChannelMessage")
         theirs.join()
         mine.join()
         back: list[str] = []
@@ -406,6 +409,7 @@ class ReconnectTest(GatewayCase):
         theirs.send_message("after the drop")
         wait_until(lambda: texts == ["after the drop"])
         mine.send_message("still a member")
+        wait_until(lambda: others == ["still a member"])
         self.assertEqual(news, ["MemberJoined alice"])
         self.assertEqual(back, ["session True"], "nothing was missed, so channels say nothing")
 
