@@ -60,12 +60,12 @@ class _Login:
         self._running.acquire()
 
     def done(self) -> None:
-        """`log_in` is about to return or to raise. Idempotent."""
+        """Tell the waiting threads that `log_in` is about to return or to raise. Idempotent."""
         with contextlib.suppress(RuntimeError):  # released already
             self._running.release()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is done, at most `timeout` seconds; False after that time."""
+        """Wait for `done`, at most `timeout` seconds. Returns False when the time is over."""
         if not self._running.acquire(timeout=timeout):
             return False
         self.done()

@@ -343,7 +343,7 @@ class Hub:
 
     def _finish(self, finish: Finish[Session]) -> None:
         """Close the connection of an ended session, and remove its registered state."""
-        self._undo(finish.session)
+        self._undo(finish.session)  # first: what follows may fail
         session, connection, end = finish.session, finish.connection, finish.end
         self.metrics_sink.session_ended(end.value)
         logger.info(

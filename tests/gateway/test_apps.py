@@ -56,7 +56,10 @@ class CrossingTest(AppsCase):
         self.rooms[1].on("ChannelMessage", lambda message, *_: self.arrived.append("channel"))
 
     def arrived_before_a_last_one(self) -> list[str]:
-        """What has arrived at bob of "game". Events are in order: a last one follows all others."""
+        """Send a last message to bob of "game", and return the events that he got before it.
+
+        A client handles events in order: when the last one was handled, all others were too.
+        """
         self.assertTrue(self.other_alice.send_message_to_peer("last", "bob").has_peer_received)
         wait_until(lambda: "peer" in self.arrived)
         return self.arrived[:-1]

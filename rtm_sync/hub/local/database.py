@@ -252,12 +252,12 @@ def _damaged(path: str, error: Exception) -> str:
 
 
 def _identities(path: str) -> dict[str, tuple[int, int] | None]:
-    """Which files belong to an open database."""
+    """The identities of a database's three files, by path."""
     return {path + suffix: _identity(path + suffix) for suffix in _SUFFIXES}
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """What tells a file from another one of the same name, or None where no file is."""
+    """The device and inode of a file, which no other file has, or None where there is no file."""
     try:
         status = Path(path).stat()
     except OSError:

@@ -72,7 +72,8 @@ CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
                 "DELETE FROM offline WHERE app_id = ? AND uid = ? AND expires_at <= ?",
                 (app_id, uid, now),
             )
-            return connection.execute(  # as bytes: SQLite refuses a page with one broken text
+            # As bytes: the connection replaces what is not UTF-8, and another text would arrive.
+            return connection.execute(
                 "SELECT key, CAST(message AS BLOB) FROM offline "
                 "WHERE app_id = ? AND uid = ? ORDER BY key",
                 (app_id, uid),
