@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from .blob.file_names import plain_name
+
 MESSAGE_LIMIT = 32 * 1024
 """The most bytes of one message (reference 1.3: "32 KB"): the sum of its parts, in UTF-8."""
 
@@ -116,7 +118,8 @@ class RtmFileMessage:
 
     Args:
         media_id: the id that the upload returned; valid for seven days after the upload.
-        file_name: the name that the receiver sees.
+        file_name: the name that the receiver sees. It is never a path: only the last part of a
+            given name is kept (see `Blob.name`).
         description: free text beside it.
         size: the bytes of the stored file; 0 when unknown.
         thumbnail: the bytes of the preview. Description, file name and thumbnail have at most
@@ -139,6 +142,8 @@ class RtmFileMessage:
             raise ValueError("media_id must be the non-empty str that an upload returned.")
         if not isinstance(self.thumbnail, bytes):
             object.__setattr__(self, "thumbnail", _as_bytes(self.thumbnail, "thumbnail"))
+        _utf8(self.file_name, "file_name")
+        object.__setattr__(self, "file_name", plain_name(self.file_name))
         check_media_message(self.file_name, self.description, len(self.thumbnail))
 
     @property

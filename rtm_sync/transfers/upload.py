@@ -86,9 +86,11 @@ class UploadWork:
             self._type = _media_type(message_type)
             _check_dimensions(dimensions)
             self._blob = _checked_blob(payload)
-            self._name = self._blob.name if file_name is None else file_name
+            if file_name is not None:
+                check_media_message(file_name, description, 0)
+                self._blob = _renamed(self._blob, file_name)
+            self._name = self._blob.name
             check_media_message(self._name, description, 0)
-            self._blob = _renamed(self._blob, self._name)
             self._journal = None if resume_from is None else Journal(resume_from, self._blob.size)
             self._thumbnail = b""
             self._make: ThumbnailCallable | None = None

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import hashlib
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -213,18 +214,27 @@ class GoodStoreTest(CarrierCase):
         path.write_bytes(DATA[:-10])
         upload = self.carrier().upload
         error = self.raises(UploadMediaError, "FAILURE", lambda: upload(blob, upload_control()))
-        self.assertIn(f"ended after {len(DATA) - 10:,} of {len(DATA):,} bytes", error.message)
+        self.assertIn(f"had {len(DATA):,} bytes when its blob was made", error.message)
         path.unlink()
         error = self.raises(UploadMediaError, "FAILURE", lambda: upload(blob, upload_control()))
         self.assertIn("The source cannot be read", error.message)
         self.assertEqual(self.files(), [])
 
-    def test_a_source_that_has_grown_is_uploaded_as_announced(self) -> None:
+    def test_a_source_that_changes_fails_and_leaves_nothing(self) -> None:
         path = self.folder() / "log"
-        path.write_bytes(DATA)
-        blob = Blob.from_path(path)
-        path.write_bytes(DATA + b"more")
-        self.assertEqual(self.carrier().upload(blob, upload_control()).sha256, SHA256)
+        for content in (DATA + b"more", DATA[::-1]):
+            path.write_bytes(DATA)
+            blob = Blob.from_path(path)
+            path.write_bytes(content)
+            os.utime(path, (1, 1))
+            with self.subTest(size=len(content)):
+                error = self.raises(
+                    UploadMediaError,
+                    "FAILURE",
+                    lambda blob=blob: self.carrier().upload(blob, upload_control()),  # type: ignore[misc]
+                )
+                self.assertIn("it was changed while it was uploaded", error.message)
+                self.assertEqual(self.files(), [])
 
 
 class ResumeTest(CarrierCase):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import email.message
 import email.utils
 import hashlib
 import re
@@ -22,6 +21,7 @@ import requests
 import urllib3
 
 from ...blob import CHUNK, Blob
+from ...blob.file_names import file_name_in
 from ...errors import RtmError
 from ...protocol.errors import ProtocolError
 from ...protocol.frames import Failure, decode
@@ -398,16 +398,10 @@ def _info(media_id: str, size: int, answer: requests.Response) -> MediaInfo:
         media_id,
         size,
         _digest(answer),
-        _file_name(answer),
+        file_name_in(answer.headers.get("Content-Disposition", "")),
         answer.headers.get("Content-Type", "application/octet-stream"),
         float(answer.headers.get("Rtm-Expires-At", "0")),
     )
-
-
-def _file_name(response: requests.Response) -> str:
-    message = email.message.Message()
-    message["Content-Disposition"] = response.headers.get("Content-Disposition", "")
-    return message.get_filename() or ""
 
 
 def _error_in(response: requests.Response) -> RtmError | None:
