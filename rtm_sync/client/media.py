@@ -18,13 +18,18 @@ from ..messages import (
     RtmRawMessage,
     RtmTextMessage,
 )
-from ..thumbnails.contract import ThumbnailGenerator
+from ..thumbnails.contract import (
+    Thumbnail,
+    ThumbnailGenerator,
+    ThumbnailSource,
+    given_thumbnail,
+)
 from ..transfers.control import ProgressCallback, TransferControl, TransferKind
 from ..transfers.download import Destination, DownloadWork, checked_media_id
 from ..transfers.sink import MediaCarrier
 from ..transfers.stream import MediaStream, StreamSink
 from ..transfers.transfer import Transfer
-from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
+from ..transfers.upload import Dimensions, UploadWork
 from .calls import ClientCalls
 
 
@@ -46,7 +51,7 @@ class MediaCalls(ClientCalls):
         message_type: MessageType | str | None = None,
         file_name: str = "",
         description: str = "",
-        thumbnail: bytes = b"",
+        thumbnail: ThumbnailSource | None = None,
         size: int = 0,
         width: int = 0,
         height: int = 0,
@@ -58,8 +63,16 @@ class MediaCalls(ClientCalls):
         Exactly one of `text`, `raw_message` and `media_id` (an earlier upload's) is the content;
         with `media_id`, `message_type` is FILE by default, or IMAGE.
 
+        Args:
+            thumbnail: the preview: bytes, a `Path`, a binary file, a `Blob` or a `Thumbnail`. What
+                makes a thumbnail ("auto", a generator's name or a callable) needs the content of an
+                upload, which is not here.
+            thumbnail_width, thumbnail_height: pixels; read from the thumbnail's header when 0.
+
         Raises:
             ValueError: none or several of them, a message type that does not fit, or over 32 KB.
+            TypeError: the thumbnail is of another type.
+            OSError: the thumbnail's file cannot be read.
         """
         given = [
             name
@@ -81,7 +94,10 @@ class MediaCalls(ClientCalls):
         elif raw_message is not None:
             message = RtmRawMessage(raw_message, description)
         else:
-            named = (cast(str, media_id), file_name, description, size, thumbnail)
+            preview = Thumbnail(b"", 0, 0, "") if thumbnail is None else given_thumbnail(thumbnail)
+            named = (cast(str, media_id), file_name, description, size, preview.data)
+            if not (thumbnail_width or thumbnail_height):
+                thumbnail_width, thumbnail_height = preview.width, preview.height
             if kind is MessageType.IMAGE:
                 message = RtmImageMessage(
                     *named,
@@ -153,10 +169,11 @@ class MediaCalls(ClientCalls):
             message_type: FILE or IMAGE.
             file_name: shown to the receiver; the source's own name when not given.
             description: free text; description + file name + thumbnail are at most 32 KB.
-            thumbnail: the preview's bytes (bytes, `Path`, file, `Blob`), a callable
+            thumbnail: the preview (bytes, `Path`, file, `Blob`, `Thumbnail`), a callable
                 `(blob, max_bytes) -> bytes`, "auto", or the name of an installed generator.
-            width, height, thumbnail_width, thumbnail_height: pixels; read from the pictures'
-                headers when not given. Accepted and ignored with FILE.
+            width, height, thumbnail_width, thumbnail_height: pixels of the upright pictures; read
+                from their headers when not given, or (AVIF, HEIC, TIFF) told by the generator that
+                makes the thumbnail. Accepted and ignored with FILE.
             resume_from: a journal file, which keeps the upload's name until the upload is done or
                 cancelled. After a failure or the end of the process, uploading the same source
                 with the same journal within ten minutes continues where it stopped.

@@ -33,11 +33,12 @@ from ..protocol.errors import ProtocolError
 from ..protocol.ids import app_id_problem, id_problem
 from ..protocol.values import HistoricalMessage, MediaInfo, PeerMessageSendResult, PeerOnlineState
 from ..rules.timing import Backoff, Deadline
+from ..thumbnails.contract import ThumbnailSource
 from ..transfers.control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferKind
 from ..transfers.pool import TransferPool
 from ..transfers.sink import Sink
 from ..transfers.transfer import Transfer
-from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
+from ..transfers.upload import Dimensions, UploadWork
 from ..transports.gateway.media_http import MediaHttp
 from ..transports.gateway.proxy_settings import find_proxy_settings
 from ..transports.retry import RetryPolicy

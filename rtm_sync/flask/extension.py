@@ -29,6 +29,8 @@ from ..client.sender import RtmSender
 from ..errors import RtmError
 from ..hub.auth.tokens import Privileges, make_token
 from ..messages import MessageType, RtmFileMessage, RtmImageMessage
+from ..thumbnails.contract import ThumbnailSource
+from ..transfers.upload import checked_blob
 from .commands import rtm_commands
 from .disconnect import ClientDisconnectProbe
 from .relay import EventRelay
@@ -213,6 +215,7 @@ class Rtm:
         *,
         message_type: MessageType | str | None = None,
         file_name: str | None = None,
+        thumbnail: FileStorage | ThumbnailSource | None = None,
         timeout: float | None = 120.0,
         client: RtmClient | None = None,
         **options: Any,
@@ -226,6 +229,7 @@ class Rtm:
             file: `request.files["photo"]`, or any payload that `RtmClient` uploads.
             message_type: FILE or IMAGE; None for IMAGE for pictures, and FILE otherwise.
             file_name: the name that receivers see; None for the browser's name.
+            thumbnail: `request.files["thumbnail"]`, or as for `RtmClient`.
             timeout: seconds for the whole upload.
             client: the client that uploads; None for this process's client.
             options: as for `RtmClient.create_media_message_by_uploading`.
@@ -235,21 +239,19 @@ class Rtm:
                 another reason.
             TimeoutError: the upload was not done in time, and is cancelled.
         """
-        if isinstance(file, FileStorage):
-            file.stream.seek(0)  # the view may have read a part
-            blob = Blob.from_file(
-                file.stream,
-                name=re.split(r"[/\\]", file.filename or "")[-1],  # some send the whole path
-                content_type=bare_type(file.mimetype),
-            )
-        else:
-            blob = Blob.of(file)
+        blob = checked_blob(_form_file(file) if isinstance(file, FileStorage) else file)
+        if isinstance(thumbnail, FileStorage):
+            thumbnail = _form_file(thumbnail)
         if message_type is None:
             picture = blob.content_type.startswith("image/")
             message_type = MessageType.IMAGE if picture else MessageType.FILE
         uploader = self.client if client is None else client
         with uploader.create_media_message_by_uploading(
-            blob, message_type=message_type, file_name=file_name, **options
+            blob,
+            message_type=message_type,
+            file_name=file_name,
+            thumbnail=thumbnail,
+            **options,
         ) as transfer:
             try:
                 return transfer.result(timeout)
@@ -419,6 +421,14 @@ def status_of(error: RtmError) -> int:
         "CONCURRENCY_LIMIT_EXCEEDED": 429,
         "TIMEOUT": 504,
     }.get(error.reason, 502)
+
+
+def _form_file(file: FileStorage) -> Blob:
+    """A blob of a form's file, which is read in place."""
+    file.stream.seek(0)  # the view may have read a part
+    return Blob.from_file(
+        file.stream, name=file.filename or "", content_type=bare_type(file.mimetype)
+    )
 
 
 def _refused(status: int, message: str) -> Response:

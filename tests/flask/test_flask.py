@@ -23,6 +23,7 @@ from rtm_sync import (
     LoginError,
     RtmClient,
     RtmError,
+    RtmImageMessage,
     RtmTextMessage,
     UploadMediaError,
 )
@@ -312,6 +313,15 @@ class MediaTest(AppTest):
             with self.app.app_context():
                 message = self.rtm.upload(FileStorage(io.BytesIO(DATA), path))
             self.assertEqual(message.file_name, "film.bin")
+
+    def test_a_thumbnail_of_the_form_is_taken_as_it_is(self) -> None:
+        file = FileStorage(io.BytesIO(PNG), "dot.png", content_type="image/png")
+        thumbnail = FileStorage(io.BytesIO(PNG), "small.png")
+        thumbnail.read(10)
+        with self.app.app_context():
+            message = self.rtm.upload(file, thumbnail=thumbnail)
+        assert isinstance(message, RtmImageMessage)
+        self.assertEqual((message.thumbnail, message.thumbnail_width), (PNG, 1))
 
     def test_a_file_that_the_view_has_looked_into_is_uploaded_whole(self) -> None:
         file = FileStorage(io.BytesIO(DATA), "film.bin")
