@@ -36,7 +36,7 @@ from ..rules.timing import Backoff, Deadline
 from ..thumbnails.contract import ThumbnailSource
 from ..transfers.control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferKind
 from ..transfers.pool import TransferPool
-from ..transfers.sink import Sink
+from ..transfers.sink import PartSink, Sink
 from ..transfers.transfer import Transfer
 from ..transfers.upload import Dimensions, UploadWork
 from ..transports.gateway.media_http import MediaHttp
@@ -470,6 +470,12 @@ class _Carrier:
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         return self._http().download(media_id, sink, control)
+
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        return self._http().media_info(media_id, control)
+
+    def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
+        return self._http().download(media_id, part, control)
 
 
 def _historical(item: dict[str, Any]) -> HistoricalMessage:

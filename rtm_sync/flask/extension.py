@@ -267,6 +267,8 @@ class Rtm:
     ) -> Response:
         """A response with a medium, streamed while it arrives, with Range, ETag and HEAD.
 
+        Only the bytes that are sent are downloaded.
+
         The browser shows pictures, sound, video and plain text. Other content is a download,
         because HTML from another user must not run as a page of your site. The view decides which
         users may see the medium.
@@ -279,19 +281,10 @@ class Rtm:
         Raises:
             DownloadMediaError: NOT_EXIST for an unknown or expired medium, or another reason.
         """
-        stream = (self.client if client is None else client).open_media(media_id)
-        try:
-            info = stream.info
-        except BaseException:
-            stream.close()
-            raise
+        downloader = self.client if client is None else client
+        info = downloader.get_media_info(media_id)
         shown = not as_attachment and _SHOWN.fullmatch(info.content_type)
-        response = Response(
-            FileWrapper(cast("IO[bytes]", stream), CHUNK),
-            content_type=info.content_type,
-            direct_passthrough=True,
-        )
-        response.call_on_close(stream.close)
+        response = Response(content_type=info.content_type)
         response.headers.set(
             "Content-Disposition",
             "inline" if shown else "attachment",
@@ -302,11 +295,22 @@ class Rtm:
         response.headers["Cache-Control"] = "private, max-age=3600, immutable"
         response.content_length = info.size
         response.set_etag(info.sha256)
+        response.make_conditional(request, accept_ranges=True, complete_length=info.size)
+        if request.method == "HEAD" or response.status_code == 304:
+            return response
+        part = response.content_range
+        if response.status_code == 206 and part.start is not None:
+            stream = downloader.open_media(media_id, start=part.start, stop=part.stop)
+        else:
+            stream = downloader.open_media(media_id)
         try:
-            response.make_conditional(request, accept_ranges=True, complete_length=info.size)
+            _ = stream.info  # waits for the first byte: before it, an error can have a status
         except BaseException:
-            response.close()  # the medium does not have the requested range: end the download
+            stream.close()
             raise
+        response.response = FileWrapper(cast("IO[bytes]", stream), CHUNK)
+        response.direct_passthrough = True
+        response.call_on_close(stream.close)
         return response
 
     # -- for browsers --
