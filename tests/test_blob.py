@@ -24,7 +24,7 @@ from PIL import Image
 
 from rtm_sync.blob import MEDIA_LIMIT, Blob, BlobTooLarge, atomic_write
 from rtm_sync.blob.sources import SourceChanged
-from tests.support import PATIENCE, RtmTestCase, Stopwatch
+from tests.support import PATIENCE, RtmTestCase, Stopwatch, wait_until
 
 DATA = bytes(range(256)) * 40
 
@@ -218,6 +218,16 @@ class ChangedFileTest(RtmTestCase):
                         with self.assertRaises(SourceChanged):
                             while reader.read(100_000):
                                 pass
+
+    def test_who_reads_exactly_the_size_is_told_too(self) -> None:
+        path = self.folder() / "log"
+        path.write_bytes(DATA)
+        with path.open("rb") as file:
+            for make in (lambda: Blob.from_path(path), lambda: Blob.from_file(file)):
+                with make().open() as reader:
+                    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000))
+                    with self.assertRaises(SourceChanged):
+                        reader.read(len(DATA))
 
     def test_a_file_that_is_written_before_the_blob_is_made_is_fine(self) -> None:
         with tempfile.NamedTemporaryFile("w+b") as file:
@@ -693,7 +703,7 @@ class FromUrlTest(RtmTestCase):
 
         def headers(page: _Site) -> None:
             page.wfile.write(b"HTTP/1.1 200 OK\r\n")
-            while not self.gone.wait(0.02):
+            while not self.gone.wait(0.15):  # 15 seconds until there are too many
                 page.wfile.write(b"X-Header: x\r\n")
 
         def hop(page: _Site) -> None:
@@ -711,6 +721,10 @@ class FromUrlTest(RtmTestCase):
                 with self.assertRaisesRegex(TimeoutError, "within 0.2 seconds"):
                     Blob.from_url(self.base + path, timeout=0.2)
                 self.assertLess(watch.seconds(), 2)
+                wait_until(
+                    lambda: "rtm-sync-fetch" not in {one.name for one in threading.enumerate()}
+                )
+                self.assertLess(watch.seconds(), 8)  # the thread is not left to the page
 
     def test_a_body_that_breaks_off_is_an_error_and_no_short_blob(self) -> None:
         self.pages["/short"] = lambda page: page.answer(b"x" * 500, Content_Length="1000")

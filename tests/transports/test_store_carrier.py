@@ -28,7 +28,7 @@ from rtm_sync.hub.media.disk import DiskMediaStore
 from rtm_sync.hub.media.memory import MemoryMediaStore
 from rtm_sync.plugins.hookspecs import hookimpl
 from rtm_sync.transfers import TransferControl, TransferKind
-from rtm_sync.transfers.sink import Sink
+from rtm_sync.transfers.sink import PartSink, Sink
 from rtm_sync.transports.store_carrier import DirectAccess, MediaReader, StoreCarrier, UploadWriter
 from tests.support import PATIENCE, RtmTestCase, wait_until
 from tests.transports.support import pattern
@@ -258,6 +258,9 @@ class ResumeTest(CarrierCase):
         self.resuming = StoreCarrier(CountingAccess(store, self.records))
         self.info = self.resuming.upload(Blob.from_bytes(DATA), upload_control())
 
+    def download_part(self, part: PartSink) -> object:
+        return self.resuming.download_part(self.info.media_id, part, download_control())
+
     def download(self, sink: Sink) -> object:
         return self.resuming.download(self.info.media_id, sink, download_control())
 
@@ -302,6 +305,13 @@ class ResumeTest(CarrierCase):
             )
             self.assertIn("damaged", error.message)
             self.assertEqual(sink.size, 0)
+
+    def test_a_part_that_the_store_has_no_more_is_an_error(self) -> None:
+        (path,) = self.folder_of_media.glob("*/*")
+        path.write_bytes(DATA[:1000])
+        part = PartSink(io.BytesIO(), 500, 2000, "The part")
+        error = self.raises(DownloadMediaError, "FAILURE", lambda: self.download_part(part))
+        self.assertIn("cut off", error.message)
 
     def test_a_destination_that_cannot_go_back_says_so(self) -> None:
         class Pipe(io.BytesIO):
