@@ -15,6 +15,13 @@ _JPEG_SCAN_LIMIT = 4 * 1024 * 1024
 _JPEG_MARKER_LIMIT = 10_000
 """The most markers that are skipped; four megabytes of fill bytes would take seconds."""
 
+_PNG_CHUNK_LIMIT = 1_000
+"""The most chunks that are skipped before a PNG's pixels."""
+
+_EXIF_LIMIT = 64 * 1024
+_ORIENTATION = 0x0112  # the tag
+_SHORT = 3  # its type: 16 bits
+
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -40,14 +47,16 @@ def sniff_content_type(head: bytes) -> str | None:
 def image_dimensions(file: BinaryIO) -> tuple[int, int] | None:
     """The width and height in pixels of a JPEG, PNG, BMP, GIF or WebP, or None.
 
-    The size is the stored one: an EXIF rotation is not applied. The file must be seekable and at
-    its beginning.
+    The size is the upright one, which a browser reports: the sides of a JPEG or PNG that its EXIF
+    orientation turns by a quarter are exchanged. Like browsers, this ignores EXIF data behind the
+    pixels, where WebP has them. The file must be seekable and at its beginning.
     """
     head = file.read(32)
     content_type = sniff_content_type(head)
     try:
         if content_type == "image/png" and head[12:16] == b"IHDR":
-            return _positive(*struct.unpack(">II", head[16:24]))
+            size = _positive(*struct.unpack(">II", head[16:24]))
+            return _turned(size) if _png_is_turned(file) else size
         if content_type == "image/gif":
             return _positive(*struct.unpack("<HH", head[6:10]))
         if content_type == "image/bmp":
@@ -63,6 +72,10 @@ def image_dimensions(file: BinaryIO) -> tuple[int, int] | None:
 
 def _positive(width: int, height: int) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
+
+
+def _turned(size: tuple[int, int] | None) -> tuple[int, int] | None:
+    return size and (size[1], size[0])
 
 
 def _bmp(head: bytes) -> tuple[int, int] | None:
@@ -90,8 +103,42 @@ def _webp(head: bytes) -> tuple[int, int] | None:
     return None
 
 
+def _png_is_turned(file: BinaryIO) -> bool:
+    """Whether a PNG has a chunk eXIf before its pixels that turns it by a quarter."""
+    position = 8  # after the signature
+    for _ in range(_PNG_CHUNK_LIMIT):
+        file.seek(position)
+        header = file.read(8)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:]
+        if kind == b"eXIf":
+            return _exif_turns(file.read(min(length, _EXIF_LIMIT)))
+        if kind in (b"IDAT", b"IEND", b""):
+            break
+        position += 12 + length
+    return False
+
+
+def _exif_turns(exif: bytes) -> bool:
+    """Whether EXIF data turn the picture by a quarter: orientations 5 to 8."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        return False
+    try:
+        (offset,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, offset)
+        for number in range(count):
+            at = offset + 2 + 12 * number
+            tag, kind, values, value = struct.unpack_from(f"{order}HHIH", exif, at)
+            if tag == _ORIENTATION:
+                return (kind, values) == (_SHORT, 1) and value in (5, 6, 7, 8)
+    except struct.error:  # cut off, or an offset beyond the end
+        pass
+    return False
+
+
 def _jpeg(file: BinaryIO) -> tuple[int, int] | None:
     position = 2
+    is_turned: bool | None = None  # None until there are EXIF data; the first ones count
     for _ in range(_JPEG_MARKER_LIMIT):
         if position >= _JPEG_SCAN_LIMIT:
             break
@@ -108,11 +155,16 @@ def _jpeg(file: BinaryIO) -> tuple[int, int] | None:
             continue
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # a start of frame
             height, width = struct.unpack(">HH", file.read(5)[1:])
-            return _positive(width, height)
+            size = _positive(width, height)
+            return _turned(size) if is_turned else size
         if kind in (0xD9, 0xDA):  # the end, or pixels before any frame header
             return None
         length = int.from_bytes(marker[2:4], "big")
         if length < 2:
             return None
+        if kind == 0xE1 and is_turned is None:
+            segment = file.read(length - 2)
+            if segment.startswith(b"Exif\0\0"):
+                is_turned = _exif_turns(segment[6:])
         position += 2 + length
     return None

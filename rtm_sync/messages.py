@@ -6,9 +6,15 @@ created, so that the hub accepts every existing message.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from .blob.file_names import plain_name
+
+if TYPE_CHECKING:
+    from .blob import Payload
 
 MESSAGE_LIMIT = 32 * 1024
 """The most bytes of one message (reference 1.3: "32 KB"): the sum of its parts, in UTF-8."""
@@ -116,11 +122,12 @@ class RtmFileMessage:
 
     Args:
         media_id: the id that the upload returned; valid for seven days after the upload.
-        file_name: the name that the receiver sees.
+        file_name: the name that the receiver sees. It is never a path: only the last part of a
+            given name is kept (see `Blob.name`).
         description: free text beside it.
         size: the bytes of the stored file; 0 when unknown.
-        thumbnail: the bytes of the preview. Description, file name and thumbnail have at most
-            32 KB.
+        thumbnail: the bytes of the preview. A bytes-like object, a `Path`, a binary file or a
+            `Blob` is read. Description, file name and thumbnail have at most 32 KB.
         expires_at: when the medium expires, seconds since the epoch; 0 when unknown. Ours.
 
     Raises:
@@ -138,7 +145,9 @@ class RtmFileMessage:
         if not isinstance(self.media_id, str) or not self.media_id:
             raise ValueError("media_id must be the non-empty str that an upload returned.")
         if not isinstance(self.thumbnail, bytes):
-            object.__setattr__(self, "thumbnail", _as_bytes(self.thumbnail, "thumbnail"))
+            object.__setattr__(self, "thumbnail", thumbnail_bytes(self.thumbnail))
+        _utf8(self.file_name, "file_name")
+        object.__setattr__(self, "file_name", plain_name(self.file_name))
         check_media_message(self.file_name, self.description, len(self.thumbnail))
 
     @property
@@ -185,6 +194,29 @@ def check_media_message(file_name: str, description: str, thumbnail_size: int) -
         },
         MEDIA_OVERFLOW_HINT,
     )
+
+
+def thumbnail_bytes(source: Payload) -> bytes:
+    """The bytes of a thumbnail: a bytes-like object, a path object, a binary file or a blob.
+
+    Raises:
+        TypeError: another type; a `str` is the name of a generator, not a path.
+        MessageTooLarge: they are more than a message may have; they are not read then.
+        OSError: the file cannot be read.
+    """
+    if isinstance(source, bytes):
+        return source
+    from .blob import Blob  # here, because most messages have no thumbnail to read
+
+    is_payload = isinstance(source, (Blob, os.PathLike, bytearray, memoryview))
+    if not is_payload and not hasattr(source, "read"):
+        raise TypeError(
+            "thumbnail must be bytes, a Path, a binary file or a Blob, not "
+            f"{type(source).__name__}."
+        )
+    blob = Blob.of(source)
+    check_message_size({"thumbnail": blob.size}, MEDIA_OVERFLOW_HINT)
+    return blob.to_bytes()
 
 
 def thumbnail_room(file_name: str, description: str) -> int:

@@ -83,6 +83,32 @@ def open_unlinked(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
+def open_without_waiting(path: str, flags: int) -> int:
+    """An opener for `open` that waits for no writer of a FIFO; reads do not wait either.
+
+    Windows has no FIFOs among its files and no such flag; the file is opened as usual.
+    """
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def wait_until_readable(fd: int, seconds: float) -> bool:
+    """Wait until a read of a pipe or socket would not wait, for `seconds` at the most.
+
+    Returns:
+        False when the time is over.
+
+    Raises:
+        OSError: the system cannot wait for this kind of file. Windows can wait for sockets only.
+    """
+    import select  # here, because most programs need no waiting
+
+    if not hasattr(select, "poll"):
+        return bool(select.select([fd], [], [], seconds)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def is_own(status: os.stat_result) -> bool:
     """Whether this process's user owns a file. Always True on Windows, without owner ids."""
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()

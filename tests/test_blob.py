@@ -10,10 +10,12 @@ import os
 import socket
 import tempfile
 import threading
+import unittest
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from unittest import mock
 
 from hypothesis import given
@@ -21,7 +23,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rtm_sync.blob import MEDIA_LIMIT, Blob, BlobTooLarge, atomic_write
-from tests.support import RtmTestCase, Stopwatch
+from rtm_sync.blob.sources import SourceChanged
+from tests.support import PATIENCE, RtmTestCase, Stopwatch, wait_until
 
 DATA = bytes(range(256)) * 40
 
@@ -96,6 +99,141 @@ class FromPathTest(RtmTestCase):
         with self.assertRaises(FileNotFoundError):
             blob.open()
         moved.unlink()
+
+
+@unittest.skipUnless(hasattr(os, "mkfifo"), "Windows has no FIFOs among its files")
+class SpecialPathTest(RtmTestCase):
+    """Paths that are no regular files, or whose size is not what the system says."""
+
+    def fifo(self) -> Path:
+        path = self.folder() / "fifo"
+        os.mkfifo(path)
+        return path
+
+    def test_a_fifo_is_read_to_its_end(self) -> None:
+        path = self.fifo()
+
+        def write() -> None:
+            with path.open("wb") as file:
+                file.write(DATA)
+                file.flush()
+                file.write(DATA)
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            blob = Blob.from_path(path, timeout=PATIENCE)
+            writing.result(PATIENCE)
+        self.assertEqual((blob.size, blob.name), (2 * len(DATA), "fifo"))
+        self.assertEqual([blob.to_bytes() for _ in range(2)], [DATA * 2] * 2)
+
+    def test_a_fifo_without_a_writer_or_without_an_end_is_given_up_in_time(self) -> None:
+        path = self.fifo()
+        watch = Stopwatch()
+        with self.assertRaisesRegex(TimeoutError, "within 0.1 seconds. Write its bytes to a file"):
+            Blob.from_path(path, timeout=0.1)
+        with (
+            open(os.open(path, os.O_RDWR), "wb", buffering=0) as writer,
+            self.assertRaisesRegex(TimeoutError, "did not come to its end"),
+        ):
+            writer.write(b"some")
+            Blob.from_path(path, timeout=0.1)
+        self.assertLess(watch.seconds(), 5)
+
+    def test_a_fifo_has_the_limit_of_media(self) -> None:
+        path = self.fifo()
+        with (
+            open(os.open(path, os.O_RDWR), "wb", buffering=0) as writer,
+            self.assertRaisesRegex(BlobTooLarge, "the limit is 100 bytes"),
+        ):
+            writer.write(b"x" * 101)
+            Blob.from_path(path, max_bytes=100, timeout=PATIENCE)
+
+    @unittest.skipUnless(Path("/dev/fd").exists(), "there is no /dev/fd")
+    def test_a_process_substitution_is_read_to_its_end(self) -> None:
+        reading, writing = os.pipe()
+        with open(writing, "wb") as file:
+            file.write(DATA)
+        try:
+            self.assertEqual(Blob.from_path(f"/dev/fd/{reading}").to_bytes(), DATA)
+        finally:
+            os.close(reading)
+
+    @unittest.skipUnless(Path("/proc/self/status").exists(), "there is no /proc")
+    def test_a_file_whose_stated_size_is_wrong_is_read_to_its_end(self) -> None:
+        for path in ("/proc/cpuinfo", "/sys/kernel/mm/transparent_hugepage/enabled"):
+            if os.path.exists(path):
+                with self.subTest(path), open(path, "rb") as file:
+                    wanted = file.read()
+                    blob = Blob.from_path(path)
+                    self.assertGreater(blob.size, 0)
+                    self.assertEqual(len(blob.to_bytes()), blob.size)
+                    if path.startswith("/sys"):
+                        self.assertEqual(blob.to_bytes(), wanted)
+                    file.seek(0)
+                    self.assertGreater(Blob.from_file(file).size, 0)
+
+    def test_devices_sockets_and_folders_are_refused_in_words(self) -> None:
+        folder = self.folder()
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(folder / "s"))
+            for path, words in (
+                ("/dev/null", "is a device, which has no end"),
+                ("/dev/zero", "is a device, which has no end"),
+                (folder / "s", "is a socket, which has no end"),
+                (folder, "is a folder"),
+            ):
+                with self.subTest(path), self.assertRaisesRegex(OSError, words):
+                    Blob.from_path(path)
+
+    def test_a_file_that_became_a_fifo_blocks_no_reader(self) -> None:
+        path = self.folder() / "file"
+        path.write_bytes(DATA)
+        blob = Blob.from_path(path)
+        path.unlink()
+        os.mkfifo(path)
+        with self.assertRaisesRegex(OSError, "has 0 now"):
+            blob.open()
+
+
+class ChangedFileTest(RtmTestCase):
+    def test_no_reader_gets_all_bytes_of_a_file_that_changes_meanwhile(self) -> None:
+        def grow(path: Path) -> None:
+            with path.open("ab") as file:
+                file.write(b"more")
+
+        def rewrite(path: Path) -> None:
+            with path.open("r+b") as file:
+                file.write(b"other")
+            os.utime(path, (1, 1))
+
+        for change in (grow, rewrite, lambda path: os.truncate(path, 300_000)):
+            for of_file in (False, True):
+                path = self.folder() / "log"
+                path.write_bytes(DATA * 100)
+                with path.open("rb") as file:
+                    blob = Blob.from_file(file) if of_file else Blob.from_path(path)
+                    with blob.open() as reader:
+                        self.assertEqual(reader.read(1000), DATA[:1000])
+                        change(path)
+                        with self.assertRaises(SourceChanged):
+                            while reader.read(100_000):
+                                pass
+
+    def test_who_reads_exactly_the_size_is_told_too(self) -> None:
+        path = self.folder() / "log"
+        path.write_bytes(DATA)
+        with path.open("rb") as file:
+            for make in (lambda: Blob.from_path(path), lambda: Blob.from_file(file)):
+                with make().open() as reader:
+                    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000))
+                    with self.assertRaises(SourceChanged):
+                        reader.read(len(DATA))
+
+    def test_a_file_that_is_written_before_the_blob_is_made_is_fine(self) -> None:
+        with tempfile.NamedTemporaryFile("w+b") as file:
+            file.write(DATA)
+            file.seek(0)
+            self.assertEqual(Blob.from_file(file).to_bytes(), DATA)  # type: ignore[arg-type]
 
 
 class FromBytesTest(RtmTestCase):
@@ -230,6 +368,53 @@ class FromFileTest(RtmTestCase):
                 with self.subTest(type(file).__name__), self.assertRaisesRegex(TypeError, '"rb"'):
                     Blob.from_file(file)  # type: ignore[arg-type]
 
+    def test_a_file_for_writing_only_is_refused_with_the_way_out(self) -> None:
+        path = self.folder() / "out"
+        with path.open("wb") as buffered, path.open("wb", buffering=0) as raw:
+            for file in (buffered, raw):
+                with self.assertRaisesRegex(TypeError, 'open for writing only; open it with.*"rb"'):
+                    Blob.from_file(file)
+
+    def test_a_position_at_the_end_or_beyond_is_told(self) -> None:
+        for file in self.seekable():
+            for position in (len(DATA), len(DATA) + 5):
+                file.seek(position)
+                with self.assertRaisesRegex(
+                    ValueError, rf"has 10,240 bytes and its position is {position:,}.*seek\(0\)"
+                ):
+                    Blob.from_file(file)  # type: ignore[arg-type]
+        self.assertEqual(Blob.from_file(io.BytesIO()).size, 0)
+        beyond = io.BytesIO()
+        beyond.seek(5)
+        with self.assertRaisesRegex(ValueError, "has 0 bytes and its position is 5"):
+            Blob.from_file(beyond)
+
+    def test_a_non_blocking_source_is_not_cut(self) -> None:
+        for buffering in (0, -1):
+            reading, writing = os.pipe()
+            os.set_blocking(reading, False)
+            with open(reading, "rb", buffering=buffering) as source:
+                paused = threading.Event()
+
+                def write(writing: int = writing, paused: threading.Event = paused) -> None:
+                    with open(writing, "wb", buffering=0) as sink:
+                        for _ in range(3):
+                            paused.wait(0.02)
+                            sink.write(DATA)
+
+                with ThreadPoolExecutor(1) as pool:
+                    done = pool.submit(write)
+                    self.assertEqual(Blob.from_file(source).to_bytes(), DATA * 3)
+                    done.result(PATIENCE)
+
+    def test_a_source_that_cannot_be_waited_for_is_refused_in_words(self) -> None:
+        class Empty(Pipe):
+            def read(self, size: int = -1) -> bytes:
+                return None if size else b""  # type: ignore[return-value]
+
+        with self.assertRaisesRegex(BlockingIOError, "non-blocking.*pass its bytes"):
+            Blob.from_file(Empty(DATA))  # type: ignore[arg-type]
+
     def test_a_reader_keeps_the_bytes_of_a_blob_that_is_gone(self) -> None:
         for size in (1000, 2 << 20):  # in memory, and in a temporary file
             content = os.urandom(size)
@@ -300,6 +485,34 @@ class DataUrlTest(RtmTestCase):
                 blob = Blob.from_data_url(url)
                 self.assertEqual((blob.to_bytes(), blob.content_type), (data, content_type))
 
+    def test_what_browsers_take_is_taken(self) -> None:
+        for url, data, content_type in (
+            ("data:image/png;base64,aG\r\nVs\n bG8=", b"hello", "image/png"),
+            ("data:image/png;base64,aGVs%0AbG8=", b"hello", "image/png"),
+            ("data:;base64,aGk", b"hi", "text/plain"),
+            ("data:;base64,aGk%3D", b"hi", "text/plain"),
+            ("data:image/png; base64,aGk=", b"hi", "image/png"),
+            ("data:image/png;  BASE64,aGk=", b"hi", "image/png"),
+            ("data:image/png;base64 ,aGk=", b"hi", "image/png"),
+            ("data:base64,aGk=", b"aGk=", "text/plain"),
+            ("data: image/png ;base64,aGk=", b"hi", "image/png"),
+            (" data:,x\n", b"x", "text/plain"),
+            ("data:,a\tb\nc", b"abc", "text/plain"),
+            ("data:,a%0Ab", b"a\nb", "text/plain"),
+            ("data:,x#fragment", b"x", "text/plain"),
+            ("data:,x%23", b"x#", "text/plain"),
+            ('data:text/plain;charset="utf-8",x', b"x", "text/plain;charset=utf-8"),
+            ('data:text/plain;a="b;c";base64,aGk=', b"hi", 'text/plain;a="b;c"'),
+            (r'data:text/plain;a="\"q\"",x', b"x", r'text/plain;a="\"q\""'),
+            ("data:Image/PNG;Charset=X;charset=Y,x", b"x", "image/png;charset=X"),
+            ("data:image/svg+xml;charset=utf-8;,x", b"x", "image/svg+xml;charset=utf-8"),
+            ("data:nonsense,x", b"x", "text/plain"),
+            ("data:a/b;c;d=;e=f,x", b"x", "a/b;e=f"),
+        ):
+            with self.subTest(url):
+                blob = Blob.from_data_url(url)
+                self.assertEqual((blob.to_bytes(), blob.content_type), (data, content_type))
+
     def test_a_name_can_be_given(self) -> None:
         self.assertEqual(Blob.from_data_url("data:,x", name="x.txt").name, "x.txt")
 
@@ -314,15 +527,22 @@ class DataUrlTest(RtmTestCase):
         ):
             with self.subTest(url), self.assertRaisesRegex(ValueError, "Not a data URL"):
                 Blob.from_data_url(url)
-        for url in ("data:;base64,aGk", "data:;base64,a*k=", "data:;base64,é==="):
+        for url in (
+            "data:;base64,aGkgM",  # five characters
+            "data:;base64,a*k=",
+            "data:;base64,é===",
+            "data:;base64,aGk==",
+            "data:;base64,a=Gk",
+        ):
             with self.subTest(url), self.assertRaisesRegex(ValueError, "base64 is damaged"):
                 Blob.from_data_url(url)
 
     def test_a_long_hostile_url_is_refused_in_linear_time(self) -> None:
         watch = Stopwatch()
-        for url in ("data:" + ";a=b" * 200_000, "data:" + ";" * 500_000, "data:" + "a" * 500_000):
+        for header in (";a=b" * 200_000, ";" * 500_000, "a" * 500_000, 'a/b;c="' + "\\" * 500_000):
             with self.assertRaises(ValueError):
-                Blob.from_data_url(url)
+                Blob.from_data_url(f"data:{header}")
+            Blob.from_data_url(f"data:{header},x")
         self.assertLess(watch.seconds(), 2)
 
     def test_the_size_limit_is_exact(self) -> None:
@@ -346,7 +566,7 @@ class _Site(BaseHTTPRequestHandler):
 
     def answer(self, body: bytes = b"", status: int = 200, **headers: str) -> None:
         self.send_response(status)
-        headers.setdefault("Content-Length", str(len(body)))
+        headers.setdefault("Content_Length", str(len(body)))
         headers.setdefault("Connection", "close")  # otherwise a redirect would use it again
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -387,6 +607,20 @@ class FromUrlTest(RtmTestCase):
         self.assertEqual(Blob.from_url(f"{self.base}/").name, "")
         blob = Blob.from_url(f"{self.base}/", name="cat")
         self.assertEqual((blob.name, blob.content_type), ("cat", "image/png"))
+
+    def test_a_name_in_the_header_wins_over_the_urls(self) -> None:
+        self.pages["/get"] = lambda page: page.answer(
+            b"x",
+            Content_Disposition="attachment; filename=\"a.txt\"; filename*=UTF-8''%e7%8c%ab.txt",
+        )
+        self.assertEqual(Blob.from_url(f"{self.base}/get").name, "猫.txt")
+        self.assertEqual(Blob.from_url(f"{self.base}/get", name="b").name, "b")
+
+    def test_a_name_in_the_url_cannot_leave_a_folder(self) -> None:
+        for path, name in (("/..%2F..%2Fpasswd", "passwd"), ("/x/..%5Cy", "y"), ("/..%2F", "")):
+            self.pages[path] = lambda page: page.answer(b"x")
+            with self.subTest(path):
+                self.assertEqual(Blob.from_url(self.base + path).name, name)
 
     def test_a_redirect_is_followed_and_names_the_blob(self) -> None:
         self.pages["/old"] = lambda page: page.answer(status=302, Location="/new/cat.png")
@@ -467,19 +701,34 @@ class FromUrlTest(RtmTestCase):
             while not self.gone.wait(0.02):
                 page.wfile.write(b"x")
 
+        def headers(page: _Site) -> None:
+            page.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not self.gone.wait(0.15):  # 15 seconds until there are too many
+                page.wfile.write(b"X-Header: x\r\n")
+
+        def hop(page: _Site) -> None:
+            self.gone.wait(0.15)
+            page.answer(status=302, Location="/hop")
+
+        self.pages["/headers"] = headers
+        self.pages["/hop"] = hop
         self.pages["/silent"] = lambda page: self.gone.wait(10) and None
         self.pages["/stall"] = stall
         self.pages["/drip"] = drip
-        for path in ("/silent", "/stall", "/drip"):
+        for path in ("/silent", "/stall", "/drip", "/headers", "/hop"):
             with self.subTest(path):
                 watch = Stopwatch()
                 with self.assertRaisesRegex(TimeoutError, "within 0.2 seconds"):
                     Blob.from_url(self.base + path, timeout=0.2)
                 self.assertLess(watch.seconds(), 2)
+                wait_until(
+                    lambda: "rtm-sync-fetch" not in {one.name for one in threading.enumerate()}
+                )
+                self.assertLess(watch.seconds(), 8)  # the thread is not left to the page
 
     def test_a_body_that_breaks_off_is_an_error_and_no_short_blob(self) -> None:
         self.pages["/short"] = lambda page: page.answer(b"x" * 500, Content_Length="1000")
-        with self.assertRaises(OSError):
+        with self.assertRaisesRegex(OSError, "IncompleteRead"):
             Blob.from_url(f"{self.base}/short")
 
     def test_an_error_page_is_an_error(self) -> None:
@@ -552,10 +801,44 @@ class SaveTest(RtmTestCase):
     def test_a_target_that_cannot_be_written_is_an_error_that_leaves_nothing(self) -> None:
         folder = self.folder()
         (folder / "taken").mkdir()
-        for path in (folder / "missing" / "out", folder / "taken"):
-            with self.subTest(path.name), self.assertRaises(OSError):
-                Blob.from_bytes(DATA).save(path)
+        with self.assertRaises(OSError):
+            Blob.from_bytes(DATA).save(folder / "missing" / "out")
         self.assertEqual([item.name for item in folder.iterdir()], ["taken"])
+
+    def test_a_folder_gets_a_file_of_the_blobs_name_and_none_is_replaced(self) -> None:
+        folder = self.folder()
+        for name, saved in (
+            ("cat.jpg", "cat.jpg"),
+            ("cat.jpg", "cat (1).jpg"),
+            ("", "download"),
+            ("..", "download (1)"),
+            ("../../etc/passwd", "passwd"),
+            (".bashrc", "bashrc"),
+            ("what?.txt", "what_.txt"),
+        ):
+            with self.subTest(name):
+                written = Blob.from_bytes(name.encode(), name=name).save(folder)
+                self.assertEqual(written, folder / saved)
+                self.assertEqual(written.read_bytes(), name.encode())
+
+    def test_a_failure_leaves_no_file_in_the_folder(self) -> None:
+        def opener() -> io.BytesIO:
+            raise OSError("the disk was pulled out")
+
+        folder = self.folder()
+        with self.assertRaisesRegex(OSError, "pulled out"):
+            Blob(opener, 1, "cat.jpg", "image/jpeg").save(folder)
+        self.assertEqual(list(folder.iterdir()), [])
+
+    def test_a_file_that_changed_is_not_saved(self) -> None:
+        folder = self.folder()
+        path = folder / "log"
+        path.write_bytes(DATA)
+        blob = Blob.from_path(path)
+        os.utime(path, (1, 1))
+        with self.assertRaisesRegex(OSError, "was written to after its blob was made"):
+            blob.save(folder / "copy")
+        self.assertEqual(list(folder.iterdir()), [path])
 
     def test_a_name_of_the_greatest_length_can_be_saved_in_any_script(self) -> None:
         folder = self.folder()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import unittest
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rtm_sync.image_header import image_dimensions, sniff_content_type
+from rtm_sync.testing.pictures import turned
 from tests.support import Stopwatch
 
 WIDTH, HEIGHT = 321, 123
@@ -74,6 +76,38 @@ class DimensionsTest(unittest.TestCase):
         for name, data in PICTURES.items():
             with self.subTest(name):
                 self.assertEqual(dimensions(data), (WIDTH, HEIGHT))
+
+    def test_turned_pictures_have_the_upright_size_of_a_browser(self) -> None:
+        for kind in ("JPEG", "PNG", "WEBP"):
+            for orientation in range(1, 9):
+                with self.subTest(kind, orientation=orientation):
+                    data = turned(kind, orientation)
+                    with Image.open(io.BytesIO(data)) as picture:
+                        stored = picture.size
+                    # A WebP has its EXIF data behind its pixels, where no browser looks.
+                    self.assertEqual(dimensions(data), stored if kind == "WEBP" else (600, 400))
+
+    def test_other_exif_data_turn_nothing(self) -> None:
+        def entry(order: str, tag: int, kind: int, count: int, value: int) -> bytes:
+            head = b"II*\0" if order == "<" else b"MM\0*"
+            return head + struct.pack(f"{order}IHHHIHHI", 8, 1, tag, kind, count, value, 0, 0)
+
+        for exif, is_turned in (
+            (entry("<", 0x0112, 3, 1, 6), True),
+            (entry(">", 0x0112, 3, 1, 8), True),
+            (entry("<", 0x0112, 3, 1, 9), False),
+            (entry("<", 0x0112, 4, 1, 6), False),
+            (entry("<", 0x0113, 3, 1, 6), False),
+            (entry("<", 0x0112, 3, 1, 6)[:15], False),
+            (b"II*\0" + b"\xff" * 20, False),
+            (b"", False),
+        ):
+            for kind in ("JPEG", "PNG"):
+                with self.subTest(exif, kind=kind):
+                    file = io.BytesIO()
+                    NOISE.save(file, kind, exif=b"Exif\0\0" + exif)
+                    wanted = (HEIGHT, WIDTH) if is_turned else (WIDTH, HEIGHT)
+                    self.assertEqual(dimensions(file.getvalue()), wanted)
 
     def test_every_format_is_recognised_by_its_first_16_bytes(self) -> None:
         for name, data in PICTURES.items():

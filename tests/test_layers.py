@@ -15,7 +15,8 @@ REPOSITORY = PACKAGE.parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("version", "errors", "portable", "image_header", "lazy_names", "old_names"),
-    ("messages", "blob"),
+    ("blob",),
+    ("messages",),
     ("protocol",),
     ("rules",),
     ("supervision",),

@@ -6,6 +6,7 @@ import dataclasses
 import unittest
 from collections.abc import Callable
 
+from rtm_sync.blob import Blob
 from rtm_sync.messages import (
     MESSAGE_LIMIT,
     MessageTooLarge,
@@ -18,6 +19,7 @@ from rtm_sync.messages import (
     check_media_message,
     thumbnail_room,
 )
+from tests.support import RtmTestCase
 
 LIMIT = 32_768
 
@@ -91,7 +93,7 @@ class SizeRuleTest(unittest.TestCase):
             check_media_message("猫.jpg", "my cat", room + 1)
 
 
-class ValueTest(unittest.TestCase):
+class ValueTest(RtmTestCase):
     def test_each_kind_says_its_type(self) -> None:
         self.assertEqual(RtmTextMessage("a").message_type, MessageType.TEXT)
         self.assertEqual(RtmRawMessage(b"a").message_type, MessageType.RAW)
@@ -134,6 +136,17 @@ class ValueTest(unittest.TestCase):
         source[:] = b"after!"
         self.assertEqual((raw.raw_message, file.thumbnail), (b"before", b"before"))
         self.assertIs(type(raw.raw_message), bytes)
+
+    def test_a_thumbnail_is_read_from_whatever_holds_it(self) -> None:
+        path = self.folder() / "t.png"
+        path.write_bytes(b"picture")
+        with path.open("rb") as file:
+            for given in (path, Blob.from_path(path), file, bytearray(b"picture")):
+                message = RtmImageMessage("id", thumbnail=given)  # type: ignore[arg-type]
+                self.assertEqual(message.thumbnail, b"picture")
+        path.write_bytes(bytes(32_769))
+        with self.assertRaisesRegex(MessageTooLarge, "thumbnail is 32,769 bytes"):
+            RtmFileMessage("id", thumbnail=path)  # type: ignore[arg-type]
 
     def test_messages_are_equal_by_value_and_cannot_be_changed(self) -> None:
         self.assertEqual(RtmTextMessage("a"), RtmTextMessage("a"))

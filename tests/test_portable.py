@@ -14,10 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import rtm_sync
+from rtm_sync.blob.file_names import safe_file_name
 from rtm_sync.errors import PluginError
 from rtm_sync.plugins.loader import plugin_manager
 from rtm_sync.portable import folder_in_url, folder_url
-from rtm_sync.transfers.download import safe_file_name
 from tests.support import RtmTestCase
 
 PATIENCE = 60

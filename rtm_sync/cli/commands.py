@@ -8,7 +8,7 @@ import sqlite3
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,6 +40,9 @@ from .output import (
     printable,
 )
 from .profiles import Profile, logged_in
+
+if TYPE_CHECKING:
+    from ..client.client import RtmClient
 
 
 class _Commands(click.Group):
@@ -217,6 +220,11 @@ def send(
         raise click.UsageError("No receiver is given: pass --to UID or --channel ID.")
     if sum(given is not None for given in (text, source, media_id)) != 1:
         raise click.UsageError("Pass one of TEXT, --file and --media-id.")
+    if media_id is not None and upload.thumbnail is not None:
+        raise click.UsageError(
+            "--thumbnail makes a preview of a file that is uploaded; with --media-id pass "
+            "--thumbnail-file."
+        )
     profile.require("app_id", "uid")
     delivery = Delivery(peers, channels, offline, history)
     with logged_in(profile.client(), profile) as client:
@@ -224,7 +232,7 @@ def send(
         if source is not None:
             messages = [uploaded_message(client, source, upload, output)]
         elif media_id is not None:
-            messages = [_stored_message(media_id, upload)]
+            messages = [_stored_message(client, media_id, upload)]
         else:
             messages = read_messages(text or "", lines=lines, raw=raw)
         code = send_messages(client, messages, delivery, output)
@@ -479,9 +487,11 @@ def doctor(log_in: bool, profile: Profile, output: Output) -> None:
     finish(codes)
 
 
-def _stored_message(media_id: str, upload: UploadOptions) -> RtmMessage:
-    from ..messages import RtmFileMessage, RtmImageMessage
-
-    kind = RtmImageMessage if upload.kind == "image" else RtmFileMessage
-    thumbnail = b"" if upload.thumbnail_file is None else upload.thumbnail_file.read_bytes()
-    return kind(media_id, upload.name or "", upload.description, thumbnail=thumbnail)
+def _stored_message(client: RtmClient, media_id: str, upload: UploadOptions) -> RtmMessage:
+    return client.create_message(
+        media_id=media_id,
+        message_type="IMAGE" if upload.kind == "image" else "FILE",
+        file_name=upload.name or "",
+        description=upload.description,
+        thumbnail=upload.thumbnail_file,
+    )

@@ -19,6 +19,7 @@ from ..gateway.config import ConfigError
 from ..messages import MessageType, RtmFileMessage
 from ..transfers.control import ProgressCallback
 from ..transfers.transfer import Transfer
+from ..transfers.upload import checked_blob
 from .output import ExitCode, Output
 from .profiles import KINDS, load_profile, load_profiles
 
@@ -151,24 +152,24 @@ class UploadOptions:
         Raises:
             UploadMediaError: as `RtmClient.create_media_message_by_uploading`.
         """
-        payload: Blob | str = source
-        if source == STREAM:
-            payload = Blob.from_file(sys.stdin.buffer, name=self.name or "")
+        # Once, because a FIFO or a process substitution can be read once only.
+        is_stream = source == STREAM
+        blob = checked_blob(sys.stdin.buffer if is_stream else source)
         return client.create_media_message_by_uploading(
-            payload,
-            message_type=self._message_type(payload),
-            file_name=self.name,
+            blob,
+            message_type=self._message_type(blob),
+            file_name=self.name or ("" if is_stream else None),
             description=self.description,
             thumbnail=self.thumbnail_file or self.thumbnail,
             resume_from=self.resume_from,
             on_operation_progress=on_progress,
         )
 
-    def _message_type(self, payload: Blob | str) -> MessageType:
+    def _message_type(self, blob: Blob) -> MessageType:
         if self.kind != "auto":
             return MessageType(self.kind.upper())
         try:
-            is_picture = Blob.of(payload).dimensions() is not None
+            is_picture = blob.dimensions() is not None
         except OSError:
             is_picture = False  # the upload raises the same error with a code
         return MessageType.IMAGE if is_picture else MessageType.FILE

@@ -6,10 +6,12 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import IO, Literal, cast, overload
 
 from ..blob import Blob, Payload
+from ..errors import DownloadMediaError
 from ..messages import (
     MessageType,
     RtmFileMessage,
@@ -18,14 +20,20 @@ from ..messages import (
     RtmRawMessage,
     RtmTextMessage,
 )
-from ..thumbnails.contract import ThumbnailGenerator
+from ..protocol.values import MediaInfo
+from ..thumbnails.contract import (
+    Thumbnail,
+    ThumbnailGenerator,
+    ThumbnailSource,
+    given_thumbnail,
+)
 from ..transfers.control import ProgressCallback, TransferControl, TransferKind
 from ..transfers.download import Destination, DownloadWork, checked_media_id
 from ..transfers.sink import MediaCarrier
 from ..transfers.stream import MediaStream, StreamSink
 from ..transfers.transfer import Transfer
-from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
-from .calls import ClientCalls
+from ..transfers.upload import Dimensions, UploadWork
+from .calls import CALL_TIMEOUT, ClientCalls
 
 
 class MediaCalls(ClientCalls):
@@ -46,7 +54,7 @@ class MediaCalls(ClientCalls):
         message_type: MessageType | str | None = None,
         file_name: str = "",
         description: str = "",
-        thumbnail: bytes = b"",
+        thumbnail: ThumbnailSource | None = None,
         size: int = 0,
         width: int = 0,
         height: int = 0,
@@ -58,8 +66,16 @@ class MediaCalls(ClientCalls):
         Exactly one of `text`, `raw_message` and `media_id` (an earlier upload's) is the content;
         with `media_id`, `message_type` is FILE by default, or IMAGE.
 
+        Args:
+            thumbnail: the preview: bytes, a `Path`, a binary file, a `Blob` or a `Thumbnail`. What
+                makes a thumbnail ("auto", a generator's name or a callable) needs the content of an
+                upload, which is not here.
+            thumbnail_width, thumbnail_height: pixels; read from the thumbnail's header when 0.
+
         Raises:
             ValueError: none or several of them, a message type that does not fit, or over 32 KB.
+            TypeError: the thumbnail is of another type.
+            OSError: the thumbnail's file cannot be read.
         """
         given = [
             name
@@ -81,7 +97,10 @@ class MediaCalls(ClientCalls):
         elif raw_message is not None:
             message = RtmRawMessage(raw_message, description)
         else:
-            named = (cast(str, media_id), file_name, description, size, thumbnail)
+            preview = Thumbnail(b"", 0, 0, "") if thumbnail is None else given_thumbnail(thumbnail)
+            named = (cast(str, media_id), file_name, description, size, preview.data)
+            if not (thumbnail_width or thumbnail_height):
+                thumbnail_width, thumbnail_height = preview.width, preview.height
             if kind is MessageType.IMAGE:
                 message = RtmImageMessage(
                     *named,
@@ -153,10 +172,11 @@ class MediaCalls(ClientCalls):
             message_type: FILE or IMAGE.
             file_name: shown to the receiver; the source's own name when not given.
             description: free text; description + file name + thumbnail are at most 32 KB.
-            thumbnail: the preview's bytes (bytes, `Path`, file, `Blob`), a callable
+            thumbnail: the preview (bytes, `Path`, file, `Blob`, `Thumbnail`), a callable
                 `(blob, max_bytes) -> bytes`, "auto", or the name of an installed generator.
-            width, height, thumbnail_width, thumbnail_height: pixels; read from the pictures'
-                headers when not given. Accepted and ignored with FILE.
+            width, height, thumbnail_width, thumbnail_height: pixels of the upright pictures; read
+                from their headers when not given, or (AVIF, HEIC, TIFF) told by the generator that
+                makes the thumbnail. Accepted and ignored with FILE.
             resume_from: a journal file, which keeps the upload's name until the upload is done or
                 cancelled. After a failure or the end of the process, uploading the same source
                 with the same journal within ten minutes continues where it stopped.
@@ -262,28 +282,70 @@ class MediaCalls(ClientCalls):
         )
         return cast("Transfer[Blob]", transfer)  # the overloads say which of the three
 
-    def open_media(self, media_id: str) -> MediaStream:
-        """Download a medium as a binary file that can be read from its first bytes on.
+    def get_media_info(self, media_id: str) -> MediaInfo:
+        """Ask for a medium's size, digest, file name, content type and expiry, without its bytes.
 
-        For programs that forward it, such as a web server: reading does not wait for the whole
-        medium, and seeking serves parts of it. Use it in `with`: closing ends the download. The
-        stream counts as one of the nine transfers.
+        It waits for one of the nine places of transfers.
 
         Args:
             media_id: from a received message.
 
+        Raises:
+            DownloadMediaError: NOT_EXIST for an unknown or expired medium, TIMEOUT after ten
+                seconds, or another reason.
+        """
+        checked_media_id(media_id)
+
+        def work(carrier: MediaCarrier, control: TransferControl) -> MediaInfo:
+            return carrier.media_info(media_id, control)
+
+        with self._start_transfer(TransferKind.DOWNLOAD, work) as asking:
+            try:
+                return asking.result(CALL_TIMEOUT)
+            except FutureTimeout:
+                if asking.done():  # a time-out of the transport, which is no `RtmError`
+                    raise
+                raise DownloadMediaError.named(
+                    "TIMEOUT", f"The hub did not answer within {CALL_TIMEOUT:g} seconds."
+                ) from None
+
+    def open_media(self, media_id: str, *, start: int = 0, stop: int | None = None) -> MediaStream:
+        """Download a medium as a binary file that can be read from its first bytes on.
+
+        For programs that forward it, such as a web server: reading does not wait for the whole
+        medium. Use it in `with`: closing ends the download. The stream counts as one of the nine
+        transfers.
+
+        Args:
+            media_id: from a received message.
+            start, stop: positions in bytes: only the bytes from `start` up to but not including
+                `stop` are downloaded; None is the medium's end. The digest is checked only if
+                that is the whole medium.
+
         Returns:
-            The stream; its `info` has size, type and file name.
+            The stream, at the position `start`; its `info` has size, type and file name.
 
         Raises:
             DownloadMediaError: at once for a bad argument or not being logged in; the rest, such as
-                NOT_EXIST, from the stream.
+                NOT_EXIST, or INVALID_ARGUMENT for a start beyond the medium's end, from the stream.
         """
         checked_media_id(media_id)
-        stream = MediaStream()
+        for name, value in (("start", start), ("stop", 0 if stop is None else stop)):
+            if type(value) is not int or value < 0:
+                raise DownloadMediaError.named(
+                    "INVALID_ARGUMENT", f"{name} must be a position in bytes, not {value!r}."
+                )
+        if stop is not None and stop <= start:
+            raise DownloadMediaError.named(
+                "INVALID_ARGUMENT", f"stop is {stop:,}; it must be after start, {start:,}."
+            )
+        stream = MediaStream(start)
 
         def work(carrier: MediaCarrier, control: TransferControl) -> None:
-            control.complete(carrier.download(media_id, StreamSink(stream), control).size)
+            sink = StreamSink(stream, start, stop)
+            fetch = carrier.download_part if sink.is_part else carrier.download
+            fetch(media_id, sink, control)
+            control.complete(sink.size)
 
         try:
             stream.follow(self._start_transfer(TransferKind.DOWNLOAD, work))

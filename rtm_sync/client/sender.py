@@ -33,11 +33,12 @@ from ..protocol.errors import ProtocolError
 from ..protocol.ids import app_id_problem, id_problem
 from ..protocol.values import HistoricalMessage, MediaInfo, PeerMessageSendResult, PeerOnlineState
 from ..rules.timing import Backoff, Deadline
+from ..thumbnails.contract import ThumbnailSource
 from ..transfers.control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferKind
 from ..transfers.pool import TransferPool
-from ..transfers.sink import Sink
+from ..transfers.sink import PartSink, Sink
 from ..transfers.transfer import Transfer
-from ..transfers.upload import Dimensions, ThumbnailSource, UploadWork
+from ..transfers.upload import Dimensions, UploadWork
 from ..transports.gateway.media_http import MediaHttp
 from ..transports.gateway.proxy_settings import find_proxy_settings
 from ..transports.retry import RetryPolicy
@@ -469,6 +470,12 @@ class _Carrier:
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         return self._http().download(media_id, sink, control)
+
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        return self._http().media_info(media_id, control)
+
+    def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
+        return self._http().download(media_id, part, control)
 
 
 def _historical(item: dict[str, Any]) -> HistoricalMessage:

@@ -29,6 +29,8 @@ from ..client.sender import RtmSender
 from ..errors import RtmError
 from ..hub.auth.tokens import Privileges, make_token
 from ..messages import MessageType, RtmFileMessage, RtmImageMessage
+from ..thumbnails.contract import ThumbnailSource
+from ..transfers.upload import checked_blob
 from .commands import rtm_commands
 from .disconnect import ClientDisconnectProbe
 from .relay import EventRelay
@@ -213,6 +215,7 @@ class Rtm:
         *,
         message_type: MessageType | str | None = None,
         file_name: str | None = None,
+        thumbnail: FileStorage | ThumbnailSource | None = None,
         timeout: float | None = 120.0,
         client: RtmClient | None = None,
         **options: Any,
@@ -226,6 +229,7 @@ class Rtm:
             file: `request.files["photo"]`, or any payload that `RtmClient` uploads.
             message_type: FILE or IMAGE; None for IMAGE for pictures, and FILE otherwise.
             file_name: the name that receivers see; None for the browser's name.
+            thumbnail: `request.files["thumbnail"]`, or as for `RtmClient`.
             timeout: seconds for the whole upload.
             client: the client that uploads; None for this process's client.
             options: as for `RtmClient.create_media_message_by_uploading`.
@@ -235,21 +239,19 @@ class Rtm:
                 another reason.
             TimeoutError: the upload was not done in time, and is cancelled.
         """
-        if isinstance(file, FileStorage):
-            file.stream.seek(0)  # the view may have read a part
-            blob = Blob.from_file(
-                file.stream,
-                name=re.split(r"[/\\]", file.filename or "")[-1],  # some send the whole path
-                content_type=bare_type(file.mimetype),
-            )
-        else:
-            blob = Blob.of(file)
+        blob = checked_blob(_form_file(file) if isinstance(file, FileStorage) else file)
+        if isinstance(thumbnail, FileStorage):
+            thumbnail = _form_file(thumbnail)
         if message_type is None:
             picture = blob.content_type.startswith("image/")
             message_type = MessageType.IMAGE if picture else MessageType.FILE
         uploader = self.client if client is None else client
         with uploader.create_media_message_by_uploading(
-            blob, message_type=message_type, file_name=file_name, **options
+            blob,
+            message_type=message_type,
+            file_name=file_name,
+            thumbnail=thumbnail,
+            **options,
         ) as transfer:
             try:
                 return transfer.result(timeout)
@@ -265,6 +267,8 @@ class Rtm:
     ) -> Response:
         """A response with a medium, streamed while it arrives, with Range, ETag and HEAD.
 
+        Only the bytes that are sent are downloaded.
+
         The browser shows pictures, sound, video and plain text. Other content is a download,
         because HTML from another user must not run as a page of your site. The view decides which
         users may see the medium.
@@ -277,19 +281,10 @@ class Rtm:
         Raises:
             DownloadMediaError: NOT_EXIST for an unknown or expired medium, or another reason.
         """
-        stream = (self.client if client is None else client).open_media(media_id)
-        try:
-            info = stream.info
-        except BaseException:
-            stream.close()
-            raise
+        downloader = self.client if client is None else client
+        info = downloader.get_media_info(media_id)
         shown = not as_attachment and _SHOWN.fullmatch(info.content_type)
-        response = Response(
-            FileWrapper(cast("IO[bytes]", stream), CHUNK),
-            content_type=info.content_type,
-            direct_passthrough=True,
-        )
-        response.call_on_close(stream.close)
+        response = Response(content_type=info.content_type)
         response.headers.set(
             "Content-Disposition",
             "inline" if shown else "attachment",
@@ -300,11 +295,22 @@ class Rtm:
         response.headers["Cache-Control"] = "private, max-age=3600, immutable"
         response.content_length = info.size
         response.set_etag(info.sha256)
+        response.make_conditional(request, accept_ranges=True, complete_length=info.size)
+        if request.method == "HEAD" or response.status_code == 304:
+            return response
+        part = response.content_range
+        if response.status_code == 206 and part.start is not None:
+            stream = downloader.open_media(media_id, start=part.start, stop=part.stop)
+        else:
+            stream = downloader.open_media(media_id)
         try:
-            response.make_conditional(request, accept_ranges=True, complete_length=info.size)
+            _ = stream.info  # waits for the first byte: before it, an error can have a status
         except BaseException:
-            response.close()  # the medium does not have the requested range: end the download
+            stream.close()
             raise
+        response.response = FileWrapper(cast("IO[bytes]", stream), CHUNK)
+        response.direct_passthrough = True
+        response.call_on_close(stream.close)
         return response
 
     # -- for browsers --
@@ -419,6 +425,14 @@ def status_of(error: RtmError) -> int:
         "CONCURRENCY_LIMIT_EXCEEDED": 429,
         "TIMEOUT": 504,
     }.get(error.reason, 502)
+
+
+def _form_file(file: FileStorage) -> Blob:
+    """A blob of a form's file, which is read in place."""
+    file.stream.seek(0)  # the view may have read a part
+    return Blob.from_file(
+        file.stream, name=file.filename or "", content_type=bare_type(file.mimetype)
+    )
 
 
 def _refused(status: int, message: str) -> Response:

@@ -34,13 +34,15 @@ class Downloads:
         try:
             session = session_of(self._hub, request, DownloadMediaError)
             info = await self._hub.media.stored_media(session, request.match_info["media_id"])
+            if request.method == hdrs.METH_HEAD:  # without a slot, because no bytes are read
+                return await self._send(request, info, None)
             async with self._hub.media.slot(session, DownloadMediaError) as store:
                 return await self._send(request, info, store)
         except RtmError as error:
             return failure(error)
 
     async def _send(
-        self, request: web.Request, info: MediaInfo, store: MediaStore
+        self, request: web.Request, info: MediaInfo, store: MediaStore | None
     ) -> web.StreamResponse:
         headers = _headers(info)
         etag = headers["ETag"]
@@ -60,7 +62,7 @@ class Downloads:
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = stop - start
         response.content_type = info.content_type
-        if request.method == hdrs.METH_HEAD:
+        if store is None:
             await response.prepare(request)
             return response
         with _store_errors(info):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
+from ..blob.file_names import plain_name
 from ..messages import RtmMessage
 
 
@@ -124,7 +125,7 @@ class MediaInfo:
         media_id: its unguessable id; any logged-in user of the app may download it.
         size: its size in bytes.
         sha256: the hexadecimal digest of its bytes.
-        file_name, content_type: as given by the uploader.
+        file_name, content_type: as given by the uploader; of a path, only the last part is kept.
         expires_at: when it expires, seconds since the epoch; seven days after the upload.
     """
 
@@ -134,6 +135,9 @@ class MediaInfo:
     file_name: str
     content_type: str
     expires_at: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "file_name", plain_name(self.file_name))
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,15 @@ class ThumbnailContract(_Base):
             with self.subTest(content_type):
                 self.shown(self.made(data, content_type))
 
+    def test_a_size_of_the_picture_is_the_upright_one(self) -> None:
+        for kind in filter(self.can, pictures.WITH_EXIF):
+            for orientation in (1, 3, 6, 8):
+                with self.subTest(kind, orientation=orientation):
+                    data = pictures.turned(kind, orientation)
+                    made = self.made(data, pictures.CONTENT_TYPES[kind])
+                    size = (made.picture_width, made.picture_height)
+                    self.assertIn(size, ((600, 400), (0, 0)))
+
     def test_the_budget_is_kept_whatever_it_is(self) -> None:
         for content_type, data in self.samples().items():
             for room in _BUDGETS:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
-from ..blob import Blob
+from ..blob import Blob, Payload
+from ..image_header import image_dimensions
+from ..messages import thumbnail_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +21,17 @@ class Thumbnail:
         data: the bytes of the picture file (JPEG, PNG or WebP).
         width, height: the size in pixels.
         content_type: the MIME type of `data`.
+        picture_width, picture_height: the upright size in pixels of the picture that was read; 0
+            when unknown. An image message without a size gets this one, if rtm_sync does not read
+            the picture's header itself (AVIF, HEIC and TIFF).
     """
 
     data: bytes = field(repr=False)
     width: int
     height: int
     content_type: str
+    picture_width: int = 0
+    picture_height: int = 0
 
 
 class CannotThumbnail(Exception):
@@ -70,5 +78,37 @@ class ThumbnailGenerator(ABC):
         """
 
 
-ThumbnailCallable: TypeAlias = Callable[[Blob, int], Thumbnail | bytes]
-"""A function in place of a generator: (blob, max_bytes) → a thumbnail, or its bytes."""
+ThumbnailCallable: TypeAlias = "Callable[[Blob, int], Thumbnail | Blob | bytes]"
+"""A function in place of a generator: (blob, max_bytes) → a thumbnail, or a blob or bytes of it."""
+
+ThumbnailSource: TypeAlias = "Payload | Thumbnail | ThumbnailCallable"
+"""A thumbnail (`Thumbnail`, bytes, `Path`, binary file, `Blob`), a callable that makes one, or a
+`str`: "auto" or a generator's name."""
+
+
+def given_thumbnail(source: ThumbnailSource) -> Thumbnail:
+    """The thumbnail that a caller gave, with its size from the caller or else from its header.
+
+    Args:
+        source: a thumbnail, bytes, a `Path`, a binary file or a `Blob`.
+
+    Raises:
+        TypeError: another type. A `str` and a callable are refused: they make a thumbnail of the
+            content of an upload.
+        MessageTooLarge: the thumbnail has more bytes than a message.
+        OSError: the file cannot be read.
+    """
+    if isinstance(source, Thumbnail):
+        return source
+    if isinstance(source, str) or callable(source):
+        raise TypeError(
+            f"thumbnail must be the bytes of a picture here, not {_named(source)}, which makes one "
+            "of the content of an upload. Pass bytes, a Path, a binary file or a Blob."
+        )
+    data = thumbnail_bytes(cast("Payload", source))
+    width, height = image_dimensions(io.BytesIO(data)) or (0, 0)
+    return Thumbnail(data, width, height, "")
+
+
+def _named(source: object) -> str:
+    return f"the name {source!r}" if isinstance(source, str) else "a callable"

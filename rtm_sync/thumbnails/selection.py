@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +19,7 @@ from .contract import (
     ThumbnailCallable,
     ThumbnailFailed,
     ThumbnailGenerator,
+    given_thumbnail,
 )
 
 logger = logging.getLogger(__name__)
@@ -166,14 +168,14 @@ def call_in_place(make: ThumbnailCallable, blob: Blob, max_bytes: int) -> Thumbn
         CannotThumbnail: the callable cannot make a thumbnail of the blob.
         ThumbnailFailed: the callable raised an exception, or returned something else.
     """
-    made: Thumbnail | bytes | None = None
+    made: object = None
     raised: BaseException | None = None
     try:
-        made = make(blob, max_bytes)
+        returned = make(blob, max_bytes)
+        is_data = isinstance(returned, (bytes, bytearray, memoryview, Blob, os.PathLike))
+        made = given_thumbnail(returned) if is_data or hasattr(returned, "read") else returned
     except Exception as error:  # an application's code may raise anything
         raised = error
-    if isinstance(made, (bytes, bytearray, memoryview)):
-        made = Thumbnail(bytes(made), 0, 0, "")
     return _checked(getattr(make, "__name__", "callable"), made, raised, max_bytes)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias, cast
 
 from ..blob import Blob
+from ..blob.file_names import reserved_path
 from ..errors import DownloadMediaError
 from ..protocol.values import MediaInfo
 from .control import TransferControl
@@ -18,9 +18,6 @@ from .sink import MediaCarrier, Sink
 
 Destination: TypeAlias = "str | os.PathLike[str] | IO[bytes] | None"
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
-# Windows takes these names for devices in every folder, also with an extension.
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.I)
 
 
 def checked_media_id(media_id: str) -> str:
@@ -83,7 +80,8 @@ class DownloadWork:
                 info = carrier.download(self._media_id, partial, control)
                 control.complete(info.size)
                 if self._into_folder:
-                    return partial.publish(_reserved_path(folder, info.file_name))
+                    with reserved_path(folder, info.file_name) as reserved:
+                        return partial.publish(reserved)
                 return partial.publish(self._path)
         except OSError as error:
             raise control.kind.error(
@@ -94,34 +92,3 @@ class DownloadWork:
         info = carrier.download(self._media_id, Sink(file), control)
         control.complete(info.size)
         return info
-
-
-def _reserved_path(folder: Path, file_name: str) -> Path:
-    """Create an empty file of that name or, if it exists, of a similar one. Returns its path.
-
-    The file reserves the name against other downloads.
-    """
-    for candidate in _candidates(folder, safe_file_name(file_name)):
-        try:
-            candidate.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return candidate
-    raise AssertionError("there is always one more candidate")
-
-
-def safe_file_name(name: str) -> str:
-    """A sender's file name, changed so that it is safe to create in any folder."""
-    safe = _UNSAFE.sub("_", name).strip(" .")
-    if _DEVICE.fullmatch(safe):
-        safe = f"_{safe}"
-    return safe.encode()[:200].decode(errors="ignore").rstrip(" .") or "download"
-
-
-def _candidates(folder: Path, name: str) -> Iterator[Path]:
-    yield folder / name
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122  Path has no split of a bare name
-    number = 1
-    while True:
-        yield folder / f"{stem} ({number}){suffix}"
-        number += 1

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import io
 from collections.abc import Iterator
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from ..blob import Blob
 from ..errors import DownloadMediaError
@@ -25,7 +25,12 @@ class Sink:
     Attributes:
         size: the number of bytes that the sink has.
         whole: the SHA-256 of the whole medium, in hexadecimal; "" until it is known.
+        first, stop: the bytes that the sink wants, from `first` up to but not including `stop`, or
+            to the medium's end. A sink for a whole medium wants all.
     """
+
+    first = 0
+    stop: int | None = None
 
     def __init__(self, file: BinaryIO, name: str = "The destination") -> None:
         self._file = file
@@ -34,6 +39,24 @@ class Sink:
         self._sha256 = hashlib.sha256()
         self.size = 0
         self.whole = ""
+
+    @property
+    def position(self) -> int:
+        """The position in the medium of the next byte that the sink wants."""
+        return self.first + self.size
+
+    def end(self, info: MediaInfo) -> int:
+        """The position in the medium after the last byte that the sink wants."""
+        return info.size if self.stop is None else min(self.stop, info.size)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the sink wants a part only, which cannot be checked by the digest."""
+        return self.first > 0 or self.stop is not None
+
+    def matches(self, info: MediaInfo) -> bool:
+        """Whether the sink's bytes have the medium's digest. Always True for a part."""
+        return self.is_part or self.sha256() == info.sha256
 
     def begin(self, info: MediaInfo) -> None:
         """Record the medium whose bytes will follow. Raises like `write`."""
@@ -114,8 +137,75 @@ class Sink:
             ) from error
 
 
+class PartSink(Sink):
+    """The destination of a part of a medium. A download resumes, and never starts over.
+
+    Args:
+        file: a writable binary file.
+        first: the position of the first byte.
+        stop: the position after the last byte; None for the medium's end.
+        name: the destination's name in error messages.
+    """
+
+    def __init__(self, file: BinaryIO, first: int, stop: int | None, name: str) -> None:
+        super().__init__(file, name)
+        self.first = first
+        self.stop = stop
+
+    def begin(self, info: MediaInfo) -> None:
+        """Record the medium.
+
+        Raises:
+            DownloadMediaError: INVALID_ARGUMENT, the part begins beyond the medium's end.
+        """
+        if self.first > info.size:
+            raise DownloadMediaError.named(
+                "INVALID_ARGUMENT",
+                f"start is {self.first:,}; the medium has {info.size:,} bytes.",
+            )
+        super().begin(info)
+
+    def write(self, data: bytes) -> None:
+        left = len(data) if self.stop is None else max(0, self.stop - self.position)
+        super().write(data[:left])
+
+    def of_whole(self) -> Sink:
+        """A sink for the whole medium that passes the wanted part on, and drops the rest."""
+        return _CuttingSink(self)
+
+
+class _CuttingSink(Sink):
+    def __init__(self, part: PartSink) -> None:
+        super().__init__(cast(BinaryIO, _NoFile()))
+        self._part = part
+
+    def begin(self, info: MediaInfo) -> None:
+        super().begin(info)
+        self._part.begin(info)
+
+    def write(self, data: bytes) -> None:
+        self._part.write(data[max(0, self._part.position - self.size) :])
+        super().write(data)
+
+
+class _NoFile(io.RawIOBase):
+    """A file that drops what is written to it. It cannot seek."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        return len(cast(bytes, data))
+
+
 class MediaCarrier(Protocol):
     """Moves the bytes of media. `Transport` documents the methods."""
+
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo: ...
+
+    def download_part(
+        self, media_id: str, part: PartSink, control: TransferControl
+    ) -> MediaInfo: ...
 
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ..blob import CHUNK, Blob
+from ..blob.sources import SourceChanged
 from .control import TransferControl
+
+_CHANGED = (
+    "; it was changed while it was uploaded. Upload it when nothing writes to it, or upload a copy."
+)
 
 
 class Source:
     """Reads exactly as many bytes as the upload announced. Not thread-safe.
-
-    A file may grow while it is uploaded; its new end is not read.
 
     Args:
         file: a readable binary file at its first byte.
@@ -35,7 +38,8 @@ class Source:
         """The next bytes; b"" after the last one.
 
         Raises:
-            UploadMediaError: FAILURE, the file has fewer bytes than announced, or cannot be read.
+            UploadMediaError: FAILURE, the file has fewer bytes than announced, was modified since
+                its blob was made, or cannot be read.
         """
         left = self.size - self.position
         if left <= 0:
@@ -43,11 +47,8 @@ class Source:
         with _readable(self._control):
             data = self._file.read(min(most, left))
         if not data:
-            raise self._control.kind.error(
-                "FAILURE",
-                f"The source ended after {self.position:,} of {self.size:,} bytes; "
-                "it was changed while it was uploaded.",
-            )
+            ended = f"The source ended after {self.position:,} of {self.size:,} bytes"
+            raise self._control.kind.error("FAILURE", ended + _CHANGED)
         self.position += len(data)
         return data
 
@@ -69,5 +70,7 @@ def opened_source(blob: Blob, control: TransferControl) -> Iterator[Source]:
 def _readable(control: TransferControl) -> Iterator[None]:
     try:
         yield
+    except SourceChanged as error:
+        raise control.kind.error("FAILURE", f"{error}{_CHANGED}", error) from error
     except OSError as error:
         raise control.kind.error("FAILURE", f"The source cannot be read: {error}", error) from error

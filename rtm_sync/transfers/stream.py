@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import IO, BinaryIO, cast
 
 from ..protocol.values import MediaInfo
-from .sink import Sink
+from .sink import PartSink
 from .transfer import Transfer
 
 _SPOOL = 1024 * 1024  # bytes kept in memory before a temporary file takes over
@@ -27,17 +27,19 @@ class MediaStream(io.RawIOBase):
     is checked: a medium is intact only when it was read to its end without an error. Closing the
     stream ends the download. One thread at a time may read.
 
-    `RtmClient.open_media` makes it; use it in a `with` statement.
+    `RtmClient.open_media` makes it; use it in a `with` statement. A stream of a part of the medium
+    begins at its start, and is at its end where the part ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: int = 0) -> None:
         super().__init__()
+        self._start = start
         self._changed = threading.Condition()  # guards what follows
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(_SPOOL)  # noqa: SIM115  see close
         self._info: MediaInfo | None = None
-        self._arrived = 0
+        self._arrived = start  # the position after the last byte that has arrived
         self._transfer: Transfer[None] | None = None
-        self._position = 0
+        self._position = start
 
     @property
     def info(self) -> MediaInfo:
@@ -61,14 +63,25 @@ class MediaStream(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a position in bytes. A position from the end waits until the size is known."""
+        """Move to a position in the medium, in bytes.
+
+        A position from the end waits until the size is known.
+
+        Raises:
+            UnsupportedOperation: the position is before the stream's start.
+        """
         base = 0
         if whence == os.SEEK_CUR:
             base = self._position
         elif whence == os.SEEK_END:
             base = self.info.size
-        self._position = max(0, base + offset)
-        return self._position
+        position = max(0, base + offset)
+        if position < self._start:
+            raise io.UnsupportedOperation(
+                f"The stream begins at byte {self._start:,}, after {position:,}. Open another one."
+            )
+        self._position = position
+        return position
 
     def readinto(self, buffer: object) -> int:
         """Read the next bytes that have arrived; waits for at least one byte.
@@ -80,8 +93,8 @@ class MediaStream(io.RawIOBase):
         view = memoryview(cast(bytearray, buffer)).cast("B")
         with self._changed:
             self._wait_until(lambda: self._arrived > self._position)
-            self._file.seek(self._position)
-            data = self._file.read(min(len(view), self._arrived - self._position))
+            self._file.seek(self._position - self._start)
+            data = self._file.read(max(0, min(len(view), self._arrived - self._position)))
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -119,7 +132,7 @@ class MediaStream(io.RawIOBase):
     def append(self, data: bytes) -> int:
         """Append the next bytes. Raises OSError, or ValueError once the stream is closed."""
         with self._changed:
-            self._file.seek(self._arrived)
+            self._file.seek(self._arrived - self._start)
             self._file.write(data)
             self._arrived += len(data)
             self._changed.notify_all()
@@ -141,11 +154,12 @@ class MediaStream(io.RawIOBase):
             self._changed.wait(_LOOK_INTERVAL)
 
 
-class StreamSink(Sink):
+class StreamSink(PartSink):
     """The sink of a stream's download. It cannot restart, because bytes may have been read."""
 
-    def __init__(self, stream: MediaStream) -> None:
-        super().__init__(cast(BinaryIO, _StreamWriter(stream)), "The temporary file")
+    def __init__(self, stream: MediaStream, start: int = 0, stop: int | None = None) -> None:
+        writer = cast(BinaryIO, _StreamWriter(stream))
+        super().__init__(writer, start, stop, "The temporary file")
         self._stream = stream
 
     def begin(self, info: MediaInfo) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from ..blob import MEDIA_LIMIT, Blob, BlobTooLarge, Payload
 from ..errors import PluginError, UploadMediaError
@@ -25,19 +24,17 @@ from ..thumbnails.contract import (
     ThumbnailCallable,
     ThumbnailFailed,
     ThumbnailGenerator,
+    ThumbnailSource,
+    given_thumbnail,
 )
 from .control import TransferControl
 from .journal import Journal
 from .sink import MediaCarrier
 
-ThumbnailSource: TypeAlias = "Payload | ThumbnailCallable"
-"""Thumbnail bytes (bytes, `Path`, binary file, `Blob`), a callable, or a `str`: "auto" or a
-generator's name."""
-
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Dimensions:
     """Sizes in pixels that the caller gave; None where the picture's header decides."""
 
@@ -55,7 +52,7 @@ class UploadWork:
         message_type: FILE or IMAGE.
         file_name: the name that receivers see; None for the payload's own.
         description: the message's text.
-        thumbnail: bytes, a callable, "auto", a generator's name, or None.
+        thumbnail: a thumbnail, a callable, "auto", a generator's name, or None.
         dimensions: sizes in pixels that the caller gave.
         find_generators: returns the installed thumbnail generators. It imports the installed
             plugins, so it is called only when a generator makes the thumbnail.
@@ -86,11 +83,13 @@ class UploadWork:
             self._type = _media_type(message_type)
             _check_dimensions(dimensions)
             self._blob = _checked_blob(payload)
-            self._name = self._blob.name if file_name is None else file_name
+            if file_name is not None:
+                check_media_message(file_name, description, 0)
+                self._blob = _renamed(self._blob, file_name)
+            self._name = self._blob.name
             check_media_message(self._name, description, 0)
-            self._blob = _renamed(self._blob, self._name)
             self._journal = None if resume_from is None else Journal(resume_from, self._blob.size)
-            self._thumbnail = b""
+            self._given = Thumbnail(b"", 0, 0, "")
             self._make: ThumbnailCallable | None = None
             self._generator: ThumbnailGenerator | None = None
             self._optional = False
@@ -102,13 +101,14 @@ class UploadWork:
             elif callable(thumbnail):
                 self._make = thumbnail
             else:
-                self._use_bytes(thumbnail)
+                self._given = given_thumbnail(thumbnail)
+                check_media_message(self._name, description, len(self._given.data))
 
     def run(self, carrier: MediaCarrier, control: TransferControl) -> RtmFileMessage:
         """Make the thumbnail, upload the blob, and make the message."""
         picture = self._generate(control)
         control.check()
-        width, height = self._image_dimensions()
+        width, height = self._image_dimensions(picture)
         info = self._upload(carrier, self._blob, control)
         control.complete(info.size)
         named = (info.media_id, self._name, self._description, info.size)
@@ -155,11 +155,6 @@ class UploadWork:
                 raise
         self._optional = optional
 
-    def _use_bytes(self, thumbnail: Payload) -> None:
-        blob = Blob.of(thumbnail)
-        check_media_message(self._name, self._description, blob.size)
-        self._thumbnail = blob.to_bytes()
-
     def _generate(self, control: TransferControl) -> Thumbnail:
         from ..thumbnails.selection import call_in_place, generate_in_time
 
@@ -170,7 +165,7 @@ class UploadWork:
             elif self._make is not None:
                 made = call_in_place(self._make, self._blob, room)
             else:
-                made = Thumbnail(self._thumbnail, 0, 0, "")
+                made = self._given
         except (CannotThumbnail, ThumbnailFailed) as error:
             failed = isinstance(error, ThumbnailFailed)
             if self._optional:
@@ -190,15 +185,16 @@ class UploadWork:
             if not width and picture.data:
                 found = Blob.from_bytes(picture.data).dimensions()
                 width, height = found or (0, 0)
-        return Thumbnail(picture.data, width or 0, height or 0, picture.content_type)
+        return dataclasses.replace(picture, width=width or 0, height=height or 0)
 
-    def _image_dimensions(self) -> tuple[int, int]:
+    def _image_dimensions(self, picture: Thumbnail) -> tuple[int, int]:
+        """The upright size: the caller's, else the header's, else the thumbnail generator's."""
         given = self._dimensions
         if self._type is MessageType.FILE:
             return 0, 0
         if given.width is not None or given.height is not None:
             return given.width or 0, given.height or 0
-        return self._blob.dimensions() or (0, 0)
+        return self._blob.dimensions() or (picture.picture_width, picture.picture_height)
 
 
 def _renamed(blob: Blob, name: str) -> Blob:
@@ -221,6 +217,16 @@ def _check_dimensions(dimensions: Dimensions) -> None:
         value = getattr(dimensions, name)
         if value is not None and (type(value) is not int or value < 0):
             raise ValueError(f"{name} must be a whole number of pixels, not {value!r}.")
+
+
+def checked_blob(payload: Payload) -> Blob:
+    """The blob of an upload.
+
+    Raises:
+        UploadMediaError: the payload is of a wrong type, cannot be read, is empty or too large.
+    """
+    with _argument_errors():
+        return _checked_blob(payload)
 
 
 def _checked_blob(payload: Payload) -> Blob:

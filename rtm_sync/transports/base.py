@@ -14,7 +14,7 @@ from ..protocol.events import Event
 from ..protocol.requests import PeerCall, RenewToken, Request
 from ..protocol.values import ConnectionChangeReason, ConnectionState, MediaInfo
 from ..transfers.control import TransferControl
-from ..transfers.sink import Sink
+from ..transfers.sink import PartSink, Sink
 
 if TYPE_CHECKING:
     from ..hub.engine.contract import Engine
@@ -195,6 +195,28 @@ class Transport(ABC):
         Raises:
             RtmError: DownloadMediaError, or the transfer's end as `control.check` raises it.
         """
+
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        """The record of a medium, without its bytes. Called on a transfer's thread.
+
+        Raises:
+            RtmError: DownloadMediaError: NOT_EXIST, or FAILURE from a transport that does not offer
+                this; or the transfer's end as `control.check` raises it.
+        """
+        raise control.kind.error(
+            "FAILURE", f"{type(self).__name__} cannot ask for a medium's record without its bytes."
+        )
+
+    def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
+        """Write a part of a medium into `part`, unchecked. Called on a transfer's thread.
+
+        This implementation downloads the whole medium. A transport that can ask for a part
+        overrides it.
+
+        Raises:
+            RtmError: as `download`; INVALID_ARGUMENT if the part begins beyond the medium's end.
+        """
+        return self.download(media_id, part.of_whole(), control)
 
     @abstractmethod
     def close(self) -> None:

@@ -22,7 +22,7 @@ from ..protocol.values import ConnectionChangeReason, MediaInfo
 from ..rules.lifecycle import Lifecycle
 from ..rules.timing import Deadline
 from ..transfers.control import TransferControl
-from ..transfers.sink import Sink
+from ..transfers.sink import PartSink, Sink
 from .base import Credentials, Listener, Transport, TransportOptions
 from .embedded_hub import STOP_TIMEOUT, EmbeddedHub
 from .embedded_media import HubAccess
@@ -70,6 +70,12 @@ class EmbeddedTransport(Transport):
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         return self._connected(control).carrier(control).download(media_id, sink, control)
+
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        return self._connected(control).carrier(control).media_info(media_id, control)
+
+    def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
+        return self._connected(control).carrier(control).download_part(media_id, part, control)
 
     def close(self) -> None:
         with self._lock:

@@ -21,7 +21,7 @@ from ..hub.media.store import MEDIA_ID, MediaStore, MediaWriter, new_media_id
 from ..protocol.ids import RETENTION_SECONDS
 from ..protocol.values import MediaInfo
 from ..transfers.control import TransferControl, TransferKind
-from ..transfers.sink import Sink
+from ..transfers.sink import PartSink, Sink
 from ..transfers.source import opened_source
 
 T = TypeVar("T")
@@ -98,33 +98,46 @@ class StoreCarrier:
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         """See `Transport.download`."""
-        if not MEDIA_ID.fullmatch(media_id):
-            raise control.kind.error("INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id.")
-        with _store_errors(control):
-            info = self._access.find(media_id, control)
+        info = self.media_info(media_id, control)
         goes_on = sink.resume(info)
         self._read(info, sink, control)
-        if goes_on and sink.sha256() != info.sha256:  # the sink's old bytes may be the damaged ones
+        if goes_on and not sink.matches(info):  # the sink's old bytes may be the damaged ones
             sink.start_over()
             self._read(info, sink, control)
-        if sink.sha256() != info.sha256:
+        if not sink.matches(info):
             sink.restart()
             raise control.kind.error("FAILURE", "The stored bytes are damaged.")
         return info
 
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        """See `Transport.media_info`."""
+        if not MEDIA_ID.fullmatch(media_id):
+            raise control.kind.error("INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id.")
+        with _store_errors(control):
+            return self._access.find(media_id, control)
+
+    def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
+        """See `Transport.download_part`."""
+        info = self.download(media_id, part, control)
+        if part.position < part.end(info):
+            raise control.kind.error("FAILURE", "The stored bytes are cut off.")
+        return info
+
     def _read(self, info: MediaInfo, sink: Sink, control: TransferControl) -> None:
         """Copy the bytes that the sink lacks."""
-        if sink.size >= info.size:
+        end = sink.end(info)
+        if sink.position >= end:
             return
-        opening = _entered(lambda: self._access.reading(info, sink.size, control), control)
+        opening = _entered(lambda: self._access.reading(info, sink.position, control), control)
         with opening as reader:
-            while sink.size < info.size:
+            while sink.position < end:
                 with _store_errors(control):
-                    data = reader.read(CHUNK)
+                    # More than a whole medium is read on purpose: a longer one is damaged.
+                    data = reader.read(min(CHUNK, end - sink.position) if sink.is_part else CHUNK)
                 if not data:
                     return
                 sink.write(data)
-                control.advance(sink.size, info.size)
+                control.advance(sink.size, end - sink.first)
 
 
 class MediaRecords(Protocol):

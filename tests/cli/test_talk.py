@@ -9,6 +9,8 @@ import pty
 import re
 import signal
 import subprocess
+import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +145,28 @@ class SendTest(TalkTestCase):
         self.assertEqual((type(file), file.file_name, file.size), (RtmFileMessage, "a.txt", 4))
         self.assertEqual((again.media_id, again.file_name), (file.media_id, "again.txt"))
 
+    @unittest.skipUnless(hasattr(os, "mkfifo"), "Windows has no FIFOs among its files")
+    def test_a_process_substitution_is_read_once(self) -> None:
+        bob = self.client()
+        path = self.folder() / "63"
+        os.mkfifo(path)
+        with bob.events("MessageFromPeer") as arriving, ThreadPoolExecutor(1) as pool:
+            pool.submit(path.write_bytes, Path(CAT).read_bytes())
+            self.did("send", "--to", "bob", "--file", str(path), "--name", "cat.jpg")
+            photo = next(arriving.until(PATIENCE)).args[0]
+        self.assertIsInstance(photo, RtmImageMessage)
+        self.assertEqual((photo.width, photo.size), (451, Path(CAT).stat().st_size))
+
     def test_what_cannot_be_sent_is_refused_in_words(self) -> None:
         for arguments, status, complaint in (
             (("hi",), 2, "No receiver is given: pass --to UID or --channel ID."),
             (("--to", "bob"), 2, "Pass one of TEXT, --file and --media-id."),
             (("--to", "bob", "hi", "--file", "x"), 2, "Pass one of TEXT, --file and --media-id."),
+            (
+                ("--to", "bob", "--media-id", "x", "--thumbnail", "auto"),
+                2,
+                "with --media-id pass --thumbnail-file.",
+            ),
             (("--to", "bob", "x" * 33_000), 1, "text is 33,000 bytes; the limit is 32,768"),
             (("--to", "bob", "--file", "missing.jpg"), 1, "missing.jpg"),
             (("--to", "bob", "--uid", "a/b", "hi"), 2, "contains '/'"),

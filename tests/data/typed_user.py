@@ -232,7 +232,8 @@ def media(client: RtmClient, folder: Path) -> Blob:
         client.download_media(
             stored.media_id, on_operation_progress=tqdm_progress(Meter())
         ).result().save(path)
-        with client.open_media(stored.media_id) as stream:
+        told: MediaInfo = client.get_media_info(stored.media_id)
+        with client.open_media(stored.media_id, start=1, stop=told.size) as stream:
             about: MediaInfo = stream.info
             print(about.sha256, stream.read(10))
     except (UploadCancelled, DownloadCancelled, TransferCancelled):

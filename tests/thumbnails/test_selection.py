@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rtm_sync import (
     hookimpl,
 )
 from rtm_sync.messages import MESSAGE_LIMIT
-from rtm_sync.transfers.upload import ThumbnailSource
+from rtm_sync.thumbnails.contract import ThumbnailSource
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 PNG = (  # the header of a picture of 640 × 480, up to its size
@@ -99,6 +100,19 @@ class GeneratorTest(ThumbnailTest):
         )
         self.assertEqual((message.width, message.height), (1, 2))
         self.assertEqual((message.thumbnail_width, message.thumbnail_height), (3, 4))
+
+    def test_it_tells_the_size_of_a_picture_whose_header_is_not_read(self) -> None:
+        def made(blob: Blob, room: int) -> Thumbnail:
+            return Thumbnail(b"small", 40, 30, "image/png", 4000, 3000)
+
+        client = self.client(Shrinker(made=made))
+        for data, size in ((b"\0\0\0\x20ftypheic", (4000, 3000)), (PNG, (640, 480))):
+            blob = Blob.from_bytes(data, name="cat.heic", content_type="image/png")
+            message = client.create_media_message_by_uploading(
+                blob, message_type="IMAGE", thumbnail="auto"
+            ).result(PATIENCE)
+            self.assertEqual((message.width, message.height), size)
+            self.assertEqual((message.thumbnail_width, message.thumbnail_height), (40, 30))
 
     def test_a_file_may_have_one_too(self) -> None:
         blob = Blob.from_bytes(PNG, name="cat.png", content_type="image/png")
@@ -256,3 +270,60 @@ class GivenTest(ThumbnailTest):
         self.refused(
             "INVALID_ARGUMENT", "is 32,769 bytes; the limit is 32,768", client, b"t" * (room + 1)
         )
+
+
+class SameThingsTest(ThumbnailTest):
+    """Every call that takes a thumbnail takes the same things."""
+
+    def test_uploads_and_messages_take_the_same(self) -> None:
+        client = self.client()
+        path = self.folder() / "small.png"
+        path.write_bytes(PNG)
+        with path.open("rb") as file:
+            for given in (
+                PNG,
+                bytearray(PNG),
+                memoryview(PNG),
+                path,
+                file,
+                io.BytesIO(PNG),
+                Blob.from_bytes(PNG),
+                Thumbnail(PNG, 640, 480, "image/png"),
+            ):
+                made = client.create_message(media_id="id", message_type="IMAGE", thumbnail=given)
+                if hasattr(given, "seek"):
+                    given.seek(0)
+                for message in (made, self.upload(client, given)):
+                    with self.subTest(type(given).__name__):
+                        assert isinstance(message, RtmImageMessage)
+                        self.assertEqual(message.thumbnail, PNG)
+                        size = (message.thumbnail_width, message.thumbnail_height)
+                        self.assertEqual(size, (640, 480))
+
+    def test_a_callable_may_return_the_same(self) -> None:
+        client = self.client()
+        path = self.folder() / "small.png"
+        path.write_bytes(PNG)
+        for made in (PNG, bytearray(PNG), path, Blob.from_bytes(PNG), io.BytesIO(PNG)):
+            with self.subTest(type(made).__name__):
+                message = self.upload(client, lambda blob, room, made=made: made)
+                self.assertEqual((message.thumbnail, message.thumbnail_width), (PNG, 640))
+
+    def test_a_message_without_an_upload_cannot_have_one_made(self) -> None:
+        client = self.client()
+        for given, words in (
+            ("auto", "not the name 'auto', which makes one of the content of an upload"),
+            (lambda blob, room: PNG, "not a callable, which makes one"),
+            (7, "not int"),
+        ):
+            with self.assertRaisesRegex(TypeError, words):
+                client.create_message(media_id="id", thumbnail=given)
+        self.assertEqual(client.create_message(media_id="id", thumbnail=None), RtmFileMessage("id"))
+
+    def test_one_that_is_too_large_is_refused_before_it_is_read(self) -> None:
+        path = self.folder() / "large.png"
+        path.write_bytes(PNG + bytes(MESSAGE_LIMIT))
+        client = self.client()
+        with self.assertRaisesRegex(ValueError, r"thumbnail is 32,7\d\d bytes"):
+            client.create_message(media_id="id", thumbnail=path)
+        self.refused("INVALID_ARGUMENT", r"thumbnail is 32,7\d\d bytes", client, path)

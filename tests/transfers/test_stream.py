@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import threading
+from collections.abc import Callable
 
-from rtm_sync import DownloadMediaError, RtmClient
+from rtm_sync import DownloadMediaError, RtmClient, hookimpl
 from rtm_sync.protocol.values import MediaInfo
+from rtm_sync.testing import FaultProxy
+from rtm_sync.transports.base import Transport, TransportOptions
+from rtm_sync.transports.embedded import EmbeddedTransport
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 DATA = random.Random(7).randbytes(3_000_000)
@@ -41,6 +46,34 @@ class StreamCase:
                 stream.seek(start)
                 self.assertEqual(stream.read(1000), DATA[start : start + len(stream_part(start))])
             self.assertEqual(stream.seek(5, os.SEEK_CUR), stream.tell())
+
+    def test_a_part_begins_where_it_was_asked_to(self) -> None:
+        with self.client.open_media(self.media_id, start=1_000_000, stop=2_000_000) as stream:
+            self.assertEqual((stream.tell(), stream.info.size), (1_000_000, len(DATA)))
+            self.assertEqual(stream.seek(1_500_000), 1_500_000)
+            self.assertEqual(stream.read(10), DATA[1_500_000:1_500_010])
+            self.assertEqual(stream.seek(1_000_000), 1_000_000)
+            self.assertEqual(stream.read(), DATA[1_000_000:2_000_000])
+            with self.assertRaisesRegex(io.UnsupportedOperation, "begins at byte 1,000,000"):
+                stream.seek(999_999)
+            stream.seek(2_500_000)
+            self.assertEqual(stream.read(), b"")
+
+    def test_a_part_that_cannot_be_is_refused(self) -> None:
+        for start, stop in ((-1, None), (5, 5), (5, 4), (0, 0), (1.5, None), (0, "9")):
+            with (
+                self.subTest(start=start, stop=stop),
+                self.assertRaisesRegex(DownloadMediaError, "INVALID_ARGUMENT"),
+            ):
+                self.client.open_media(self.media_id, start=start, stop=stop)  # type: ignore[arg-type]
+
+    def test_a_record_is_asked_for_while_nine_streams_are_open(self) -> None:
+        streams = [self.client.open_media(self.media_id) for _ in range(9)]
+        self.assertEqual(self.client.get_media_info(self.media_id).file_name, "film.mp4")
+        for stream in streams:
+            stream.close()
+        with self.assertRaisesRegex(DownloadMediaError, "NOT_EXIST"):
+            self.client.get_media_info("A" * 32)
 
     def test_who_does_not_read_holds_no_transfer_up(self) -> None:
         streams = [self.entered(self.client.open_media(self.media_id)) for _ in range(20)]
@@ -86,6 +119,67 @@ class EmbeddedStreamTest(StreamCase, RtmTestCase):
 class GatewayStreamTest(StreamCase, RtmTestCase):
     def hub(self) -> str:
         return self.entered(local_gateway(self.folder()))
+
+
+class FewBytesTest(RtmTestCase):
+    """Over a connection whose bytes are counted."""
+
+    def setUp(self) -> None:
+        self.proxy = self.entered(FaultProxy(self.entered(local_gateway(self.folder()))))
+        self.client = self.entered(RtmClient("app", url=self.proxy.url))
+        self.client.login("alice")
+        upload = self.client.create_media_message_by_uploading(DATA)
+        self.media_id = upload.result(PATIENCE).media_id
+
+    def received(self, call: Callable[[], object]) -> int:
+        before = self.proxy.bytes_received
+        call()
+        return self.proxy.bytes_received - before
+
+    def test_a_record_and_a_part_cost_what_they_are(self) -> None:
+        def part(start: int, stop: int | None) -> bytes:
+            with self.client.open_media(self.media_id, start=start, stop=stop) as stream:
+                return stream.read()
+
+        for call in (
+            lambda: self.client.get_media_info(self.media_id),
+            lambda: self.assertEqual(part(2_000_000, 2_000_001), DATA[2_000_000:2_000_001]),
+            lambda: self.assertEqual(part(len(DATA) - 1, None), DATA[-1:]),
+        ):
+            self.assertLess(self.received(call), 10_000)
+
+    def test_a_part_goes_on_after_a_lost_connection(self) -> None:
+        self.proxy.truncate(received=200_000)  # of each new connection
+        self.proxy.drop()
+        before = self.proxy.accepted
+        with self.client.open_media(self.media_id, start=1_000_000, stop=1_900_000) as stream:
+            self.assertEqual(stream.read(), DATA[1_000_000:1_900_000])
+        self.assertGreaterEqual(self.proxy.accepted - before, 5)
+
+
+class WithoutPartsTest(RtmTestCase):
+    """With a transport that knows whole media only, such as one from before there were parts."""
+
+    def test_the_part_is_cut_out_of_the_whole(self) -> None:
+        class Plain(EmbeddedTransport):
+            media_info = Transport.media_info
+            download_part = Transport.download_part
+
+        class Plugin:
+            @hookimpl
+            def transport(self, url: str, options: TransportOptions) -> Transport | None:
+                plain = url.startswith("plain://")
+                return Plain(url.replace("plain", "memory"), options) if plain else None
+
+        client = self.entered(RtmClient("app", url="plain://x", plugins=(Plugin(),)))
+        client.login("alice")
+        upload = client.create_media_message_by_uploading(DATA)
+        media_id = upload.result(PATIENCE).media_id
+        for start, stop in ((0, 1), (700_000, 700_001), (1, 600_000), (len(DATA) - 1, None)):
+            with client.open_media(media_id, start=start, stop=stop) as stream:
+                self.assertEqual(stream.read(), DATA[start:stop])
+        with self.assertRaisesRegex(DownloadMediaError, "Plain cannot ask for a medium's record"):
+            client.get_media_info(media_id)
 
 
 class SlowTest(RtmTestCase):

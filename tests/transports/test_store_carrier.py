@@ -6,6 +6,7 @@ import contextlib
 import gc
 import hashlib
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from rtm_sync.hub.media.disk import DiskMediaStore
 from rtm_sync.hub.media.memory import MemoryMediaStore
 from rtm_sync.plugins.hookspecs import hookimpl
 from rtm_sync.transfers import TransferControl, TransferKind
-from rtm_sync.transfers.sink import Sink
+from rtm_sync.transfers.sink import PartSink, Sink
 from rtm_sync.transports.store_carrier import DirectAccess, MediaReader, StoreCarrier, UploadWriter
 from tests.support import PATIENCE, RtmTestCase, wait_until
 from tests.transports.support import pattern
@@ -213,18 +214,27 @@ class GoodStoreTest(CarrierCase):
         path.write_bytes(DATA[:-10])
         upload = self.carrier().upload
         error = self.raises(UploadMediaError, "FAILURE", lambda: upload(blob, upload_control()))
-        self.assertIn(f"ended after {len(DATA) - 10:,} of {len(DATA):,} bytes", error.message)
+        self.assertIn(f"had {len(DATA):,} bytes when its blob was made", error.message)
         path.unlink()
         error = self.raises(UploadMediaError, "FAILURE", lambda: upload(blob, upload_control()))
         self.assertIn("The source cannot be read", error.message)
         self.assertEqual(self.files(), [])
 
-    def test_a_source_that_has_grown_is_uploaded_as_announced(self) -> None:
+    def test_a_source_that_changes_fails_and_leaves_nothing(self) -> None:
         path = self.folder() / "log"
-        path.write_bytes(DATA)
-        blob = Blob.from_path(path)
-        path.write_bytes(DATA + b"more")
-        self.assertEqual(self.carrier().upload(blob, upload_control()).sha256, SHA256)
+        for content in (DATA + b"more", DATA[::-1]):
+            path.write_bytes(DATA)
+            blob = Blob.from_path(path)
+            path.write_bytes(content)
+            os.utime(path, (1, 1))
+            with self.subTest(size=len(content)):
+                error = self.raises(
+                    UploadMediaError,
+                    "FAILURE",
+                    lambda blob=blob: self.carrier().upload(blob, upload_control()),  # type: ignore[misc]
+                )
+                self.assertIn("it was changed while it was uploaded", error.message)
+                self.assertEqual(self.files(), [])
 
 
 class ResumeTest(CarrierCase):
@@ -247,6 +257,9 @@ class ResumeTest(CarrierCase):
 
         self.resuming = StoreCarrier(CountingAccess(store, self.records))
         self.info = self.resuming.upload(Blob.from_bytes(DATA), upload_control())
+
+    def download_part(self, part: PartSink) -> object:
+        return self.resuming.download_part(self.info.media_id, part, download_control())
 
     def download(self, sink: Sink) -> object:
         return self.resuming.download(self.info.media_id, sink, download_control())
@@ -292,6 +305,13 @@ class ResumeTest(CarrierCase):
             )
             self.assertIn("damaged", error.message)
             self.assertEqual(sink.size, 0)
+
+    def test_a_part_that_the_store_has_no_more_is_an_error(self) -> None:
+        (path,) = self.folder_of_media.glob("*/*")
+        path.write_bytes(DATA[:1000])
+        part = PartSink(io.BytesIO(), 500, 2000, "The part")
+        error = self.raises(DownloadMediaError, "FAILURE", lambda: self.download_part(part))
+        self.assertIn("cut off", error.message)
 
     def test_a_destination_that_cannot_go_back_says_so(self) -> None:
         class Pipe(io.BytesIO):

@@ -262,12 +262,11 @@ def send_media() -> Response:
     client, place = me(), asked_place()
     uid, upload_id = cast(str, client.uid), request.form["message_id"]
     cancelled = uploads().signal(uid, upload_id)
-    thumbnail = request.files.get("thumbnail")
     try:
         message = rtm.upload(
             request.files["file"],
             description=request.form.get("description", ""),
-            thumbnail=None if thumbnail is None else thumbnail.read(),
+            thumbnail=request.files.get("thumbnail"),
             cancel_signal=cancelled,
             timeout=UPLOAD_TIMEOUT,
             client=client,

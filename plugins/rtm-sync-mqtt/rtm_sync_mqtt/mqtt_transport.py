@@ -9,7 +9,7 @@ from rtm_sync import Blob, LoginError, MediaInfo, RenewTokenError
 from rtm_sync.hub.media import MediaStore
 from rtm_sync.protocol import Request
 from rtm_sync.transfers import TransferControl
-from rtm_sync.transfers.sink import Sink
+from rtm_sync.transfers.sink import PartSink, Sink
 from rtm_sync.transports.base import Credentials, Listener, Transport, TransportOptions
 from rtm_sync.transports.store_carrier import DirectAccess, StoreCarrier
 
@@ -72,6 +72,12 @@ class MqttTransport(Transport):
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         return self._carrier(control).download(media_id, sink, control)
+
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        return self._carrier(control).media_info(media_id, control)
+
+    def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
+        return self._carrier(control).download_part(media_id, part, control)
 
     def close(self) -> None:
         session = self._session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,4 +53,6 @@ class PillowGenerator(ThumbnailGenerator):
 
 
 def _made(content: bytes, max_bytes: int) -> Thumbnail:
-    return encode_thumbnail(read_picture(content, LONGEST_SIDE), max_bytes)
+    picture, (width, height) = read_picture(content, LONGEST_SIDE)
+    made = encode_thumbnail(picture, max_bytes)
+    return dataclasses.replace(made, picture_width=width, picture_height=height)

@@ -124,13 +124,15 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_QUARTER_TURNS = (5, 6, 7, 8)
 
 
-def read_picture(data: bytes, side: int) -> Image.Image:
+def read_picture(data: bytes, side: int) -> tuple[Image.Image, tuple[int, int]]:
     """The picture in `data`, upright, in sRGB, with its longest side at most `side` pixels.
 
     Returns:
-        An RGB image without metadata, or RGBA when a part is transparent.
+        An RGB image without metadata, or RGBA when a part is transparent; and the upright size of
+        the picture in `data`.
 
     Raises:
         CannotThumbnail: the data is not a picture, or it is too large to decode safely.
@@ -145,6 +147,7 @@ def read_picture(data: bytes, side: int) -> Image.Image:
         _check_png(data)
     image = known.open(io.BytesIO(data))
     _check_size(known, image.size)
+    width, height = image.size  # `draft` changes it
     if known is _JPEG:
         image.draft(image.mode, scaled(image.size, 2 * side))
     if (
@@ -157,11 +160,13 @@ def read_picture(data: bytes, side: int) -> Image.Image:
             f"The run-length BMP has {len(data):,} bytes; the limit is {MAX_RLE_BMP_BYTES:,}."
         )
     image.load()
-    turn = _UPRIGHT.get(_orientation(image))
+    orientation = _orientation(image)
+    turn = _UPRIGHT.get(orientation)
     profile = image.info.get("icc_profile")
     small = _shrunk(image, side)
     small = _as_srgb(small, profile)
-    return small if turn is None else small.transpose(turn)
+    size = (height, width) if orientation in _QUARTER_TURNS else (width, height)
+    return small if turn is None else small.transpose(turn), size
 
 
 def _recognise(data: bytes) -> _Format:

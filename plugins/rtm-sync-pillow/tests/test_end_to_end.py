@@ -54,6 +54,7 @@ class EndToEndTest(RtmTestCase):
             with self.subTest(url.partition(":")[0]):
                 message, data = self.received(url, photo)
                 self.assertEqual(data, photo.read_bytes())
+                self.assertEqual((message.width, message.height), upright.size)
                 with Image.open(io.BytesIO(message.thumbnail)) as preview:
                     self.assertEqual(preview.size, upright.size)
                     self.assertEqual(

@@ -17,7 +17,7 @@ from rtm_sync_pillow import PillowGenerator
 
 from rtm_sync import Blob, CannotThumbnail, Thumbnail
 from rtm_sync.testing import RtmTestCase, ThumbnailContract
-from rtm_sync.testing.pictures import RED, encoded, photograph, quarters
+from rtm_sync.testing.pictures import RED, encoded, photograph, quarters, turned
 from rtm_sync.thumbnails.encoding import sides
 
 ROOM = 32_000
@@ -41,6 +41,12 @@ class PillowTest(ThumbnailContract, RtmTestCase):
         exif[0x0112] = 6  # libheif turns it by the file's own property, so EXIF must not again
         made = self.made(heic(exif=exif.tobytes()), "image/heic")
         self.assertEqual(max(made.width, made.height), 480)
+
+    def test_the_size_of_the_picture_is_told_where_its_header_is_not_read(self) -> None:
+        for data in (heic(), turned("TIFF", 1), turned("TIFF", 6), encoded(quarters(), "AVIF")):
+            self.assertIsNone(Blob.from_bytes(data).dimensions())
+            made = thumbnail(data)
+            self.assertEqual((made.picture_width, made.picture_height), (600, 400))
 
     def test_a_large_one_is_refused_before_it_is_decoded(self) -> None:
         with self.assertRaisesRegex(CannotThumbnail, "the limit is 25,000,000 in all"):

@@ -73,6 +73,11 @@ class EndToEndTest(S3Case):
         self.assertEqual(Path(download.result(PATIENCE)).read_bytes(), DATA)
         self.assertLess(gateway.bytes_received - from_gateway, 20_000)
         self.assertLess(service.bytes_received - from_service, len(DATA) + 5_000_000)
+        from_service = service.bytes_received
+        with alice.open_media(media_id, start=5_000_000, stop=5_000_100) as part:
+            self.assertEqual(part.read(), DATA[5_000_000:5_000_100])
+        self.assertEqual(alice.get_media_info(media_id).size, len(DATA))
+        self.assertLess(service.bytes_received - from_service, 20_000)
 
     def test_a_cancelled_upload_leaves_nothing(self) -> None:
         gateway = self.entered(FaultProxy(self.gateway()))

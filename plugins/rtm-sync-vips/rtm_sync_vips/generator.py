@@ -6,8 +6,8 @@ of the formats below, so its other loaders never read an untrusted file.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from dataclasses import dataclass
 
 import pyvips
 
@@ -24,10 +24,12 @@ MAX_MARKERS = 100_000  # segments and fill bytes before a JPEG's first scan; mos
 # libvips' cache of operations would keep pictures: a gigabyte after ten progressive JPEGs.
 pyvips.cache_set_max(0)
 
+_QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF's orientations
+
 _slots = threading.BoundedSemaphore(2)  # pictures decoded at once in this process
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Format:
     """A picture format that is read.
 
@@ -84,7 +86,9 @@ class VipsGenerator(ThumbnailGenerator):
         content = read_content(blob, MAX_FILE_BYTES)
         try:
             with _slots:
-                return _encoded(_small(content), max_bytes)
+                width, height = _checked_size(content)
+                made = _encoded(_small(content), max_bytes)
+                return dataclasses.replace(made, picture_width=width, picture_height=height)
         except pyvips.Error as error:
             reason = " ".join(f"{error}".split())
             raise CannotThumbnail(f"The picture is damaged: {reason}.") from error
@@ -92,7 +96,6 @@ class VipsGenerator(ThumbnailGenerator):
 
 def _small(content: bytes) -> pyvips.Image:
     """The picture, upright, in sRGB, at most 480 pixels long, in memory."""
-    _check(content)
     picture = pyvips.Image.thumbnail_buffer(
         content,
         LONGEST_SIDE,
@@ -109,8 +112,12 @@ def _small(content: bytes) -> pyvips.Image:
     return picture
 
 
-def _check(content: bytes) -> None:
-    """Refuse other formats, and pictures that take too much memory or time to decode."""
+def _checked_size(content: bytes) -> tuple[int, int]:
+    """The picture's upright size in pixels.
+
+    Raises:
+        CannotThumbnail: the format is another one, or decoding takes too much memory or time.
+    """
     known = _recognised(content)
     if known is _JPEG:
         _check_jpeg(content)
@@ -128,6 +135,9 @@ def _check(content: bytes) -> None:
             f"The {known.name} of {width:,} × {height:,} pixels takes {size:,} bytes to decode; "
             f"the limit is {MAX_WHOLE_BYTES:,}."
         )
+    fields = header.get_fields()
+    is_turned = "orientation" in fields and header.get("orientation") in _QUARTER_TURNS
+    return (height, width) if is_turned else (width, height)
 
 
 def _whole_bytes(known: _Format, header: pyvips.Image) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import email.message
 import email.utils
 import hashlib
 import re
@@ -22,13 +21,14 @@ import requests
 import urllib3
 
 from ...blob import CHUNK, Blob
+from ...blob.file_names import file_name_in
 from ...errors import RtmError
 from ...protocol.errors import ProtocolError
 from ...protocol.frames import Failure, decode
 from ...protocol.values import MediaInfo
 from ...rules.limits import MAX_TRANSFERS
 from ...transfers.control import TransferControl, TransferKind
-from ...transfers.sink import Sink
+from ...transfers.sink import PartSink, Sink
 from ...transfers.source import Source, opened_source
 from ...version import __version__
 from ..retry import Damaged, RetryPolicy, Transient
@@ -119,6 +119,18 @@ class MediaHttp:
             control.pause,
         )
 
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        """Ask for a medium's record by HEAD."""
+
+        def ask() -> MediaInfo:
+            headers = {"Accept-Encoding": "identity"}
+            answer = self._request(control, "HEAD", f"{self._url}/{media_id}", headers, None)
+            if not _digest(answer):
+                raise self._no_gateway(answer, control.kind)
+            return _info(media_id, int(answer.headers.get("Content-Length", "0")), answer)
+
+        return self._retries.run(control.kind, ask, lambda: 0, control.pause)
+
     # -- upload --
 
     def _try_upload(self, upload: _Upload, control: TransferControl) -> MediaInfo:
@@ -179,8 +191,10 @@ class MediaHttp:
 
     def _try_download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         headers = {"Accept-Encoding": "identity"}
+        if sink.size or sink.is_part:
+            last = "" if sink.stop is None else max(sink.position, sink.stop - 1)
+            headers["Range"] = f"bytes={sink.position}-{last}"
         if sink.size:
-            headers["Range"] = f"bytes={sink.size}-"
             headers["If-Range"] = f'"{sink.whole}"'  # its ETag
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._on_wire(control))
@@ -191,25 +205,20 @@ class MediaHttp:
             if answer.status_code == 307 and expected:
                 response = stack.enter_context(self._follow(control, answer, headers, sink))
             if response.status_code == 416:  # the sink already has all bytes
-                total = int(response.headers.get("Content-Range", "*/0").rpartition("/")[2])
-                info = _info(media_id, total, answer)
+                info = _info(media_id, _total(response, sink), answer)
+                if sink.is_part:
+                    sink.begin(info)
             else:
                 self._raise_for_status(
                     response, control.kind, "gateway" if response is answer else "media store"
                 )
                 if not expected:
                     raise self._no_gateway(response, control.kind)
-                if sink.size and response.status_code != 206:  # the answer has all bytes
-                    sink.start_over()
-                total = sink.size + int(response.headers.get("Content-Length", "0"))
-                info = _info(media_id, total, answer)
-                sink.begin(info)
-                while data := response.raw.read(CHUNK):
-                    sink.write(data)
-                    control.advance(sink.size, total)
-            if sink.size < total:
-                raise Transient(f"{sink.size:,} of {total:,} bytes arrived")
-            if expected != sink.sha256():
+                info = _info(media_id, _total(response, sink), answer)
+                _receive(response, sink, info, control)
+            if sink.position < sink.end(info):
+                raise Transient(f"{sink.position:,} of {sink.end(info):,} bytes arrived")
+            if not sink.matches(info):
                 if sink.restart():
                     raise Damaged("the received bytes do not have the stored ones' digest")
                 raise control.kind.error("FAILURE", "The received bytes are damaged.")
@@ -236,7 +245,8 @@ class MediaHttp:
                 f"{'https://, as the gateway is' if secure else 'http:// or https://'}.",
             )
         wanted = {"Accept-Encoding": "identity"}
-        if "Range" in headers and answer.headers.get("ETag") == headers["If-Range"]:
+        etag = answer.headers.get("ETag")
+        if "Range" in headers and headers.get("If-Range", etag) == etag:
             wanted["Range"] = headers["Range"]  # the store's own ETag is another one
         return self._http.get(
             location, headers=wanted, stream=True, timeout=self._timeout, allow_redirects=False
@@ -323,7 +333,8 @@ class MediaHttp:
         if error is not None:
             raise error
         raise kind.error(
-            "NOT_EXIST" if status in (404, 410) else "FAILURE",
+            # A HEAD has no body, and therefore no error in it.
+            {400: "INVALID_ARGUMENT", 404: "NOT_EXIST", 410: "NOT_EXIST"}.get(status, "FAILURE"),
             f"The {who} refused the {kind.value}: {message}",
         )
 
@@ -382,6 +393,31 @@ class _Body:
         return self._sha256.hexdigest()
 
 
+def _total(response: requests.Response, sink: Sink) -> int:
+    """The medium's size, as an answer with its bytes states it."""
+    stated = response.headers.get("Content-Range", "").rpartition("/")[2]
+    if stated.isascii() and stated.isdigit():
+        return int(stated)
+    length = int(response.headers.get("Content-Length", "0"))
+    return sink.position + length if response.status_code == 206 else length
+
+
+def _receive(
+    response: requests.Response, sink: Sink, info: MediaInfo, control: TransferControl
+) -> None:
+    """Write the bytes of an answer into a sink."""
+    target = sink
+    if response.status_code != 206:  # the answer has all bytes
+        if isinstance(sink, PartSink):
+            target = sink.of_whole()
+        elif sink.size:
+            sink.start_over()
+    target.begin(info)
+    while data := response.raw.read(CHUNK):
+        target.write(data)
+        control.advance(sink.size, sink.end(info) - sink.first)
+
+
 def _digest(response: requests.Response) -> str:
     match = _REPR_DIGEST.search(response.headers.get("Repr-Digest", ""))
     if match is None:
@@ -398,16 +434,10 @@ def _info(media_id: str, size: int, answer: requests.Response) -> MediaInfo:
         media_id,
         size,
         _digest(answer),
-        _file_name(answer),
+        file_name_in(answer.headers.get("Content-Disposition", "")),
         answer.headers.get("Content-Type", "application/octet-stream"),
         float(answer.headers.get("Rtm-Expires-At", "0")),
     )
-
-
-def _file_name(response: requests.Response) -> str:
-    message = email.message.Message()
-    message["Content-Disposition"] = response.headers.get("Content-Disposition", "")
-    return message.get_filename() or ""
 
 
 def _error_in(response: requests.Response) -> RtmError | None:

@@ -13,7 +13,7 @@ from ...protocol.events import CancelUpload
 from ...protocol.requests import RenewToken, Request
 from ...protocol.values import MediaInfo
 from ...transfers.control import TransferControl
-from ...transfers.sink import Sink
+from ...transfers.sink import PartSink, Sink
 from ..base import Credentials, Listener, Transport, TransportOptions
 from .connection import Connection
 from .proxy_settings import find_proxy_settings
@@ -100,6 +100,12 @@ class GatewayTransport(Transport):
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         return self._connected(control).http.download(media_id, sink, control)
+
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        return self._connected(control).http.media_info(media_id, control)
+
+    def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
+        return self._connected(control).http.download(media_id, part, control)
 
     def close(self) -> None:
         with self._lock:

@@ -43,7 +43,7 @@ from rtm_sync.rules.limits import Limits
 from rtm_sync.rules.rates import KeyedWindows
 from rtm_sync.rules.requests import join_refusal
 from rtm_sync.transfers import TransferControl
-from rtm_sync.transfers.sink import Sink
+from rtm_sync.transfers.sink import PartSink, Sink
 from rtm_sync.transports.base import Credentials, Listener, Transport, TransportOptions
 from rtm_sync.transports.states import StateReports
 from rtm_sync.transports.store_carrier import DirectAccess, StoreCarrier
@@ -272,6 +272,12 @@ class BusTransport(Transport):
 
     def download(self, media_id: str, sink: Sink, control: TransferControl) -> MediaInfo:
         return self._media(control).download(media_id, sink, control)
+
+    def media_info(self, media_id: str, control: TransferControl) -> MediaInfo:
+        return self._media(control).media_info(media_id, control)
+
+    def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
+        return self._media(control).download_part(media_id, part, control)
 
     def _media(self, control: TransferControl) -> StoreCarrier:
         bus = self._bus
