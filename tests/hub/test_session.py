@@ -10,9 +10,9 @@ from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.local.replay import ReplayLimits
 from rtm_sync.hub.node import Hub
 from rtm_sync.messages import RtmTextMessage
-from rtm_sync.protocol.codec import encode_json
 from rtm_sync.protocol.errors import ProtocolError
 from rtm_sync.protocol.events import Acknowledge, MemberJoined, MemberLeft, SessionEnded
+from rtm_sync.protocol.frames import encode_reply
 from rtm_sync.protocol.ids import FRAME_LIMIT
 from rtm_sync.protocol.requests import (
     GetHistory,
@@ -381,19 +381,20 @@ class HistoryTest(HubCase):
     async def test_a_page_is_no_larger_than_a_frame(self) -> None:
         hub = await self.hub()
         alice = await self.user(hub, "alice")
-        for number in range(10):
-            text = f"{number}" + "\x01" * (32 * 1024 - 1)  # six bytes each, in a frame
-            await alice.call(peer(text, enable_historical_messaging=True))
+        for number in range(20):
+            # Six bytes a character in a frame, and three: a page counts bytes, not characters.
+            text = "\x01" * (32 * 1024 - 2) if number < 10 else "€" * 10_000
+            await alice.call(peer(f"{number:02}" + text, enable_historical_messaging=True))
         seen: list[str] = []
         after = None
         while True:
             page = await alice.call(GetHistory(peer_id="bob", after=after))
-            self.assertLess(len(encode_json(page)), FRAME_LIMIT + 1024)
-            seen += [item.message.text[0] for item in page.messages]
+            self.assertLessEqual(len(encode_reply(2**53 - 1, page).encode()), FRAME_LIMIT)
+            seen += [item.message.text[:2] for item in page.messages]
             after = page.after
             if after is None:
                 break
-        self.assertEqual(seen, [str(number) for number in range(10)])
+        self.assertEqual(seen, [f"{number:02}" for number in range(20)])
 
 
 class SlowConsumerTest(HubCase):

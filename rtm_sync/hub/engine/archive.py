@@ -21,6 +21,8 @@ class HistoryQuery:
         newest_first: the order.
         after: skip the messages up to and including this key, in that order.
         offset, limit: skip `offset` of the remaining messages, and return at most `limit`.
+        size: bytes of JSON after which an archive may stop: the caller needs the messages up to the
+            first with which they have more, and no others.
     """
 
     source: str | None = None
@@ -33,6 +35,7 @@ class HistoryQuery:
     after: int | None = None
     offset: int = 0
     limit: int = 100
+    size: int | None = None
 
 
 class Archive(EnginePart):
@@ -53,7 +56,9 @@ class Archive(EnginePart):
     ) -> list[tuple[int, HistoricalMessage]]:
         """The matching messages that have not expired, each with its key.
 
-        Keys are unique within an app and grow in the order of storing.
+        They are in the order of time: of `server_received_ts`, or of storing, which differ only
+        where a clock was changed. Keys are unique within an app and grow in the order of storing. A
+        stored message that cannot be read is left out, and the others are returned.
         """
 
     @abstractmethod

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
 import sqlite3
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
-from ...protocol.codec import decode_json, encode_json
+from ...protocol.codec import encode_json
 from ...protocol.values import HistoricalMessage
 from ..engine.archive import Archive, HistoryQuery
 from .part import LocalPart
+
+_Value: TypeAlias = str | int | float
+
+# -1: the last message of a page has expired meanwhile, and with it all that are older.
+_AFTER = "(ms, key) > (coalesce((SELECT ms FROM history WHERE key = ?), -1), ?)"
+_BEFORE = "(ms, key) < (coalesce((SELECT ms FROM history WHERE key = ?), -1), ?)"
 
 
 class LocalArchive(LocalPart, Archive):
@@ -22,8 +31,11 @@ CREATE TABLE IF NOT EXISTS history (
     message_id TEXT NOT NULL, message TEXT NOT NULL,
     UNIQUE (app_id, source, destination, is_channel, message_id)
 );
-CREATE INDEX IF NOT EXISTS history_by_destination ON history (app_id, destination, key);
-CREATE INDEX IF NOT EXISTS history_by_source ON history (app_id, source, key);
+CREATE INDEX IF NOT EXISTS history_by_pair_and_time ON history
+    (app_id, source, destination, is_channel, ms);
+CREATE INDEX IF NOT EXISTS history_by_destination_and_time ON history
+    (app_id, destination, is_channel, ms);
+CREATE INDEX IF NOT EXISTS history_by_source_and_time ON history (app_id, source, ms);
 CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
 """
 
@@ -31,7 +43,6 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
         self, app_id: str, message: HistoricalMessage, retention: float
     ) -> None:
         now = self._now()
-        clean_up = self._should_clean_up("history")
         row = (
             app_id,
             message.source,
@@ -44,8 +55,7 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
         )
 
         def store(connection: sqlite3.Connection) -> None:
-            if clean_up:
-                connection.execute("DELETE FROM history WHERE expires_at <= ?", (now,))
+            self._clean_up(connection, "history", now)
             connection.execute(
                 "INSERT OR IGNORE INTO history (app_id, source, destination, is_channel, ms, "
                 "expires_at, message_id, message) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -57,54 +67,63 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
     async def history(
         self, app_id: str, query: HistoryQuery, now: float
     ) -> list[tuple[int, HistoricalMessage]]:
-        where, values = _history_conditions(app_id, query, now)
+        statement, values = _select("ms, key, CAST(message AS BLOB)", app_id, query, now)
         order = "DESC" if query.newest_first else "ASC"
+        statement += f" ORDER BY ms {order}, key {order} LIMIT -1 OFFSET ?"
 
-        def load(connection: sqlite3.Connection) -> list[tuple[int, str]]:
-            return connection.execute(
-                f"SELECT key, message FROM history WHERE {where} "  # noqa: S608  only our words
-                f"ORDER BY key {order} LIMIT ? OFFSET ?",
-                (*values, query.limit, query.offset),
-            ).fetchall()
+        def load(connection: sqlite3.Connection) -> list[tuple[int, HistoricalMessage]]:
+            found: list[tuple[int, HistoricalMessage]] = []
+            size = 0
+            with contextlib.closing(connection.execute(statement, (*values, query.offset))) as rows:
+                for _, key, body in rows:
+                    message = self._decoded(HistoricalMessage, body, f"history {key}")
+                    if message is not None:
+                        found.append((key, message))
+                        size += len(body)
+                    if len(found) >= query.limit or size > (query.size or math.inf):
+                        break
+            return found
 
-        rows = await self._running_database.run(load)
-        return [(key, decode_json(HistoricalMessage, body)) for key, body in rows]
+        return await self._running_database.read(load)
 
     async def history_count(self, app_id: str, query: HistoryQuery, now: float) -> int:
-        where, values = _history_conditions(app_id, query, now)
+        statement, values = _select("count(*)", app_id, query, now)
 
         def count(connection: sqlite3.Connection) -> int:
-            row: tuple[int] = connection.execute(
-                f"SELECT count(*) FROM history WHERE {where}",  # noqa: S608  only our words
-                values,
-            ).fetchone()
-            return row[0]
+            return sum(number for (number,) in connection.execute(statement, values))
 
-        return await self._running_database.run(count)
+        return await self._running_database.read(count)
 
 
-def _history_conditions(
-    app_id: str, query: HistoryQuery, now: float
-) -> tuple[str, tuple[str | int | float, ...]]:
-    """A WHERE clause of constant text, and the values of its placeholders."""
-    terms = ["app_id = ?", "expires_at > ?"]
-    values: list[str | int | float] = [app_id, now]
+def _select(
+    columns: str, app_id: str, query: HistoryQuery, now: float
+) -> tuple[str, tuple[_Value, ...]]:
+    """A SELECT of constant text that uses one index for each of its parts, and its values.
 
-    def require(term: str, *given: str | int | None) -> None:
-        if None not in given:
-            terms.append(term)
-            values.extend(item for item in given if item is not None)
-
+    Each part names the columns of its index up to the time, so that SQLite finds the rows of a
+    period in their order and reads no others. An OR would make it read and sort all of them.
+    """
+    conversations = {(query.source, query.destination): None}
     if query.both_ways and query.source is not None and query.destination is not None:
-        pair = (query.source, query.destination)
-        require(
-            "((source = ? AND destination = ?) OR (destination = ? AND source = ?))", *pair, *pair
-        )
-    else:
-        require("source = ?", query.source)
-        require("destination = ?", query.destination)
-    require("is_channel = ?", query.is_channel)
-    require("ms >= ?", query.start)
-    require("ms < ?", query.end)
-    require("key < ?" if query.newest_first else "key > ?", query.after)
-    return " AND ".join(terms), tuple(values)
+        conversations[query.destination, query.source] = None
+    kinds: tuple[bool | None, ...] = (query.is_channel,)
+    if query.is_channel is None and query.destination is not None:
+        kinds = (False, True)
+    parts: list[str] = []
+    values: list[_Value] = []
+    for (source, destination), is_channel in itertools.product(conversations, kinds):
+        conditions: dict[str, tuple[_Value | None, ...]] = {
+            "app_id = ?": (app_id,),
+            "source = ?": (source,),
+            "destination = ?": (destination,),
+            "is_channel = ?": (is_channel,),
+            "ms >= ?": (query.start,),
+            "ms < ?": (query.end,),
+            _BEFORE if query.newest_first else _AFTER: (query.after, query.after),
+            "expires_at > ?": (now,),
+        }
+        given = {term: some for term, some in conditions.items() if None not in some}
+        terms = " AND ".join(given)
+        parts.append(f"SELECT {columns} FROM history WHERE {terms}")  # noqa: S608  only our words
+        values += [value for some in given.values() for value in some if value is not None]
+    return " UNION ALL ".join(parts), tuple(values)

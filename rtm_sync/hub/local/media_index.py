@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import ClassVar
 
-from ...protocol.codec import decode_json, encode_json
+from ...protocol.codec import encode_json
 from ...protocol.values import MediaInfo
 from ..engine.media_index import MediaIndex, MediaUsage
 from .part import LocalPart
@@ -45,7 +45,12 @@ CREATE INDEX IF NOT EXISTS media_by_user ON media (app_id, uid, size);
             return row
 
         row = await self._running_database.run(load)
-        return None if row is None else decode_json(MediaInfo, row[0])
+        if row is None:
+            return None
+        info = self._decoded(MediaInfo, row[0], f"media {media_id}")
+        if info is None:  # not as if it were not recorded: its bytes would be removed
+            raise OSError("The record of this medium cannot be read; the gateway's log says more.")
+        return info
 
     async def delete_media(self, media_id: str) -> None:
         def delete(connection: sqlite3.Connection) -> None:
@@ -62,7 +67,7 @@ CREATE INDEX IF NOT EXISTS media_by_user ON media (app_id, uid, size);
             ).fetchone()
             return row
 
-        user, app = await self._running_database.run(load)
+        user, app = await self._running_database.read(load)  # it reads the rows of all users
         return MediaUsage(int(user), int(app))
 
     async def expired_media(self, now: float) -> list[str]:

@@ -21,7 +21,12 @@ class Migration:
     sql: str
 
 
-MIGRATIONS: tuple[Migration, ...] = ()
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(  # replaced by indexes that find a period
+        "history",
+        "DROP INDEX IF EXISTS history_by_destination; DROP INDEX IF EXISTS history_by_source",
+    ),
+)
 """In the order in which they run. How many have run is the database's `PRAGMA user_version`:
 append entries, and never change one.
 

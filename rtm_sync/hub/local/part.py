@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
+from ...protocol.codec import decode_json
+from ...protocol.errors import ProtocolError
 from ..engine.node import Node
 from ..engine.part import EnginePart
 from .database import Database
 
+R = TypeVar("R")
+
 _CLEAN_UP_INTERVAL = 3600.0  # seconds
+_CLEAN_UP_BATCH = 500  # rows
+_MAX_UNREADABLE = 1000  # names of rows that are logged
+
+logger = logging.getLogger(__name__)
 
 
 class LocalPart(EnginePart):
@@ -36,6 +46,7 @@ class LocalPart(EnginePart):
         self._database: Database | None = None
         self._node: Node | None = None
         self._last_clean_up: dict[str, float] = {}
+        self._unreadable: set[str] = set()
 
     async def start(self, node: Node) -> None:
         if self.SCHEMA and self._path is None:
@@ -79,6 +90,42 @@ class LocalPart(EnginePart):
         if due:
             self._last_clean_up[table] = now
         return due
+
+    def _clean_up(self, connection: sqlite3.Connection, table: str, now: float) -> None:
+        """Remove expired rows, beside a write on the database's thread.
+
+        At most 500 rows at once, because others wait for that thread; the next write goes on.
+
+        Args:
+            connection: the database's connection.
+            table: a table with the columns `key` and `expires_at`.
+            now: the wall clock, seconds since the epoch.
+        """
+        if not self._should_clean_up(table):
+            return
+        removed = connection.execute(
+            f"DELETE FROM {table} WHERE key IN "  # noqa: S608  only our words
+            f"(SELECT key FROM {table} WHERE expires_at <= ? LIMIT {_CLEAN_UP_BATCH})",
+            (now,),
+        ).rowcount
+        if removed == _CLEAN_UP_BATCH:
+            del self._last_clean_up[table]
+
+    def _decoded(self, kind: type[R], text: str | bytes, name: str) -> R | None:
+        """A stored object, or None where it cannot be read: that must not keep back others.
+
+        Args:
+            kind: the dataclass.
+            text: its JSON.
+            name: names the row in the log, for example "history 17". A row is logged once.
+        """
+        try:
+            return decode_json(kind, text)
+        except (ProtocolError, TypeError) as error:
+            if name not in self._unreadable and len(self._unreadable) < _MAX_UNREADABLE:
+                self._unreadable.add(name)
+                logger.error("%s cannot be read and is left out: %s", name, error)  # noqa: TRY400
+            return None
 
 
 def _not_running() -> OSError:

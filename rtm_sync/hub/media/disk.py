@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,8 @@ from typing import BinaryIO
 from ...errors import PluginError
 from ...portable import folder_in_url, is_in_use, sync_folder
 from .store import MEDIA_ID, Fragment, MediaStore, MediaWriter
+
+logger = logging.getLogger(__name__)
 
 _PART = ".part"
 _METADATA = ".note"
@@ -79,11 +82,14 @@ class DiskMediaStore(MediaStore):
             whole = metadata.with_suffix("")
             part = metadata.with_suffix(_PART)
             file = whole if whole.exists() else part
-            if file.exists():
-                text = metadata.read_text("utf-8", "replace")
-                found.append(Fragment(whole.name, text, file.stat().st_size, file is whole))
-            else:
-                metadata.unlink(missing_ok=True)
+            try:  # an unreadable file must not keep back the others
+                if file.exists():
+                    text = metadata.read_text("utf-8", "replace")
+                    found.append(Fragment(whole.name, text, file.stat().st_size, file is whole))
+                else:
+                    metadata.unlink(missing_ok=True)
+            except OSError as error:
+                logger.warning("the fragment %s cannot be resumed: %s", whole.name, error)
         return found
 
     def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:

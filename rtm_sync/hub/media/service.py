@@ -79,7 +79,8 @@ class MediaService:
             except (ProtocolError, OSError) as error:
                 logger.warning("the fragment %s cannot be resumed: %s", fragment.media_id, error)
                 if not fragment.is_whole:  # a whole blob may be a recorded medium
-                    await self.storage.run(self._store.delete, fragment.media_id)
+                    with contextlib.suppress(OSError):  # the sweep or the next start tries again
+                        await self.storage.run(self._store.delete, fragment.media_id)
 
     async def stop(self) -> None:
         """Suspend the uploads and close the store. Fragments stay, if the store keeps them."""

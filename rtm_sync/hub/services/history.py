@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...errors import HistoryError
 from ...protocol.codec import encode_json
 from ...protocol.events import ChannelMessage
+from ...protocol.frames import encode_reply
 from ...protocol.ids import FRAME_LIMIT, id_problem
 from ...protocol.requests import GetHistory, MessageFromPeer
 from ...protocol.values import HistoricalMessage, HistoryPage
@@ -17,6 +18,9 @@ from ..session import Session
 
 _PAGE = 100
 """The maximum number of messages in one answer."""
+
+_ENVELOPE = len(encode_reply(2**53 - 1, HistoryPage((), 2**63 - 1)))
+"""The bytes of a page's frame without its messages, with the longest numbers."""
 
 
 class HistoryService:
@@ -72,6 +76,7 @@ class HistoryService:
             newest_first=request.newest_first,
             after=request.after,
             limit=request.limit + 1,  # one more message shows that there is another page
+            size=FRAME_LIMIT,
         )
         found = await self._archive.history(session.app_id, query, self._now())
         return _page(found, request.limit)
@@ -86,11 +91,14 @@ class HistoryService:
 
 
 def _page(found: list[tuple[int, HistoricalMessage]], limit: int) -> HistoryPage:
-    """A page of as many messages as fit in one frame, and at least one."""
+    """A page of as many messages as fit in one frame with its envelope, and at least one.
+
+    The largest message and its envelope fit.
+    """
     page: list[HistoricalMessage] = []
-    size, last = 0, None
+    size, last = _ENVELOPE, None
     for key, message in found[:limit]:
-        size += len(encode_json(message))
+        size += len(encode_json(message).encode()) + len(",")
         if page and size > FRAME_LIMIT:
             break
         page.append(message)
