@@ -32,6 +32,7 @@ from ..protocol.ids import id_problem
 from ..protocol.requests import SendChannelMessage, SendMessageToPeer
 from ..protocol.values import HistoricalMessage
 from .app_secrets import AppSecrets
+from .errors import BODY_ERRORS, api_failure
 from .guard.request_context import note_auth_failure, note_user
 from .media_http import is_forbidden
 from .openapi import document
@@ -353,10 +354,7 @@ class Rest:
 
 
 def _failed(request_id: str, status: int, code: str, message: str) -> web.Response:
-    response = web.json_response(
-        {"result": "failed", "request_id": request_id, "code": code, "message": message},
-        status=status,
-    )
+    response = api_failure(request_id, status, code, message)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="rtm_sync"'
     if status == 429:
@@ -382,10 +380,14 @@ async def _body(request: web.Request, kind: type[K]) -> K:
     if (request.content_length or 0) > BODY_LIMIT:
         raise _Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
     text = bytearray()
-    async for chunk in request.content.iter_any():
-        text += chunk
-        if len(text) > BODY_LIMIT:
-            raise _Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
+    try:
+        async for chunk in request.content.iter_any():
+            text += chunk
+            if len(text) > BODY_LIMIT:
+                raise _Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
+    except BODY_ERRORS as error:
+        why = " ".join(str(error).split())
+        raise _Refused(400, "INVALID_ARGUMENT", f"The body cannot be read: {why}") from error
     return _decoded(kind, bytes(text))
 
 
