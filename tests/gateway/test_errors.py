@@ -16,13 +16,14 @@ from urllib.parse import quote, urlsplit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rtm_sync.gateway.api_requests import BODY_LIMIT
 from rtm_sync.gateway.app import BackgroundGateway, RunningTransfers, make_app, make_hub
 from rtm_sync.gateway.app_secrets import AppSecrets
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.gateway.guard.addresses import Addresses
 from rtm_sync.gateway.guard.idle import IdleConnectionReaper
 from rtm_sync.gateway.guard.origins import Origins
-from rtm_sync.gateway.rest import BODY_LIMIT, EventLog
+from rtm_sync.gateway.rest import EventLog
 from rtm_sync.hub.metrics_sink import MetricsSink
 from rtm_sync.protocol.frames import Failure, decode
 from tests.support import PATIENCE, RtmTestCase, local_gateway
@@ -141,7 +142,7 @@ class EveryRouteTest(ErrorCase):
     def test_the_routes_are_those_that_this_test_knows(self) -> None:
         self.assertGreater(len(self.routes), 20)
         self.assertIn(("PATCH", self.upload()), self.routes)
-        self.assertEqual(len(list(self.with_bodies())), 6)
+        self.assertEqual(len(list(self.with_bodies())), 7)
 
     def test_an_unknown_path_is_404_and_another_method_405(self) -> None:
         for path in ("/", "/nope", PROJECT, f"{PROJECT}/nope", "/v1/nope", "/v1/media/a/b", "/v1/"):
