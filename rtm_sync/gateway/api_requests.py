@@ -23,14 +23,15 @@ from .errors import BODY_ERRORS
 BODY_LIMIT = 256 * 1024
 """The most bytes of a JSON body: the largest message, and room for the fields around it."""
 
-MAX_BAN_SECONDS = 100 * 366 * 24 * 3600
-"""The longest ban, a hundred years: the end of a longer one may be no valid time."""
-
 MAX_PRESENCE = 256
 """The most users in one query of presence."""
 
 PAGE_LIMITS = (20, 50, 100)
+"""The numbers of messages that a page of the history may have (reference, REST)."""
+
 MAX_OFFSET = 10**9
+"""The most messages that a page of the history may leave out."""
+
 _UTC = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 K = TypeVar("K")

@@ -8,7 +8,7 @@ from typing import Any
 from ..blob import MEDIA_LIMIT
 from ..protocol.ids import ID_LIMIT, ID_PATTERN, MESSAGE_ID_PATTERN
 from ..version import __version__
-from .api_requests import MAX_BAN_SECONDS, MAX_OFFSET, MAX_PRESENCE, PAGE_LIMITS
+from .api_requests import MAX_OFFSET, MAX_PRESENCE, PAGE_LIMITS
 
 _PREFIX = "/dev/v2/project/{app_id}"
 _Schema = dict[str, Any]
@@ -155,7 +155,6 @@ _SCHEMAS: dict[str, _Schema] = {
         ban_seconds={
             "type": "number",
             "minimum": 0,
-            "maximum": MAX_BAN_SECONDS,
             "default": 0,
             "description": "How long logins are refused; 0 ends a ban.",
         },

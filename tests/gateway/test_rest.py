@@ -300,7 +300,7 @@ class UserTest(RestCase):
         self.assertFalse(self.post("/users/bob/kick", {})["was_online"])
         wait_until(lambda: bob.connection_state is ConnectionState.ABORTED)
         self.client("bob")
-        for seconds in (-1, 1e300, float("inf"), float("nan"), "60", None):
+        for seconds in (-1, float("inf"), float("nan"), "60", None):
             self.ask(
                 "POST",
                 "/users/bob/kick",
@@ -438,7 +438,7 @@ class DescriptionTest(RestCase):
         for uid in ("null", "%2F", "a%20b"):
             yield "POST", f"/users/{uid}/media_session", {}
             yield "POST", f"/users/{uid}/kick", {"json": {}}
-        for seconds in (0, 1, 1.5, 3_162_240_000, 3_162_240_001, -1, "1", None, True):
+        for seconds in (0, 1, 1.5, 1e12, -1, "1", None, True):
             yield "POST", "/users/bob/kick", {"json": {"ban_seconds": seconds}}
         for value in flags:
             yield "POST", "/users/bob/kick", {"json": {"revoke_tokens": value}}
