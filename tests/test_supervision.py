@@ -306,6 +306,13 @@ class ThreadLimitTest(RtmTestCase):
             alice.create_local_invitation("bob").send()
         alice.create_local_invitation("bob").send()
         self.assertEqual(next(arriving.until(PATIENCE)).args[0].caller_id, "alice")
+        with (
+            OneFailedStart("rtm-sync-invitation-step") as limit,
+            self.assertLogs("rtm_sync.client.invitation_registry", "WARNING"),
+        ):
+            alice.create_local_invitation("bob").send()
+            self.assertEqual(next(arriving.until(PATIENCE)).args[0].caller_id, "alice")
+        self.assertTrue(limit.has_failed)
 
     def test_a_thumbnail_fails_and_the_next_is_made(self) -> None:
         generator = _Generator()

@@ -1,4 +1,4 @@
-"""The registry of a client's open invitations, and the thread that ends them on time."""
+"""The registry of a client's open invitations: it sends their steps, and ends them on time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from ..errors import InvitationApiCallError, RtmError
 from ..protocol.ids import id_problem
 from ..protocol.requests import InvitationFromPeer, SendInvitation
 from ..protocol.values import InvitationReceipt, InvitationStep
-from ..supervision import BackgroundThread, supervised_thread
+from ..rules.timing import Deadline
+from ..supervision import BackgroundThread, start_thread, supervised_thread
 from .calls import Caller
 from .invitation_states import CalleeEnd, CallerEnd, InvitationEnd, InvitationTimes
 from .invitations import LocalInvitation, RemoteInvitation
 
 MAX_OPEN = 1000
 """Invitations of one client that are not over, in each direction. Ours."""
+
+SENDERS = 32
+"""Steps of one client that are sent at the same time: a callee that does not answer takes 2 s."""
 
 _CALL_TIMEOUT = 5.0
 
@@ -30,7 +34,9 @@ _Key = tuple[bool, str, str]  # whether it is ours, the peer, the invitation's i
 class InvitationRegistry:
     """Keeps one client's open invitations, sends their steps, and fails those that time out.
 
-    Owns one daemon thread, alive only while an invitation is open. Thread-safe.
+    Owns one daemon thread, alive only while an invitation is open. That thread starts another one
+    for each step, at most `SENDERS` at once, because a step takes as long as its peer's receipt.
+    Thread-safe.
 
     Args:
         call: makes a request and waits for the answer.
@@ -64,6 +70,8 @@ class InvitationRegistry:
         self._open: dict[_Key, InvitationEnd] = {}
         self._over: OrderedDict[_Key, InvitationStep | None] = OrderedDict()  # the last steps
         self._news: list[Callable[[], object]] = []
+        self._senders: set[threading.Thread] = set()
+        self._sending = 0  # the ends of which a step is being sent
         self._closed = False
         self._stopping = threading.Event()
         self._thread = BackgroundThread(
@@ -114,13 +122,18 @@ class InvitationRegistry:
             self._open.clear()
 
     def close(self) -> None:
-        """End the thread. Idempotent; does not wait when called from the thread itself."""
+        """End the threads. Idempotent; does not wait for the thread that calls it."""
         self.abandon()
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         self._stopping.set()
-        self._thread.join(_CALL_TIMEOUT)
+        deadline = Deadline(_CALL_TIMEOUT)
+        self._thread.join(deadline.timeout)
+        with self._lock:
+            senders = self._senders - {threading.current_thread()}
+        for thread in senders:
+            thread.join(deadline.timeout)
 
     # -- Registry: for the ends --
 
@@ -171,9 +184,10 @@ class InvitationRegistry:
     def tell(self, end: InvitationEnd, event: str, *args: object) -> None:
         self._news.append(lambda: end.emitter.emit(event, *args, on_error=self._on_error))
 
-    # -- the thread --
+    # -- the threads --
 
     def _run(self) -> None:
+        """Act on each end when it is due, until none is open."""
         while True:
             with self._changed:
                 if self._closed or not self._open:
@@ -182,32 +196,67 @@ class InvitationRegistry:
                 end = self._next()
                 if end is None:
                     continue
-                steps, end.outgoing = end.outgoing, []
                 end.due = None
-            try:
-                for step in steps:
-                    receipt = self._send(end, step)
-                    with self.changing() as now:
-                        end.delivered(receipt, now)
-                        if step is InvitationStep.CANCEL:
-                            self.drop(end)
+                if end.outgoing:
+                    end.is_sending = True
+                    self._sending += 1
+            if end.is_sending:
+                self._start_sending(end)
+            else:
                 with self.changing() as now:
                     end.check_times(now)
-            except BaseException:  # the thread goes on, and so does this invitation
-                with self._lock:
-                    end.outgoing = steps
-                    end.due = self._now() + self._times.resend
-                raise
 
     def _next(self) -> InvitationEnd | None:
         """Wait for the next due end and return it; None when the wait ended without one."""
         now = self._now()
-        due = [(end.due, end) for end in self._open.values() if end.due is not None]
+        is_full = self._sending >= SENDERS
+        due = [
+            (end.due, end)
+            for end in self._open.values()
+            if end.due is not None and not end.is_sending and not (is_full and end.outgoing)
+        ]
         first = min(due, key=lambda pair: pair[0], default=None)
         if first is not None and first[0] <= now:
             return first[1]
         self._changed.wait(None if first is None else first[0] - now)
         return None
+
+    def _start_sending(self, end: InvitationEnd) -> None:
+        """Send the end's steps on a thread of their own, or on this one when none can start."""
+
+        def work() -> None:
+            try:
+                supervised_thread("invitations", lambda: self._send_steps(end), self._stopping)
+            finally:
+                with self.changing():
+                    end.is_sending = False
+                    self._sending -= 1
+                    self._senders.discard(threading.current_thread())
+
+        try:
+            with self._lock:
+                self._senders.add(start_thread("rtm-sync-invitation-step", work))
+        except RuntimeError as error:
+            logger.warning("other invitations wait for the step of %r: %s", end.emitter, error)
+            work()
+
+    def _send_steps(self, end: InvitationEnd) -> None:
+        with self._lock:
+            steps, end.outgoing = end.outgoing, []
+        try:
+            for step in steps:
+                receipt = self._send(end, step)
+                with self.changing() as now:
+                    end.delivered(receipt, now)
+                    if step is InvitationStep.CANCEL:
+                        self.drop(end)
+        except BaseException:
+            with self._lock:
+                end.outgoing = end.outgoing or steps  # the next run sends them
+            raise
+        finally:
+            with self.changing() as now:
+                end.check_times(now)
 
     def _send(self, end: InvitationEnd, step: InvitationStep) -> InvitationReceipt:
         answer = step in (InvitationStep.ACCEPT, InvitationStep.REFUSE)

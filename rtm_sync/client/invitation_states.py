@@ -75,7 +75,8 @@ class InvitationEnd(ABC):
         content, channel_id: the caller's text, and a channel that the caller names, or "".
         response: the callee's text.
         due: the monotonic time at which the registry's thread must act on the end; None for never.
-        outgoing: the steps that the thread has to send.
+        outgoing: the steps that the registry has to send.
+        is_sending: a step is being sent. The others wait, so that none overtakes another.
         emitter: the invitation as the application sees it; it sets this.
     """
 
@@ -91,6 +92,7 @@ class InvitationEnd(ABC):
         self.response = ""
         self.due: float | None = None
         self.outgoing: list[InvitationStep] = []
+        self.is_sending = False
 
     @abstractmethod
     def delivered(self, receipt: InvitationReceipt, now: float) -> None:

@@ -264,8 +264,7 @@ class RtmSender:
             problem = id_problem("peer_id", peer_id)
             if problem is not None:
                 raise family.named("INVALID_ARGUMENT", problem)
-        query = "&".join(f"user_id={quote(uid, safe='')}" for uid in peer_ids)
-        answer = self._ask("GET", f"/presence?{query}", None, family)
+        answer = self._post("/presence", {"user_ids": list(peer_ids)}, family)
         states = answer.get("states", {})
         return {uid: PeerOnlineState(states[uid]) for uid in peer_ids}
 

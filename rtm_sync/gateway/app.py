@@ -34,6 +34,7 @@ from ..supervision import start_thread
 from .app_secrets import AppSecrets, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
 from .downloads import Downloads
+from .errors import MEDIA_PATH, SIGNALLING_PATH
 from .guard.addresses import Addresses
 from .guard.auth_failures import AuthFailureLimiter
 from .guard.connections import ConnectionLimiter
@@ -47,8 +48,6 @@ from .tls import Certificate
 from .tus import Uploads
 from .websocket import Signalling
 
-SIGNALLING_PATH = "/v1/signalling"
-MEDIA_PATH = "/v1/media"
 _CLOSE_TIMEOUT = 1.0  # seconds that interrupted requests get to end
 _HANDSHAKE_TIMEOUT = 10.0  # seconds for TLS; afterwards the `IdleConnectionReaper` takes over
 _READ_BUFFER = 64 * 1024  # measured: no slower than 256 KB, and a third of the memory

@@ -23,6 +23,7 @@ from ..rules.timing import Deadline
 from ..supervision import BackgroundThread, supervised_thread
 from .guard.request_context import RequestContext, request_context
 
+_BROKEN_REQUEST = (HttpProcessingError, web.RequestPayloadError)
 _WAITING_LIMIT = 10_000  # lines
 _FLUSH_PATIENCE = 2.0  # seconds to write the last lines to a slow reader
 
@@ -31,7 +32,7 @@ server_logger = logging.getLogger("rtm_sync.gateway.server")
 bytes, with a traceback. The access log has the status of these requests."""
 
 server_logger.addFilter(
-    lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    lambda record: not (record.exc_info and isinstance(record.exc_info[1], _BROKEN_REQUEST))
 )
 
 access_logger = logging.getLogger(__name__)

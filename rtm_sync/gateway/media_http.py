@@ -7,12 +7,12 @@ import base64
 
 from aiohttp import web
 
-from ..errors import RtmError
+from ..errors import RtmError, UploadMediaError
 from ..hub.auth.tokens import NotPrivileged
 from ..hub.node import Hub
 from ..hub.session import Session
-from ..protocol.frames import encode_failure
 from ..protocol.values import MediaInfo
+from .errors import protocol_failure
 from .guard.request_context import note_user
 
 STALL_LIMIT = 120.0
@@ -44,6 +44,20 @@ def session_of(hub: Hub, request: web.Request, family: type[RtmError]) -> Sessio
         )
     note_user(*session.user)
     return session
+
+
+def check_encoding(request: web.Request) -> None:
+    """Refuse a medium with a Content-Encoding: it is stored, counted and digested as it is sent.
+
+    Raises:
+        UploadMediaError: INVALID_ARGUMENT.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise UploadMediaError.named(
+            "INVALID_ARGUMENT",
+            f"Content-Encoding is {encoding[:40]!r}; send a medium without an encoding.",
+        )
 
 
 class ConnectionGuard:
@@ -92,13 +106,11 @@ def is_forbidden(error: RtmError) -> bool:
     return isinstance(error.cause, NotPrivileged)
 
 
-def failure(error: RtmError) -> web.Response:
-    """An error answer. Its body is the same error object as on the WebSocket."""
-    response = web.Response(
-        status=403 if is_forbidden(error) else _STATUS.get(error.reason, 500),
-        text=encode_failure(None, error),
-        content_type="application/json",
-    )
+def failure(error: RtmError, status: int | None = None) -> web.Response:
+    """An error answer; without `status`, with the status of the error's reason."""
+    if status is None:
+        status = 403 if is_forbidden(error) else _STATUS.get(error.reason, 500)
+    response = protocol_failure(status, error)
     if response.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if response.status == 429:

@@ -11,38 +11,50 @@ import base64
 import binascii
 import contextlib
 import json
-import re
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from ..errors import ChannelMessageError, LoginError, PeerMessageError, RtmError
-from ..hub.engine.archive import HistoryQuery
+from ..errors import (
+    LoginError,
+    PeerMessageError,
+    QueryPeersOnlineStatusError,
+    RtmError,
+)
 from ..hub.node import Hub
 from ..hub.session import Session
-from ..messages import RtmMessage, RtmTextMessage
 from ..protocol.codec import decode_json, encode_json
 from ..protocol.errors import ProtocolError
-from ..protocol.ids import id_problem
 from ..protocol.requests import SendChannelMessage, SendMessageToPeer
-from ..protocol.values import HistoricalMessage
+from .api_requests import (
+    MAX_PRESENCE,
+    ChannelMessageBody,
+    HistoryBody,
+    KickBody,
+    PeerMessageBody,
+    PresenceBody,
+    Refused,
+    check_id,
+    decoded_body,
+    flag,
+    history_query,
+    message_json,
+    message_of,
+    read_body,
+)
 from .app_secrets import AppSecrets
+from .errors import api_failure
 from .guard.request_context import note_auth_failure, note_user
 from .media_http import is_forbidden
 from .openapi import document
 from .tus import Uploads
 
 BASE = "/dev/v2/project/{app_id}"
-BODY_LIMIT = 256 * 1024
-"""The most bytes of a JSON body: the largest message, and room for the fields around it."""
-
-_LIMITS = (20, 50, 100)
-_MAX_PRESENCE = 256
+_TOKEN, _TOKEN_UID = "x-agora-token", "x-agora-uid"
 _STATUS = {
     "TOO_OFTEN": 429,
     "CONCURRENCY_LIMIT_EXCEEDED": 429,
@@ -50,60 +62,7 @@ _STATUS = {
     "SIZE_OVERFLOW": 413,
     "FAILURE": 500,
 }
-_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-
-K = TypeVar("K")
 Handler = Callable[[web.Request], Awaitable[web.Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class PeerMessageBody:
-    destination: str
-    payload: str | None = None
-    message: RtmMessage | None = None
-    message_id: str | None = None
-    enable_offline_messaging: bool = False
-    enable_historical_messaging: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelMessageBody:
-    channel_name: str
-    payload: str | None = None
-    message: RtmMessage | None = None
-    message_id: str | None = None
-    enable_historical_messaging: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryFilter:
-    start_time: str
-    end_time: str
-    source: str | None = None
-    destination: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryBody:
-    filter: HistoryFilter
-    offset: int = 0
-    limit: int = 20
-    order: str = "asc"
-
-
-@dataclass(frozen=True, slots=True)
-class KickBody:
-    ban_seconds: float = 0.0
-    revoke_tokens: bool = False
-
-
-class _Refused(Exception):
-    """An error answer with this HTTP status, code and message."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class EventLog:
@@ -157,6 +116,7 @@ class Rest:
             web.post(user + "/media_session", self._handler(self._media_session)),
             web.post(user + "/kick", self._handler(self._kick)),
             web.get(BASE + "/rtm/presence", self._handler(self._presence)),
+            web.post(BASE + "/rtm/presence", self._handler(self._presence)),
             web.get(BASE + "/rtm/bans", self._handler(self._bans)),
             web.get(vendor + "/user_events", self._handler(self._user_events)),
             web.get(vendor + "/channel_events", self._handler(self._channel_events)),
@@ -173,7 +133,7 @@ class Rest:
             request_id = uuid.uuid4().hex
             try:
                 body = await handler(request)
-            except _Refused as error:
+            except Refused as error:
                 return _failed(request_id, error.status, error.code, str(error))
             except RtmError as error:
                 status = 403 if is_forbidden(error) else _STATUS.get(error.reason, 400)
@@ -192,23 +152,27 @@ class Rest:
         The request has a secret of the app, or a token of the user.
         """
         app_id, uid = request.match_info["app_id"], request.match_info["uid"]
-        problem = id_problem("uid", uid)
-        if problem is not None:
-            raise _Refused(400, "INVALID_ARGUMENT", problem)
-        token = request.headers.get("x-agora-token")
-        if token is None:
+        check_id("uid", uid)
+        if _TOKEN not in request.headers:
             self._check_app_secret(request)
             session = self._hub.administration.service_session(app_id, uid)
-        else:
-            if request.headers.get("x-agora-uid") != uid:
-                raise _Refused(401, "UNAUTHORIZED", "x-agora-uid is not the user in the path.")
-            try:
-                session = await self._hub.administration.service_session_by_token(
-                    app_id, uid, token
-                )
-            except LoginError as error:
-                note_auth_failure()
-                raise _Refused(401, error.code.name, error.message) from error
+            note_user(app_id, uid)
+            return session
+        if request.headers.get(_TOKEN_UID) != uid:
+            raise Refused(401, "UNAUTHORIZED", f"{_TOKEN_UID} is not the user in the path.")
+        return await self._session_by_token(request)
+
+    async def _session_by_token(self, request: web.Request) -> Session:
+        """The service session of the user whose token the request has."""
+        app_id, uid = request.match_info["app_id"], request.headers.get(_TOKEN_UID, "")
+        check_id(_TOKEN_UID, uid)
+        try:
+            session = await self._hub.administration.service_session_by_token(
+                app_id, uid, request.headers[_TOKEN]
+            )
+        except LoginError as error:
+            note_auth_failure()
+            raise Refused(401, error.code.name, error.message) from error
         note_user(app_id, uid)
         return session
 
@@ -219,7 +183,7 @@ class Rest:
         known = self._app_secrets.accept(app_id, password)
         if not (known and (user == app_id or self._app_secrets.is_open)):
             note_auth_failure()
-            raise _Refused(
+            raise Refused(
                 401,
                 "UNAUTHORIZED",
                 "Authorization must be Basic with the app id and a secret of the app.",
@@ -231,15 +195,15 @@ class Rest:
 
     async def _peer_message(self, request: web.Request) -> dict[str, Any]:
         session = await self._service_session(request)
-        body = await _body(request, PeerMessageBody)
-        wait = _flag(request, "wait_for_ack")
-        message_id = body.message_id or uuid.uuid4().hex
+        body = await read_body(request, PeerMessageBody)
+        wait = flag(request, "wait_for_ack")
+        message_id = uuid.uuid4().hex if body.message_id is None else body.message_id
         try:
             result = await self._hub.perform(
                 session,
                 SendMessageToPeer(
                     body.destination,
-                    _message(body),
+                    message_of(body),
                     message_id,
                     body.enable_offline_messaging,
                     body.enable_historical_messaging,
@@ -258,12 +222,12 @@ class Rest:
 
     async def _channel_message(self, request: web.Request) -> dict[str, Any]:
         session = await self._service_session(request)
-        body = await _body(request, ChannelMessageBody)
-        message_id = body.message_id or uuid.uuid4().hex
+        body = await read_body(request, ChannelMessageBody)
+        message_id = uuid.uuid4().hex if body.message_id is None else body.message_id
         await self._hub.channels.send_as_non_member(
             session,
             SendChannelMessage(
-                body.channel_name, _message(body), message_id, body.enable_historical_messaging
+                body.channel_name, message_of(body), message_id, body.enable_historical_messaging
             ),
         )
         return {"code": "message_sent", "message_id": message_id}
@@ -282,13 +246,20 @@ class Rest:
     # -- users --
 
     async def _presence(self, request: web.Request) -> dict[str, Any]:
-        app_id = self._check_app_secret(request)
-        uids = request.query.getall("user_id", [])
-        problem = next(filter(None, (id_problem("user_id", uid) for uid in uids)), None)
-        if not 1 <= len(uids) <= _MAX_PRESENCE:
-            problem = f"{len(uids)} user_id parameters; there must be 1 to {_MAX_PRESENCE}."
-        if problem is not None:
-            raise _Refused(400, "INVALID_ARGUMENT", problem)
+        if _TOKEN in request.headers:
+            session = await self._session_by_token(request)
+            session.check_rate("presence_queries", QueryPeersOnlineStatusError)
+            app_id = session.app_id
+        else:
+            app_id = self._check_app_secret(request)
+        uids: Sequence[str] = request.query.getall("user_id", [])
+        if request.method == hdrs.METH_POST:
+            uids = (await read_body(request, PresenceBody)).user_ids
+        if not 1 <= len(uids) <= MAX_PRESENCE:
+            problem = f"The request has {len(uids)} users; it must have 1 to {MAX_PRESENCE}."
+            raise Refused(400, "INVALID_ARGUMENT", problem)
+        for uid in uids:
+            check_id("user_id", uid)
         states = await self._hub.presence.states(app_id, uids)
         return {"states": {uid: state.value for uid, state in states.items()}}
 
@@ -297,12 +268,11 @@ class Rest:
 
     async def _kick(self, request: web.Request) -> dict[str, Any]:
         app_id, uid = self._check_app_secret(request), request.match_info["uid"]
-        body = await _body(request, KickBody)
-        problem = id_problem("uid", uid)
-        if problem is None and body.ban_seconds < 0:
+        body = await read_body(request, KickBody)
+        check_id("uid", uid)
+        if body.ban_seconds < 0:
             problem = f"ban_seconds is {body.ban_seconds:g}; it must be 0 or more."
-        if problem is not None:
-            raise _Refused(400, "INVALID_ARGUMENT", problem)
+            raise Refused(400, "INVALID_ARGUMENT", problem)
         was_online = await self._hub.administration.kick(
             app_id, uid, body.ban_seconds, revoke_tokens=body.revoke_tokens
         )
@@ -318,8 +288,8 @@ class Rest:
 
     async def _start_history_query(self, request: web.Request) -> dict[str, Any]:
         self._check_app_secret(request)
-        body = await _body(request, HistoryBody)
-        _history_query(body)
+        body = await read_body(request, HistoryBody)
+        history_query(body)
         # The handle contains the query: any gateway can answer it, and none has to store it.
         handle = base64.urlsafe_b64encode(encode_json(body).encode()).decode().rstrip("=")
         return {
@@ -336,16 +306,16 @@ class Rest:
             text = base64.urlsafe_b64decode(handle + "=" * (-len(handle) % 4))
             body = decode_json(HistoryBody, text)
         except (ValueError, ProtocolError) as error:
-            raise _Refused(400, "INVALID_ARGUMENT", "The handle is not valid.") from error
-        found = await self._hub.history.find(app_id, _history_query(body))
-        return {"code": "ok", "messages": [_message_json(message) for message in found]}
+            raise Refused(400, "INVALID_ARGUMENT", "The handle is not valid.") from error
+        found = await self._hub.history.find(app_id, history_query(body))
+        return {"code": "ok", "messages": [message_json(message) for message in found]}
 
     async def _count_history(self, request: web.Request) -> dict[str, Any]:
         app_id = self._check_app_secret(request)
         names = ("source", "destination", "start_time", "end_time")
         given = {name: request.query[name] for name in names if request.query.get(name)}
-        body = _decoded(HistoryBody, json.dumps({"filter": given}))
-        count = await self._hub.history.count(app_id, _history_query(body))
+        body = decoded_body(HistoryBody, json.dumps({"filter": given}))
+        count = await self._hub.history.count(app_id, history_query(body))
         return {"code": "ok", "count": count}
 
     async def _openapi(self, request: web.Request) -> web.Response:
@@ -353,10 +323,7 @@ class Rest:
 
 
 def _failed(request_id: str, status: int, code: str, message: str) -> web.Response:
-    response = web.json_response(
-        {"result": "failed", "request_id": request_id, "code": code, "message": message},
-        status=status,
-    )
+    response = api_failure(request_id, status, code, message)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="rtm_sync"'
     if status == 429:
@@ -373,94 +340,6 @@ def _basic(header: str) -> tuple[str, str]:
         user, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
         return user, password
     return "", ""
-
-
-async def _body(request: web.Request, kind: type[K]) -> K:
-    if request.content_type != "application/json":
-        # A browser sends other content types to another site without a CORS preflight.
-        raise _Refused(400, "INVALID_ARGUMENT", "Content-Type must be application/json.")
-    if (request.content_length or 0) > BODY_LIMIT:
-        raise _Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
-    text = bytearray()
-    async for chunk in request.content.iter_any():
-        text += chunk
-        if len(text) > BODY_LIMIT:
-            raise _Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
-    return _decoded(kind, bytes(text))
-
-
-def _decoded(kind: type[K], text: str | bytes) -> K:
-    try:
-        return decode_json(kind, text)
-    except ProtocolError as error:
-        raise _Refused(400, "INVALID_ARGUMENT", error.message) from error
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    value = request.query.get(name, "false")
-    if value not in ("true", "false"):
-        raise _Refused(400, "INVALID_ARGUMENT", f"{name} is {value[:20]!r}; it is true or false.")
-    return value == "true"
-
-
-def _message(body: PeerMessageBody | ChannelMessageBody) -> RtmMessage:
-    family: type[RtmError] = (
-        PeerMessageError if isinstance(body, PeerMessageBody) else ChannelMessageError
-    )
-    if (body.payload is None) == (body.message is None):
-        raise family.named("INVALID_MESSAGE", "Give a payload (text) or a message, not both.")
-    if body.message is not None:
-        return body.message
-    try:
-        return RtmTextMessage(body.payload or "")
-    except ValueError as error:
-        raise family.named("INVALID_MESSAGE", str(error), error) from error
-
-
-def _history_query(body: HistoryBody) -> HistoryQuery:
-    conditions = body.filter
-    problem = None
-    if body.limit not in _LIMITS:
-        problem = f"limit is {body.limit}; it must be 20, 50 or 100."
-    elif body.offset < 0 or body.offset > 10**9:
-        problem = f"offset is {body.offset}; it must be 0 or more."
-    elif body.order not in ("asc", "desc"):
-        problem = f"order is {body.order[:20]!r}; it must be asc or desc."
-    elif conditions.source is None and conditions.destination is None:
-        problem = "filter needs a source or a destination."
-    if problem is not None:
-        raise _Refused(400, "INVALID_ARGUMENT", problem)
-    return HistoryQuery(
-        source=conditions.source,
-        destination=conditions.destination,
-        start=_moment("start_time", conditions.start_time),
-        end=_moment("end_time", conditions.end_time),
-        newest_first=body.order == "desc",
-        offset=body.offset,
-        limit=body.limit,
-    )
-
-
-def _moment(name: str, text: str) -> int:
-    """Milliseconds since the epoch of `yyyy-mm-ddThh:mm:ssZ`, the reference's only format."""
-    with contextlib.suppress(ValueError):
-        if _UTC.fullmatch(text):
-            moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-            return int(moment.timestamp() * 1000)
-    raise _Refused(400, "INVALID_ARGUMENT", f"{name} must be like 2026-01-31T12:00:00Z (UTC).")
-
-
-def _message_json(message: HistoricalMessage) -> dict[str, Any]:
-    sent = message.message
-    return {
-        "src": message.source,
-        "dst": message.destination,
-        "message_type": "channel_message" if message.is_channel else "peer_message",
-        "ms": message.message_props.server_received_ts,
-        "message_id": message.message_id,
-        "payload": sent.text if isinstance(sent, RtmTextMessage) else "",
-        "message": json.loads(encode_json(message))["message"],
-    }
 
 
 __all__ = ["BASE", "EventLog", "Rest"]

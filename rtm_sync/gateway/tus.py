@@ -18,14 +18,22 @@ from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import TypeVar
 
-from aiohttp import ClientError, hdrs, web
+from aiohttp import hdrs, web
 
 from ..errors import RtmError, UploadMediaError
 from ..hub.media.upload import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..hub.node import Hub
 from ..hub.session import Session
 from ..protocol.values import MediaInfo
-from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
+from .errors import BODY_ERRORS, error_reason
+from .media_http import (
+    ConnectionGuard,
+    check_encoding,
+    failure,
+    hang_up,
+    info_headers,
+    session_of,
+)
 
 TUS_VERSION = "1.0.0"
 TUS_EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
@@ -49,6 +57,9 @@ class _TusError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    def as_rtm_error(self) -> RtmError:
+        return UploadMediaError.named(error_reason(self.status), str(self), self)
 
 
 class Uploads:
@@ -79,6 +90,7 @@ class Uploads:
         Raises:
             UploadMediaError: the medium is refused, the body is incomplete, or the store failed.
         """
+        check_encoding(request)
         size = request.content_length
         if size is None:
             raise UploadMediaError.named("INVALID_ARGUMENT", "Content-Length is required.")
@@ -93,7 +105,7 @@ class Uploads:
                 raise UploadMediaError.named("INVALID_ARGUMENT", "The body is incomplete.")
             return await self._hub.media.complete_upload(upload)
         except _TusError as error:
-            raise UploadMediaError.named("FAILURE", str(error), error) from error
+            raise error.as_rtm_error() from error
         finally:
             if upload.info is None:
                 await self._hub.media.drop_upload(upload)
@@ -140,6 +152,7 @@ class Uploads:
 
     async def _create(self, request: web.Request) -> web.Response:
         session = session_of(self._hub, request, UploadMediaError)
+        check_encoding(request)
         spec = _upload_spec(request)
         carries_body = request.can_read_body and request.content_type == OFFSET_STREAM
         upload = await self._hub.media.begin_upload(session, spec)
@@ -177,8 +190,8 @@ class Uploads:
                     while data := await request.content.readany():
                         guard.touch()
                         sha256.update(data)
-        except (ConnectionError, ClientError, web.RequestPayloadError) as error:
-            raise _TusError(400, f"The body is incomplete: {error}.") from error
+        except (ConnectionError, *BODY_ERRORS) as error:
+            raise _TusError(400, f"The body is incomplete or damaged: {error}.") from error
         if sha256.hexdigest() != info.sha256:
             raise UploadMediaError.named(
                 "INVALID_ARGUMENT",
@@ -187,6 +200,7 @@ class Uploads:
 
     async def _patch(self, request: web.Request) -> web.Response:
         session = session_of(self._hub, request, UploadMediaError)
+        check_encoding(request)
         upload = self._upload(session, request)
         if request.content_type != OFFSET_STREAM:
             raise _TusError(415, f"Content-Type must be {OFFSET_STREAM}.")
@@ -232,9 +246,9 @@ class Uploads:
                     await upload.append(request.content.readany, left, checksum, touch)
         except ChecksumMismatch:
             raise _TusError(_CHECKSUM_MISMATCH, "The chunk's checksum does not match.") from None
-        except (ConnectionError, ClientError, web.RequestPayloadError) as error:
+        except (ConnectionError, *BODY_ERRORS) as error:
             # The received bytes are kept for a PATCH. The client will not read this answer.
-            raise _TusError(400, f"The body is incomplete: {error}.") from error
+            raise _TusError(400, f"The body is incomplete or damaged: {error}.") from error
         finally:
             upload.on_abort = lambda: None
 
@@ -279,7 +293,7 @@ class Uploads:
 
 def _failure(error: _TusError | RtmError) -> web.Response:
     if isinstance(error, _TusError):
-        return web.Response(status=error.status, text=f"{error}\n")
+        return failure(error.as_rtm_error(), error.status)
     return failure(error)
 
 

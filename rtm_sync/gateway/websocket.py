@@ -134,7 +134,7 @@ class Signalling:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(
-            max_msg_size=FRAME_LIMIT,
+            max_msg_size=FRAME_LIMIT + 1,  # aiohttp refuses a message of exactly this size
             timeout=_CLOSE_TIMEOUT,
             compress=False,
             autoping=False,  # pings reset the silence timer, so they must reach `_read`
@@ -166,6 +166,10 @@ class Signalling:
         self, socket: web.WebSocketResponse, connection: _WebSocketConnection
     ) -> Session | None:
         message = await socket.receive()
+        while message.type in (WSMsgType.PING, WSMsgType.PONG):
+            if message.type is WSMsgType.PING:
+                await socket.pong(message.data)
+            message = await socket.receive()
         if message.type is not WSMsgType.TEXT:
             await socket.close(code=1003, message=b"the first frame must be a login, as text")
             return None

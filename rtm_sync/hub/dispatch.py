@@ -89,7 +89,13 @@ class Dispatcher:
                 self._tasks.spawn(self._cancel_upload(session, frame.event.key))
         elif frame.id is not None:
             session.answer(frame.id, accepted=not isinstance(frame, Failure))
-        if session.received - session.acknowledged >= _ACKNOWLEDGE_EVERY:
+        self.acknowledge(session, at_least=_ACKNOWLEDGE_EVERY)
+
+    @staticmethod
+    def acknowledge(session: Session, *, at_least: int = 1) -> None:
+        """Acknowledge the frames that the hub has received, when there are `at_least` new ones."""
+        connection = session.connection
+        if connection is not None and session.received - session.acknowledged >= at_least:
             session.acknowledged = session.received
             connection.send_now(encode_notice(Acknowledge(session.received)))
 

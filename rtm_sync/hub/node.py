@@ -436,7 +436,7 @@ class Hub:
         self._observe(session.app_id, "user", event)
 
     async def _watch_sessions(self) -> None:
-        """Report users that become unreachable or reachable, and check the tokens' expiry."""
+        """Look at every session each second: reachability, token, frames to acknowledge."""
         while True:
             now = asyncio.get_running_loop().time()
             for session in self._registry:
@@ -445,6 +445,7 @@ class Hub:
                     session.reachable = reachable
                     self._tasks.spawn(self._report_reachability(session, reachable=reachable))
                 self._check_token(session)
+                self._dispatcher.acknowledge(session)
             await asyncio.sleep(_WATCH_INTERVAL)
 
     async def _report_reachability(self, session: Session, *, reachable: bool) -> None:

@@ -15,8 +15,15 @@ ID_LIMIT = 64
 RETENTION_SECONDS = 7 * 24 * 3600
 """Seconds for which media and offline messages are kept (reference 1.3: seven days)."""
 
-_ID = re.compile(r"[a-zA-Z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]+")
-_MESSAGE_ID = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
+ID_PATTERN = r"[a-zA-Z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]{1,64}"
+"""The form of a user or channel id, as a regular expression of Python and of JSON Schema. The text
+`null` has this form and is no id."""
+
+MESSAGE_ID_PATTERN = r"[A-Za-z0-9_.:\-]{1,64}"
+"""The form of a message id, likewise."""
+
+_ID = re.compile(ID_PATTERN)
+_MESSAGE_ID = re.compile(MESSAGE_ID_PATTERN)
 
 
 def id_problem(kind: str, value: object) -> str | None:

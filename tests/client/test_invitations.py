@@ -18,7 +18,7 @@ from rtm_sync import (
     RemoteInvitationState,
     RtmClient,
 )
-from rtm_sync.client.invitation_registry import InvitationRegistry
+from rtm_sync.client.invitation_registry import SENDERS, InvitationRegistry
 from rtm_sync.client.invitation_states import InvitationTimes
 from rtm_sync.errors import PeerMessageError
 from rtm_sync.protocol.requests import InvitationFromPeer, Request, SendInvitation
@@ -173,6 +173,98 @@ class Ends:
     def close(self) -> None:
         self.alice.close()
         self.bob.close()
+
+
+class SideBySideTest(RtmTestCase):
+    """Some peers never answer: the hub's receipt for their steps takes seconds."""
+
+    def setUp(self) -> None:
+        self.answer = threading.Event()  # set: the silent peers' receipts arrive
+        self.lock = threading.Lock()
+        self.calling: list[SendInvitation] = []  # calls without a receipt yet
+        self.sent: list[SendInvitation] = []  # calls with a receipt
+        self.most_calling = 0
+        self.remote: list[RemoteInvitation] = []
+        self.registry = self.registry_with(InvitationTimes(PATIENCE, PATIENCE, PATIENCE))
+
+    def registry_with(self, times: InvitationTimes) -> InvitationRegistry:
+        registry = InvitationRegistry(
+            self.call, lambda tell: tell(), self.invited, print, lambda: True, times
+        )
+        self.addCleanup(registry.close)
+        self.addCleanup(self.answer.set)
+        return registry
+
+    def invited(self, invitation: RemoteInvitation) -> None:
+        self.remote.append(invitation)
+
+    def call(self, request: Request[Any], timeout: float) -> Any:
+        assert isinstance(request, SendInvitation)
+        with self.lock:
+            self.calling.append(request)
+            self.most_calling = max(self.most_calling, len(self.calling))
+        if request.peer_id.startswith("silent"):
+            self.answer.wait(PATIENCE)
+        with self.lock:
+            self.calling.remove(request)
+            self.sent.append(request)
+        return InvitationSent(InvitationReceipt.RECEIVED)
+
+    def invite_silent(self, count: int) -> list[LocalInvitation]:
+        made = [self.registry.local(f"silent{number}") for number in range(count)]
+        for invitation in made:
+            invitation.send()
+        return made
+
+    def test_an_invitation_does_not_wait_for_the_receipts_of_others(self) -> None:
+        self.invite_silent(20)
+        wait_until(lambda: len(self.calling) == 20)
+        mine = self.registry.local("bob")
+        mine.send()
+        wait_until(lambda: mine.state is LocalInvitationState.RECEIVED_BY_REMOTE)
+        self.assertEqual([step.peer_id for step in self.sent], ["bob"])
+
+    def test_an_answer_does_not_wait_either(self) -> None:
+        self.invite_silent(20)
+        wait_until(lambda: len(self.calling) == 20)
+        invited = InvitationFromPeer("bob", "an-id", InvitationStep.INVITE, "", "")
+        self.assertTrue(self.registry.take(invited))
+        self.remote[0].accept()
+        wait_until(lambda: self.remote[0].state is RemoteInvitationState.ACCEPTED)
+        self.assertEqual([step.peer_id for step in self.sent], ["bob"])
+
+    def test_time_limits_do_not_wait_either(self) -> None:
+        self.registry = self.registry_with(SHORT)
+        self.invite_silent(20)
+        wait_until(lambda: len(self.calling) == 20)
+        invited = InvitationFromPeer("bob", "an-id", InvitationStep.INVITE, "", "")
+        self.assertTrue(self.registry.take(invited))
+        wait_until(lambda: self.remote[0].state is RemoteInvitationState.FAILURE)
+        self.assertEqual(self.sent, [])
+
+    def test_the_steps_of_one_invitation_do_not_overtake_each_other(self) -> None:
+        [mine] = self.invite_silent(1)
+        wait_until(lambda: len(self.calling) == 1)
+        mine.cancel()
+        other = self.registry.local("bob")
+        other.send()
+        wait_until(lambda: other.state is LocalInvitationState.RECEIVED_BY_REMOTE)
+        self.assertEqual([step.step for step in self.calling], [InvitationStep.INVITE])
+        self.answer.set()
+        wait_until(lambda: len(self.sent) == 3)
+        steps = [step.step for step in self.sent if step.peer_id == "silent0"]
+        self.assertEqual(steps, [InvitationStep.INVITE, InvitationStep.CANCEL])
+
+    def test_the_number_of_threads_is_bounded_and_none_stays(self) -> None:
+        before = threading.active_count()
+        self.invite_silent(2 * SENDERS)
+        wait_until(lambda: len(self.calling) == SENDERS)
+        self.assertLessEqual(threading.active_count(), before + SENDERS + 1)
+        self.answer.set()
+        wait_until(lambda: len(self.sent) == 2 * SENDERS)
+        self.assertEqual(self.most_calling, SENDERS)
+        self.registry.close()
+        wait_until(lambda: threading.active_count() == before)
 
 
 class TimeTest(RtmTestCase):

@@ -15,6 +15,7 @@ from rtm_sync import (
     HistoryError,
     PeerMessageError,
     PeerOnlineState,
+    QueryPeersOnlineStatusError,
     RtmClient,
     RtmFileMessage,
     RtmImageMessage,
@@ -103,6 +104,19 @@ class SendTest(SenderCase):
         cancel.set()
         with self.assertRaises(UploadCancelled):
             upload.result(PATIENCE)
+
+    def test_the_presence_of_as_many_users_as_are_promised_is_told(self) -> None:
+        sender = self.sender()
+        longest = [f"{number:03}" + "%" * 61 for number in range(256)]
+        self.client(longest[-1])
+        states = sender.query_peers_presence(longest)
+        self.assertEqual(list(states), longest)
+        online = [uid for uid, state in states.items() if state is PeerOnlineState.ONLINE]
+        self.assertEqual(online, longest[-1:])
+        for count in (0, 257):
+            with self.assertRaises(QueryPeersOnlineStatusError) as caught:
+                sender.query_peers_presence(["bob"] * count)
+            self.assertEqual(caught.exception.reason, "INVALID_ARGUMENT")
 
     def test_presence_history_and_kicking(self) -> None:
         bob = self.client("bob")

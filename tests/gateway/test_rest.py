@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import requests
 from openapi_spec_validator import validate
 
 from rtm_sync import RtmClient
-from rtm_sync.gateway.rest import BODY_LIMIT
+from rtm_sync.gateway.api_requests import BODY_LIMIT
+from rtm_sync.gateway.app import BackgroundGateway
+from rtm_sync.gateway.config import GatewayConfig
+from rtm_sync.gateway.openapi import document
+from rtm_sync.gateway.rest import Rest
 from rtm_sync.hub.auth.tokens import make_token
 from rtm_sync.protocol.values import ConnectionChangeReason, ConnectionState
-from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
+from tests.cli.support import REPOSITORY
+from tests.gateway.description import Description
+from tests.support import PATIENCE, RtmTestCase, wait_until
 
+DOCS = REPOSITORY / "docs"
+DESCRIPTION = Description(document())
 SECRET = "a secret of tests, 32 bytes or more"
 
 
 class RestCase(RtmTestCase):
     def setUp(self) -> None:
-        self.url = self.entered(local_gateway(self.folder(), app_id="my app", app_secret=SECRET))
-        self.base = self.url.replace("ws:", "http:") + "/dev/v2/project/my%20app/rtm"
+        self.serve()
         self.http = self.entered(requests.Session())
         self.http.auth = ("my app", SECRET)
+
+    def serve(self, **settings: str) -> None:
+        """Start a gateway, and send the following requests to it."""
+        config = GatewayConfig(
+            port=0, data=str(self.folder()), app_id="my app", app_secret=SECRET, **settings
+        )
+        self.url = self.entered(BackgroundGateway(config)).url
+        self.base = self.url.replace("ws:", "http:") + "/dev/v2/project/my%20app/rtm"
 
     def client(self, uid: str) -> RtmClient:
         client = RtmClient("my app", url=self.url)
@@ -33,6 +52,7 @@ class RestCase(RtmTestCase):
     def ask(self, method: str, path: str, *, status: int = 200, **options: Any) -> dict[str, Any]:
         response = self.http.request(method, self.base + path, timeout=PATIENCE, **options)
         self.assertEqual(response.status_code, status, response.text)
+        self.assertEqual(DESCRIPTION.problems(response), [], response.text)
         answer: dict[str, Any] = response.json()
         self.assertEqual(answer["result"], "success" if status == 200 else "failed")
         self.assertRegex(answer["request_id"], r"^\w+$")
@@ -101,6 +121,52 @@ class MessageTest(RestCase):
         refused = self.post("/users/carol/peer_messages", body, status=401)
         self.assertEqual(refused["code"], "LOGIN_ERR_INVALID_TOKEN")
         self.ask("GET", "/vendor/user_events", status=401)
+
+    def test_a_token_opens_what_the_document_says_and_no_more(self) -> None:
+        table = (DOCS / "http_api.md").read_text().partition("## Endpoints")[2]
+        rows = re.findall(r"^\| (`.+?`) \| (secret(?: or token)?) \|", table, re.MULTILINE)
+        self.assertEqual(len(rows), 11)
+        self.http.auth = None
+        self.http.headers["x-agora-token"] = make_token("my app", "alice", SECRET)
+        self.http.headers["x-agora-uid"] = "alice"
+        times = {"start_time": "2020-01-01T00:00:00Z", "end_time": "2100-01-01T00:00:00Z"}
+        bodies: dict[str, Any] = {
+            "/peer_messages": {"destination": "bob", "payload": "hi"},
+            "/channel_messages": {"channel_name": "room", "payload": "hi"},
+            "/presence": {"user_ids": ["bob"]},
+            "/kick": {},
+            "/query": {"filter": times | {"source": "alice"}},
+        }
+        tried = 0
+        for calls, who in rows:
+            for method, path in re.findall(r"(GET|POST) /rtm(/[\w/]+)", calls):
+                given: dict[str, Any] = {"json": bodies.get("/" + path.rpartition("/")[2])}
+                if path.endswith("/media"):
+                    given = {"data": b"bytes"}
+                if method == "GET":
+                    asked = {"/presence": {"user_id": "bob"}, "/count": times | {"source": "alice"}}
+                    given = {"params": asked.get("/" + path.rpartition("/")[2])}
+                with self.subTest(method, path=path):
+                    status = 200 if who == "secret or token" else 401
+                    self.ask(method, path.replace("UID", "alice"), status=status, **given)
+                    tried += 1
+        self.assertEqual(tried, 12)
+
+    def test_a_token_reads_presence_as_often_as_its_user_may(self) -> None:
+        self.serve(limits="presence_queries=3/600")
+        path = "/presence?user_id=bob"
+        for _ in range(4):
+            self.ask("GET", path)  # the app's own processes
+        self.http.auth = None
+        self.http.headers["x-agora-token"] = make_token("my app", "alice", SECRET)
+        self.http.headers["x-agora-uid"] = "alice"
+        for _ in range(3):
+            self.ask("GET", path)
+        refused = self.ask("GET", path, status=429)
+        self.assertEqual(refused["code"], "QUERY_PEERS_ONLINE_STATUS_ERR_TOO_OFTEN")
+        for uid in ("carol", "a/b", ""):
+            self.http.headers["x-agora-uid"] = uid
+            self.ask("GET", path, status=401 if uid == "carol" else 400)
 
     def test_who_shows_no_secret_may_nothing(self) -> None:
         for auth in (None, ("my app", "wrong"), ("other", SECRET), ("my app", "")):
@@ -212,6 +278,12 @@ class UserTest(RestCase):
             [("room", "bob", "Join"), ("room", "bob", "Leave")],
         )
         self.assertEqual(self.ask("GET", "/vendor/user_events")["events"], [], "reading removes")
+        for asked in ({"user_ids": ["carol", "bob"]}, {"user_ids": ["carol"] * 255 + ["bob"]}):
+            states = self.post("/presence", asked)["states"]
+            self.assertEqual(states, {"carol": "OFFLINE", "bob": "OFFLINE"})
+        for wrong in ([], ["u"] * 257, ["a/b"], [1], "bob", None):
+            self.post("/presence", {"user_ids": wrong}, status=400)
+        self.post("/presence", {}, status=400)
         self.ask("GET", "/presence", status=400)
         self.ask("GET", "/presence?" + "&".join(["user_id=u"] * 257), status=400)
 
@@ -228,7 +300,14 @@ class UserTest(RestCase):
         self.assertFalse(self.post("/users/bob/kick", {})["was_online"])
         wait_until(lambda: bob.connection_state is ConnectionState.ABORTED)
         self.client("bob")
-        self.post("/users/bob/kick", {"ban_seconds": -1}, status=400)
+        for seconds in (-1, float("inf"), float("nan"), "60", None):
+            self.ask(
+                "POST",
+                "/users/bob/kick",
+                data=json.dumps({"ban_seconds": seconds}),
+                headers={"Content-Type": "application/json"},
+                status=400,
+            )
 
 
 class HistoryTest(RestCase):
@@ -268,6 +347,8 @@ class HistoryTest(RestCase):
             ({"offset": -1}, "offset"),
             ({"filter": {**times, "source": "alice"}}, "end_time"),
             ({"filter": {"start_time": "x", "end_time": "y"}}, "source or a destination"),
+            ({"filter": {**times, "source": "a" * 65}}, "source has 65"),
+            ({"filter": {**times, "destination": "a/b"}}, "destination 'a/b'"),
         ):
             with self.subTest(words):
                 refused = self.post("/message/history/query", self.query(**changes), status=400)
@@ -283,8 +364,6 @@ class DescriptionTest(RestCase):
         ).json()
         validate(described)
         self.assertEqual(described["openapi"], "3.1.0")
-        from rtm_sync.gateway.rest import Rest
-
         served = {
             (route.method, route.path)
             for route in Rest(None, None, None, None).routes()  # type: ignore[arg-type]
@@ -297,6 +376,96 @@ class DescriptionTest(RestCase):
             if method != "parameters"
         }
         self.assertEqual(served, named)
+
+    def test_the_gateway_accepts_exactly_the_described_requests(self) -> None:
+        accepted: Counter[bool] = Counter()
+        for method, path, options in self.requests():
+            response = self.http.request(method, self.base + path, timeout=PATIENCE, **options)
+            with self.subTest(method, path=path[:80], options=str(options)[:120]):
+                self.assertIn(response.status_code, (200, 400), response.text)
+                is_accepted = response.status_code == 200
+                self.assertEqual(DESCRIPTION.accepts(response), is_accepted, response.text)
+                self.assertEqual(DESCRIPTION.problems(response), [])
+                accepted[is_accepted] += 1
+        self.assertGreater(min(accepted[True], accepted[False]), 40)
+
+    def requests(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Requests with each value right and wrong, one at a time."""
+        longest = "x" * 64
+        message_ids = ("m", "A_z.0:-", longest, "", "a b", "é", longest + "x", 7)
+        ids = ("b", longest, "a b!#$%&()+-:;<=.>?@[]^_{}|~,", "", "null", "a/b", "é", "x" * 65, 7)
+        flags = (True, False, "true", 1, None)
+        messages = (
+            {"type": "TEXT", "text": "t"},
+            {"type": "TEXT", "text": "t", "description": "d", "new": 1},
+            {"type": "TEXT", "text": ""},
+            {"type": "TEXT"},
+            {"type": "RAW", "raw_message": "AAE="},
+            {"type": "RAW", "raw_message": ""},
+            {"type": "RAW", "text": "t"},
+            {"type": "FILE", "media_id": "m", "file_name": "f", "size": 1, "expires_at": 1.5},
+            {"type": "FILE", "media_id": ""},
+            {"type": "FILE", "media_id": "m", "size": "1"},
+            {"type": "FILE", "media_id": "m", "width": "any"},
+            {"type": "IMAGE", "media_id": "m", "width": 1, "thumbnail": "AAE="},
+            {"type": "IMAGE", "media_id": "m", "width": "1"},
+            {"type": "image", "media_id": "m"},
+            {"text": "t"},
+            "t",
+            [],
+        )
+        peer = {"destination": "bob", "payload": "hi"}
+        channel = {"channel_name": "room", "payload": "hi"}
+        for name, body in (("peer", peer), ("channel", channel)):
+            path = f"/users/server/{name}_messages"
+            yield "POST", path, {"json": {}}
+            yield "POST", path, {"json": {"payload": "hi"}}
+            yield "POST", path, {"json": body | {"message": messages[0]}}
+            yield "POST", path, {"json": body | {"payload": ""}}
+            yield "POST", path, {"json": body | {"unknown": []}}
+            target = next(iter(body))
+            yield "POST", path, {"json": {target: "b"}}
+            for value in ids:
+                yield "POST", path, {"json": body | {target: value}}
+            for value in message_ids:
+                yield "POST", path, {"json": body | {"message_id": value}}
+            for value in flags:
+                yield "POST", path, {"json": body | {"enable_historical_messaging": value}}
+            for message in messages:
+                yield "POST", path, {"json": {target: "b", "message": message}}
+        for value in ("true", "false", "", "1", "True"):
+            yield "POST", f"/users/server/peer_messages?wait_for_ack={value}", {"json": peer}
+        for uid in ("null", "%2F", "a%20b"):
+            yield "POST", f"/users/{uid}/media_session", {}
+            yield "POST", f"/users/{uid}/kick", {"json": {}}
+        for seconds in (0, 1, 1.5, 1e12, -1, "1", None, True):
+            yield "POST", "/users/bob/kick", {"json": {"ban_seconds": seconds}}
+        for value in flags:
+            yield "POST", "/users/bob/kick", {"json": {"revoke_tokens": value}}
+        for users in (["b"], ids[:3], [], "b", [ids[4]], ["b"] * 256, ["b"] * 257, None):
+            yield "POST", "/presence", {"json": {"user_ids": users}}
+            if isinstance(users, list | tuple):
+                yield "GET", "/presence", {"params": {"user_id": users}}
+        yield "POST", "/presence", {"json": {}}
+        times = {"start_time": "2020-01-01T00:00:00Z", "end_time": "2100-01-01T00:00:00Z"}
+        query: dict[str, Any] = {"filter": times | {"source": "alice"}}
+        yield "POST", "/message/history/query", {"json": query}
+        for changes in (
+            {"filter": times},
+            {"filter": times | {"destination": "bob"}},
+            {"filter": times | {"source": "null"}},
+            {"filter": times | {"source": "alice", "end_time": "2100-01-01"}},
+            {"filter": {"source": "alice", "start_time": times["start_time"]}},
+            *({"limit": limit} for limit in (20, 50, 100, 0, 21, "20")),
+            *({"offset": offset} for offset in (0, 1, 10**9, 10**9 + 1, -1, "0")),
+            *({"order": order} for order in ("asc", "desc", "up", 1)),
+        ):
+            yield "POST", "/message/history/query", {"json": query | changes}
+        yield "GET", "/message/history/count", {"params": times | {"source": "alice"}}
+        yield "GET", "/message/history/count", {"params": times | {"source": "a/b"}}
+        yield "GET", "/message/history/count", {"params": {"source": "alice"}}
+        for path in ("/bans", "/vendor/user_events", "/vendor/channel_events"):
+            yield "GET", path, {}
 
 
 class OriginTest(RestCase):

@@ -51,8 +51,17 @@ class Raw:
             self._socket.sock.sendall(data)
 
     def receive(self) -> Any:
-        """The JSON of the next frame."""
-        return json.loads(self._socket.recv())
+        """The JSON of the next frame that is not an acknowledgement."""
+        while True:
+            frame = json.loads(self._socket.recv())
+            if not isinstance(frame, dict) or frame.get("method") != "acknowledge":
+                return frame
+
+    def pong(self) -> bytes:
+        """The data of the next frame, which must be a pong."""
+        opcode, data = self._socket.recv_data(control_frame=True)
+        assert opcode == websocket.ABNF.OPCODE_PONG, opcode
+        return bytes(data)
 
     def answer_to(self, call_id: object) -> Any:
         while True:
@@ -186,6 +195,29 @@ class BeforeLoginTest(SignallingCase):
         self.assertEqual(raw.closing(), 1003)
         self.check_the_others()
 
+    def test_pings_and_pongs_before_the_login_are_no_error(self) -> None:
+        raw = self.raw(login=None)
+        for data in (b"", b"one", b"x" * 125):
+            raw.send(b"unasked", websocket.ABNF.OPCODE_PONG)
+            raw.send(data, websocket.ABNF.OPCODE_PING)
+            self.assertEqual(raw.pong(), data)
+        self.assertIn("result", raw.login())
+        self.check_the_others()
+
+    def test_who_only_pings_is_closed_after_a_while(self) -> None:
+        with mock.patch.object(signalling, "_LOGIN_TIMEOUT", 0.2):
+            raw = self.raw(login=None)
+            raw.send(b"", websocket.ABNF.OPCODE_PING)
+            self.assertEqual(raw.closing(), 4003)
+        self.check_the_others()
+
+    def test_a_login_of_exactly_the_limit_is_accepted(self) -> None:
+        raw = self.raw(login=None)
+        login = rpc(0, "login", {"app_id": "app", "uid": "mallory", "more": ""})
+        raw.send(login.replace('"more": "', '"more": "' + "x" * (FRAME_LIMIT - len(login))))
+        self.assertIn("result", raw.answer_to(0))
+        self.check_the_others()
+
     def test_a_frame_over_the_limit_is_refused(self) -> None:
         raw = self.raw(login=None)
         raw.send("x" * (FRAME_LIMIT + 1))
@@ -248,6 +280,8 @@ class AfterLoginTest(SignallingCase):
 
     def test_a_frame_over_the_limit_costs_the_connection(self) -> None:
         whole, announced = self.raw("whole"), self.raw("announced")
+        whole.send(rpc(7, "x", {}).ljust(FRAME_LIMIT))
+        self.assert_error(whole.answer_to(7), -32601)
         whole.send("x" * (FRAME_LIMIT + 1))
         self.assertIn(whole.closing(), TOO_BIG)
         announced.send_bytes(b"\x81\xff" + (2**40).to_bytes(8, "big") + b"mask")

@@ -51,7 +51,8 @@ class User:
     """A client that speaks frames; as a `Connection` it records the frames that it gets.
 
     Attributes:
-        received: requests and events that arrived, in order.
+        received: requests and events that arrived, in order, except acknowledgements.
+        acknowledged: how many of its frames the hub has acknowledged.
         closed: the code and reason it was closed with.
         answers: it confirms what arrives.
         acknowledges: it tells the hub what it has dealt with.
@@ -62,6 +63,7 @@ class User:
         self.answers = answers
         self.acknowledges = acknowledges
         self.received: list[Request[Any] | Event] = []
+        self.acknowledged = 0
         self.counted = 0  # received numbered frames
         self.closed: tuple[int, str] | None = None
         self.silence = 0.0
@@ -129,6 +131,8 @@ class User:
             if self.answers:
                 reply = encode_reply(frame.id, frame.request.RESULT())
                 asyncio.get_running_loop().call_soon(self.hub.receive, self.session, self, reply)
+        elif isinstance(frame, Notice) and isinstance(frame.event, Acknowledge):
+            self.acknowledged = frame.event.received
         elif isinstance(frame, Notice):
             self.received.append(frame.event)
         elif isinstance(frame, Reply | Failure) and frame.id in self._calls:

@@ -11,7 +11,13 @@ from rtm_sync.hub.local.replay import ReplayLimits
 from rtm_sync.hub.node import Hub
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol.errors import ProtocolError
-from rtm_sync.protocol.events import Acknowledge, MemberJoined, MemberLeft, SessionEnded
+from rtm_sync.protocol.events import (
+    Acknowledge,
+    CancelUpload,
+    MemberJoined,
+    MemberLeft,
+    SessionEnded,
+)
 from rtm_sync.protocol.frames import encode_reply
 from rtm_sync.protocol.ids import FRAME_LIMIT
 from rtm_sync.protocol.requests import (
@@ -155,6 +161,32 @@ class GraceTest(HubCase):
         await self.skip(GRACE + 1)
         self.assertTrue((await alice.call(peer("hi"))).has_peer_received)
         self.assertEqual((bob.texts(), again.texts()), ([], ["hi"]))
+
+
+class AcknowledgeTest(HubCase):
+    async def test_frames_are_acknowledged_after_two_seconds_at_the_latest(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        for number in range(1, 4):
+            await alice.call(peer(f"{number}"))
+            await self.skip(2.0)
+            await eventually(lambda number=number: alice.acknowledged == number)  # type: ignore[misc]
+
+    async def test_many_frames_are_acknowledged_at_once(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        alice.acknowledged = -1
+        for _ in range(32):
+            alice.tell(CancelUpload("no such"))
+        self.assertEqual(alice.acknowledged, 32)
+
+    async def test_a_client_that_sends_nothing_is_sent_no_acknowledgement(self) -> None:
+        hub = await self.hub()
+        alice = await self.user(hub)
+        alice.acknowledged = -1
+        for _ in range(3):
+            await self.skip(2.0)
+        self.assertEqual(alice.acknowledged, -1)
 
 
 class SecondLoginTest(HubCase):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from ...rules.rates import KeyedWindows, Rate
+from ..errors import error_response
 from .addresses import Addresses, client_network
 from .request_context import request_context
 
@@ -37,10 +38,11 @@ class AuthFailureLimiter:
         key, now = client_network(address), asyncio.get_running_loop().time
         if self._failures.is_full(key, now()):
             most = AUTH_FAILURES
-            return web.Response(
-                status=429,
-                text=f"More than {most} tokens or secrets from {address} were wrong; wait.\n",
-                headers={hdrs.RETRY_AFTER: f"{AUTH_FAILURES.seconds:.0f}"},
+            return error_response(
+                request,
+                429,
+                f"More than {most} tokens or secrets from {address} were wrong; wait.",
+                {hdrs.RETRY_AFTER: f"{AUTH_FAILURES.seconds:.0f}"},
             )
         try:
             return await handler(request)

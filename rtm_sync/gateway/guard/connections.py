@@ -11,6 +11,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from ...portable import open_file_limit
 from ...rules.rates import KeyedWindows, Rate
+from ..errors import JsonErrors
 from .addresses import Addresses, client_network
 
 _OWN_FILES = 256  # kept free of connections, for the database and for media
@@ -49,7 +50,7 @@ class ConnectionLimiter:
             self._warn("all", f"{self._total:,} connections are open; open files allow no more")
             return None
         if not self._per_address or self._addresses.is_proxy(address):
-            return self._server()
+            return JsonErrors.of(self._server())
         key = client_network(address)
         opened = self._open.setdefault(key, [])
         size = len(opened)
@@ -59,7 +60,7 @@ class ConnectionLimiter:
         if len(opened) >= self._per_address:
             self._warn(key, f"{key} has {len(opened):,} connections, the limit of an address")
             return None
-        handler = self._server()
+        handler = JsonErrors.of(self._server())
         opened.append(handler)
         if len(self._open) > self._forget_at:
             self._forget()

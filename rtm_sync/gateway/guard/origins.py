@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
+from ..errors import error_response
+
 _EXPOSED = (
     "Content-Disposition, Content-Range, ETag, Location, Repr-Digest, Retry-After, Tus-Extension, "
     "Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Expires, Upload-Length, Upload-Offset"
@@ -44,9 +46,8 @@ class Origins:
         if origin is None:
             return await handler(request)
         if not self.allows(origin, request.headers.get(hdrs.HOST, "")):
-            return web.Response(
-                status=403,
-                text=f"Pages of {origin[:200]!r} may not use this gateway; see `origins`.\n",
+            return error_response(
+                request, 403, f"Pages of {origin[:200]!r} may not use this gateway; see `origins`."
             )
         if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in (
             request.headers

@@ -59,13 +59,11 @@ class Privileges:
 
     @classmethod
     def from_claim(cls, claim: object) -> Privileges:
-        """The privileges of a token claim; None allows everything.
+        """The privileges of a token claim. A member that is missing allows everything.
 
         Raises:
             ValueError: the claim is malformed. Ignoring it would allow too much.
         """
-        if claim is None:
-            return cls()
         if not isinstance(claim, Mapping):
             raise _invalid_claim("", "is not an object")
         unknown = claim.keys() - {"join", "publish", "upload", "download"}
@@ -101,9 +99,9 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def _patterns(claim: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
-    given = claim.get(name)
-    if given is None:
+    if name not in claim:
         return None
+    given = claim[name]
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
         raise _invalid_claim(name, "is not a list of patterns")
     if len(given) > _MAX_PATTERNS:
@@ -179,7 +177,8 @@ class JwtVerifier(TokenVerifier):
         app_id: the app that the tokens must name.
         secret: a shared secret for HS256; `file:PATH` of a public key in PEM (Ed25519 for EdDSA,
             RSA for RS256, P-256 for ES256); or `jwks:PATH` of a set of such keys. Files are read
-            again when they change.
+            again when they change. A token with a `kid` is verified by the key of that name; a
+            key without a name verifies every token.
         clock_skew: seconds by which the clocks may differ.
 
     Raises:
@@ -200,12 +199,17 @@ class JwtVerifier(TokenVerifier):
             claims = self._claims(token)
             expires_at = float(claims["exp"])
             issued_at = None if claims.get("iat") is None else float(claims["iat"])
-            privileges = Privileges.from_claim(claims.get(PRIVILEGES_CLAIM))
+            # A claim that is null is malformed, and not the same as no claim.
+            privileges = (
+                Privileges.from_claim(claims[PRIVILEGES_CLAIM])
+                if PRIVILEGES_CLAIM in claims
+                else Privileges()
+            )
         except jwt.ExpiredSignatureError:
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_TOKEN_EXPIRED, "The token has expired; get a fresh one."
             ) from None
-        except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
+        except (jwt.PyJWTError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise _invalid(f"{error}") from None
         if claims.get("app") != self._app_id:
             raise LoginError(
@@ -220,8 +224,12 @@ class JwtVerifier(TokenVerifier):
 
         name = jwt.get_unverified_header(token).get("kid")
         keys = self._source.current()
-        named = [key for key in keys if key.name == name]
-        for key in named or keys:
+        if name is not None:
+            # A key without a name (a shared secret, a PEM file) checks tokens of every kid.
+            keys = tuple(key for key in keys if key.name in (name, None))
+            if not keys:
+                raise jwt.InvalidKeyError(f"its kid {name[:64]!r} is unknown")
+        for key in keys:
             try:
                 return self._decode(token, key)
             except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):

@@ -159,6 +159,28 @@ class JwksTest(KeyCase):
         made = make_token(APP, "alice", private_pem(ED25519), key_id="two")
         self.assert_refused(lambda: verifier.verify(made, "alice"))
 
+    def test_a_token_that_names_an_unknown_key_is_refused(self) -> None:
+        one = private_pem(ED25519)
+        named = JwtVerifier(APP, self.jwks(one=ED25519, two=RSA))
+        for kid in ("three", "One", "one ", ""):
+            made = make_token(APP, "alice", one, key_id=kid)
+            with self.subTest(kid):
+                self.assert_refused(lambda made=made: named.verify(made, "alice"))
+
+    def test_a_key_without_a_name_checks_tokens_of_every_kid(self) -> None:
+        made = make_token(APP, "alice", private_pem(ED25519), key_id="one")
+        JwtVerifier(APP, self.pem(ED25519)).verify(made, "alice")
+        JwtVerifier(APP, SECRETS[0]).verify(
+            make_token(APP, "alice", SECRETS[0], key_id="one"), "alice"
+        )
+        named, unnamed = public_jwk(RSA, "two"), public_jwk(ED25519, "")
+        del unnamed["kid"]
+        content = json.dumps({"keys": [named, unnamed]}).encode()
+        both = JwtVerifier(APP, f"jwks:{self.written('keys.json', content)}")
+        both.verify(made, "alice")
+        other = make_token(APP, "alice", private_pem(RSA), key_id="one")
+        self.assert_refused(lambda: both.verify(other, "alice"))
+
     def test_what_is_no_set_of_keys_is_refused_in_words(self) -> None:
         for content in (
             b"",
@@ -223,16 +245,42 @@ class PrivilegesTest(KeyCase):
 
     def test_a_claim_that_is_not_understood_makes_the_token_invalid(self) -> None:
         for claim in (
+            None,
+            True,
+            False,
+            0,
+            1.5,
+            "",
             "all",
             [],
+            ["join"],
+            [{"join": ["*"]}],
             {"joins": []},
+            {"Join": []},
+            {"join": None},
+            {"join": True},
             {"join": "*"},
+            {"join": {"*": True}},
             {"join": [1]},
-            {"upload": 0},
+            {"join": [None]},
+            {"join": [["*"]]},
+            {"publish": None},
+            {"publish": "*"},
             {"publish": ["x"] * 101},
+            {"upload": None},
+            {"upload": 0},
+            {"upload": 1},
+            {"upload": "true"},
+            {"download": None},
+            {"download": []},
         ):
             with self.subTest(claim):
                 self.assert_refused(lambda claim=claim: self.verified(rtm=claim))  # type: ignore[arg-type, return-value]
+
+    def test_without_the_claim_or_its_members_everything_is_allowed(self) -> None:
+        self.assertEqual(self.verified(), Privileges())
+        self.assertEqual(self.verified(rtm={}), Privileges())
+        self.assertEqual(self.verified(rtm={"join": []}), Privileges(join=()))
 
     def test_a_pattern_is_text_and_stars(self) -> None:
         for pattern, fitting, others in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import unittest
 from typing import Any
@@ -92,9 +93,29 @@ class JwtVerifierTest(unittest.TestCase):
                 self.assert_refused("INVALID_TOKEN", token)
 
     def test_what_is_missing_or_no_number_is_refused(self) -> None:
-        for claims in ({"exp": None}, {"sub": None}, {"exp": "soon"}, {"nbf": now(3600)}):
+        for claims in (
+            {"exp": None},
+            {"sub": None},
+            {"sub": ["alice"]},
+            {"exp": "soon"},
+            {"exp": [now(60)]},
+            {"exp": math.nan},
+            {"exp": math.inf},
+            {"iat": "yesterday"},
+            {"iat": [1]},
+            {"iat": math.nan},
+            {"iat": math.inf},
+            {"nbf": now(3600)},
+        ):
             with self.subTest(claims):
                 self.assert_refused("INVALID_TOKEN", signed(**claims))
+
+    def test_a_claim_that_is_null_is_refused_and_not_taken_as_absent(self) -> None:
+        body = {"app": "app", "sub": "alice", "exp": now(3600), "iat": now(0)}
+        for name in (*body, "rtm"):
+            token = jwt.encode(body | {name: None}, SECRET, algorithm="HS256")
+            with self.subTest(name), self.assertRaises(LoginError):
+                self.verifier.verify(token, "alice")
 
     def test_an_enormous_one_is_refused_before_it_is_decoded(self) -> None:
         self.assert_refused("INVALID_TOKEN", "a" * 10_000_000)
