@@ -99,7 +99,7 @@ class ReplayLog:
         self._logs = ChannelLogs(self._limits)
         self._former_ids: dict[bytes, float] = {}  # of the last two minutes before the start
         self._waiting: deque[_Publication] = deque()
-        self._is_writing = False
+        self._writer: asyncio.Task[None] | None = None  # while messages wait
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._database = Database(str(path), SCHEMA, (), synced=False)
@@ -134,11 +134,11 @@ class ReplayLog:
                 f"{_MAX_WAITING:,} channel messages wait to be written, which is the limit; "
                 "try again later."
             )
-        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        accepted: asyncio.Future[None] = loop.create_future()
         self._waiting.append(_Publication(app_id, message, accepted))
-        if not self._is_writing:
-            self._is_writing = True
-            self._tasks.spawn(self._write_waiting())
+        if self._writer is None:
+            self._writer = loop.create_task(self._write_waiting())
         await accepted
 
     def since(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Recovered:
@@ -147,6 +147,10 @@ class ReplayLog:
 
     async def close(self) -> None:
         """Finish the writing, and release the file."""
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=_STOP_TIMEOUT)
+        if self._writer is not None:
+            self._writer.cancel()
         await self._tasks.close(_STOP_TIMEOUT)
         if self._database is not None:
             with contextlib.suppress(OSError):  # then the next start has to assume the worst
@@ -167,8 +171,10 @@ class ReplayLog:
                 await self._publish(batch)
                 if len(self._logs.removals.deleted) >= _REMOVE_AFTER:
                     self._tasks.spawn(self._remove())
+        except Exception:
+            logger.exception("channel messages were not written")
         finally:
-            self._is_writing = False
+            self._writer = None
             # Nothing is left here, unless the log is closed or an error was unexpected.
             _refuse([*batch, *self._waiting], "The message was not written.")
             self._waiting.clear()
