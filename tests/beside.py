@@ -18,7 +18,7 @@ import tempfile
 import unittest
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests import support
 
@@ -124,9 +124,9 @@ class _Reported(unittest.TestCase):
 class _Writer(unittest.TestResult):
     """Writes the outcome of each test, as one line of JSON."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: IO[str]) -> None:
         super().__init__()
-        self._file = path.open("a", encoding="utf-8")
+        self._file = file
 
     def _write(self, test: unittest.TestCase, outcome: str, details: str = "") -> None:
         print(json.dumps([test.id(), outcome, details]), file=self._file, flush=True)
@@ -156,7 +156,8 @@ class _Writer(unittest.TestResult):
 
 def main() -> None:
     path, *modules = sys.argv[1:]
-    unittest.defaultTestLoader.loadTestsFromNames(modules).run(_Writer(Path(path)))
+    with Path(path).open("a", encoding="utf-8") as file:
+        unittest.defaultTestLoader.loadTestsFromNames(modules).run(_Writer(file))
 
 
 if __name__ == "__main__":

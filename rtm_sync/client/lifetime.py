@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -45,17 +46,30 @@ class _Login:
         must_end: `logout` or `close` was called.
         logout_was_tried: the logout was sent to the hub, or sending it failed.
         has_failed: the login did not succeed, and its transport is being closed.
-        is_done: set when `log_in` is about to return or to raise.
     """
 
-    __slots__ = ("has_failed", "is_done", "logout_was_tried", "must_end", "uid")
+    __slots__ = ("_running", "has_failed", "logout_was_tried", "must_end", "uid")
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
         self.must_end = False
         self.logout_was_tried = False
         self.has_failed = False
-        self.is_done = threading.Event()
+        # A lock and not an Event: a signal within Event.set() can leave the event's own lock taken.
+        self._running = threading.Lock()
+        self._running.acquire()
+
+    def done(self) -> None:
+        """`log_in` is about to return or to raise. Idempotent."""
+        with contextlib.suppress(RuntimeError):  # released already
+            self._running.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is done, at most `timeout` seconds; False after that time."""
+        if not self._running.acquire(timeout=timeout):
+            return False
+        self.done()
+        return True
 
 
 class ClientLifetime:
@@ -136,7 +150,7 @@ class ClientLifetime:
                     raise LoginError.named(
                         "ABORTED_BY_LOGOUT", "logout() or close() ended the login."
                     )
-            login.is_done.set()
+            login.done()
         except BaseException:  # an interruption (Ctrl-C) too ends like a login that was refused
             self._give_up(login)
             raise
@@ -225,7 +239,7 @@ class ClientLifetime:
             login.logout_was_tried = True
         self._transport.close()
         deadline = Deadline(_LOGIN_PATIENCE)
-        while not login.is_done.wait(_CLOSE_AGAIN) and not deadline.has_passed:
+        while not login.wait(_CLOSE_AGAIN) and not deadline.has_passed:
             self._transport.close()  # the other thread may have opened the transport since
         self._forget(login)
 
@@ -237,7 +251,7 @@ class ClientLifetime:
                 self._transport.close()
         finally:
             self._forget(login)
-            login.is_done.set()
+            login.done()
 
     def _forget(self, login: _Login) -> None:
         with self._lock:

@@ -307,12 +307,15 @@ class Hub:
         self._perform(self._registry.tick(asyncio.get_running_loop().time()))
 
     def _perform(self, actions: list[Action[Session]]) -> None:
-        """Perform the actions that the registry returned."""
+        """Perform all actions that the registry returned, whatever becomes of the others."""
         for action in actions:
-            if isinstance(action, Supersede):
-                action.connection.close(4000, "another connection has taken over the session")
-            else:
-                self._finish(action)
+            try:
+                if isinstance(action, Supersede):
+                    action.connection.close(4000, "another connection has taken over the session")
+                else:
+                    self._finish(action)
+            except Exception:
+                logger.exception("a change of sessions was not completed: %r", action)
         self._await_deadline()
 
     def _await_deadline(self) -> None:
@@ -340,6 +343,7 @@ class Hub:
 
     def _finish(self, finish: Finish[Session]) -> None:
         """Close the connection of an ended session, and remove its registered state."""
+        self._undo(finish.session)
         session, connection, end = finish.session, finish.connection, finish.end
         self.metrics_sink.session_ended(end.value)
         logger.info(
@@ -361,7 +365,6 @@ class Hub:
         session.end()
         self._report_user_event(session, "Logout")
         self.channels.ended(session)
-        self._undo(session)
 
     def _undo(self, session: Session) -> None:
         """Remove the registered state of an ended session. Idempotent."""

@@ -21,6 +21,7 @@ from rtm_sync.protocol.requests import (
     LeaveChannel,
     Login,
     Logout,
+    QueryPeersOnlineStatus,
     Request,
     SendMessageToPeer,
     SubscribePeersOnlineStatus,
@@ -200,6 +201,30 @@ class EndedTest(HubCase):
         self.assertEqual(await watcher.call(GetMembers("room")), UserIds(("watcher",)))
         self.assertEqual(hub.presence._followed, {})
         self.assertEqual(watcher.texts(), [])
+
+    async def test_an_observer_that_fails_keeps_no_ended_user_online(self) -> None:
+        def observe(app_id: str, kind: str, event: dict[str, object]) -> None:
+            if event["type"] == "Logout" and event["user_id"] != "watcher":
+                raise ValueError(f"no good: {event['user_id']}")
+
+        hub = await self.hub(observe=observe, limits=Limits(session_grace=0.2))
+        watcher = await self.user(hub, "watcher")
+        for how in ("logout", "grace"):
+            with self.subTest(how), self.assertLogs("rtm_sync.hub.node", "ERROR") as logged:
+                ghosts = [await self.user(hub, f"{how}{number}") for number in range(2)]
+                for ghost in ghosts:
+                    await ghost.call(JoinChannel("room"))
+                    if how == "logout":
+                        burst(ghost, Logout())
+                    else:
+                        ghost.lose_connection()
+                await eventually(lambda: hub.session_count == 1)
+                self.assertEqual(hub.channels._members, {})
+                uids = tuple(f"{how}{number}" for number in range(2))
+                asked = QueryPeersOnlineStatus(uids)
+                online = (await watcher.call(asked)).online.values()
+                self.assertFalse(any(online))
+                self.assertEqual(len(logged.output), 2)
 
     async def test_a_logout_ends_the_session_though_its_connection_is_lost(self) -> None:
         hub = await self.hub()
