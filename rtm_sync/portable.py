@@ -56,6 +56,14 @@ else:
         fcntl.flock(fd, fcntl.LOCK_UN)
 
 
+def boot_id() -> str:
+    """Names the time since the machine was switched on; "" where the system has no name for it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
 def lock_file(fd: int) -> bool:
     """Lock an open file exclusively for this descriptor, without waiting.
 

@@ -103,6 +103,31 @@ class RecentIdsTest(unittest.TestCase):
         ids.remove("b")
         self.assertTrue(ids.add("b", 11.0))
 
+    def test_a_sender_pushes_out_its_own_ids_alone(self) -> None:
+        ids = RecentIds(2, 10.0)
+        for number in range(4):
+            self.assertTrue(ids.add(number, 1.0, "alice"))
+            self.assertEqual(ids.add(0, 1.0, "bob"), number == 0)
+        self.assertFalse(ids.add(3, 1.0, "alice"))
+        self.assertTrue(ids.add(0, 1.0, "alice"))
+
+    def test_an_id_is_known_for_its_window_however_many_others_came(self) -> None:
+        ids = RecentIds(1000, 120.0, 5)
+        self.assertTrue(ids.add("first", 0.0, "alice"))
+        for number in range(900):
+            ids.add(number, number / 10, "alice")
+            ids.add(number, number / 10, "bob")
+        self.assertFalse(ids.add("first", 120.0, "alice"))
+        self.assertTrue(ids.add("first", 120.1, "alice"))
+
+    def test_the_newest_are_kept_beyond_the_window_and_the_others_take_no_room(self) -> None:
+        ids = RecentIds(1000, 10.0, 5)
+        for number in range(100):
+            ids.add(number, 0.0, f"of {number % 7}")
+        ids.add("late", 1000.0, "carol")
+        self.assertEqual(len(ids.items()), 6)
+        self.assertFalse(ids.add(99, 1000.0, "of 1"))
+
     def test_an_id_from_an_earlier_time_is_known_too(self) -> None:
         ids = RecentIds(10, 10.0)
         ids.restore("a", 3.0)

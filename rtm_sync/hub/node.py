@@ -60,7 +60,7 @@ from .services.invitations import InvitationService
 from .services.messages import MessageService
 from .services.presence import PresenceService
 from .session import Session
-from .tasks import BackgroundTasks
+from .tasks import BackgroundTasks, Outcomes
 
 _SWEEP_INTERVAL = 60.0
 _MEDIA_SWEEP_ROUNDS = 60  # media last for days: they are swept once an hour
@@ -113,8 +113,8 @@ class Hub:
         self._expiry: asyncio.TimerHandle | None = None  # fires at the registry's next deadline
         self._tasks = BackgroundTasks()
         self._is_stopping = False
-        sends: IdempotencyCache[asyncio.Future[Any]] = IdempotencyCache(
-            limits.duplicate_window, limits.remembered_sends
+        sends: Outcomes = IdempotencyCache(
+            limits.duplicate_window, limits.remembered_sends_of_sender
         )
         self.media = MediaService(engine, media_store, limits, now, metrics_sink)
         self.history = HistoryService(engine, limits, now)

@@ -6,13 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from ..rules.idempotency import IdempotencyCache
+from ..errors import RtmError
+from ..rules.idempotency import IdempotencyCache, ShareFull, key_digest
 from ..rules.timing import Backoff, Clock, Deadline
 from ..supervision import BACKOFF, Supervisor
 
 T = TypeVar("T")
+Outcomes: TypeAlias = IdempotencyCache[Any]
+"""The outcome of each request, or the future of its outcome."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,32 +48,51 @@ async def supervised(
 
 
 async def once(
-    outcomes: IdempotencyCache[asyncio.Future[Any]],
-    key: Hashable,
+    outcomes: Outcomes,
+    sender: Hashable,
+    key: str,
     work: Callable[[], Awaitable[T]],
+    family: type[RtmError],
     is_final: Callable[[T], bool] = lambda outcome: True,
 ) -> T:
     """Do the work, or wait for the outcome of the same key's earlier work and return that.
 
     Work that failed, or whose outcome is not final, is forgotten: it is done again when it is asked
     for again. Those who wait meanwhile get its outcome or exception.
+
+    Args:
+        outcomes: the outcomes of finished work, and the futures of work that is being done.
+        sender: whose share the key takes.
+        key: names the work among the sender's.
+        work: called unless its outcome is known.
+        family: the class of a refusal.
+        is_final: whether an outcome is remembered.
+
+    Raises:
+        RtmError: TOO_OFTEN: no more keys of the sender can be remembered; the work was not done.
     """
     loop = asyncio.get_running_loop()
-    known = outcomes.get(key, loop.time())
+    digest = key_digest(key)
+    known = outcomes.get(sender, digest, loop.time())
     if known is not None:
-        shared: T = await asyncio.shield(known)
+        shared: T = (await asyncio.shield(known)) if isinstance(known, asyncio.Future) else known
         return shared
     future: asyncio.Future[T] = loop.create_future()
-    outcomes.put(key, future, loop.time())
+    try:
+        outcomes.put(sender, digest, future, loop.time())
+    except ShareFull as full:
+        raise family.named("TOO_OFTEN", str(full)) from None
     try:
         outcome = await work()
     except BaseException as error:
-        outcomes.forget(key, future)
+        outcomes.forget(sender, digest, future)
         future.set_exception(error)
         future.exception()  # it is retrieved, whether anybody waits or not
         raise
-    if not is_final(outcome):
-        outcomes.forget(key, future)
+    if is_final(outcome):
+        outcomes.replace(sender, digest, future, outcome)  # which is smaller
+    else:
+        outcomes.forget(sender, digest, future)
     future.set_result(outcome)
     return outcome
 

@@ -234,7 +234,7 @@ class ChannelPosition:
 
     Attributes:
         epoch: names one continuous numbering; positions of different epochs cannot be compared.
-        sequence: the number of messages of the epoch up to and including this one.
+        sequence: grows with each message of the channel, with gaps.
     """
 
     epoch: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -48,8 +49,10 @@ class Limits:
         session_grace: the time that a session survives without a connection (reference 1.3: 30 s).
         unfinished_uploads: unfinished uploads per user, running ones included. Ours.
         upload_idle: the time that an unfinished upload is kept without a new byte. Ours.
-        duplicate_window, remembered_sends: the time, and the number, of remembered message ids: a
-            message that is sent again with its id is not delivered again. Ours.
+        duplicate_window: the time for which a message id is remembered: a message that is sent
+            again with its id is not delivered again. Ours.
+        remembered_sends: message ids remembered for one sender, of 200 bytes each; a sender with
+            more in the window is refused. None is enough for what `sends` allows. Ours.
         outbox_frames, outbox_bytes: unacknowledged frames and bytes of a client, beyond which it is
             a slow consumer and its session ends. Ours.
         sessions: sessions on this node. Ours.
@@ -92,7 +95,7 @@ class Limits:
     unfinished_uploads: int = 100
     upload_idle: float = 600.0
     duplicate_window: float = 120.0
-    remembered_sends: int = 50_000
+    remembered_sends: int | None = None
     outbox_frames: int = 2048
     outbox_bytes: int = 8 * 1024 * 1024
     sessions: int = 10_000
@@ -100,6 +103,18 @@ class Limits:
     app_bytes: int | None = None
     user_uploads: Rate | None = None
     app_uploads: Rate | None = None
+
+    @property
+    def remembered_sends_of_sender(self) -> int:
+        """The most message ids that are remembered for one sender.
+
+        If it is not given, there is room for all that `sends` allows in `duplicate_window`, and
+        half as many, because the count of `sends` begins anew with each session.
+        """
+        if self.remembered_sends is not None:
+            return self.remembered_sends
+        periods = math.ceil(self.duplicate_window / self.sends.seconds)
+        return self.sends.count * periods * 3 // 2
 
     @classmethod
     def parse(cls, text: str) -> Limits:

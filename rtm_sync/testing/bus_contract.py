@@ -231,6 +231,40 @@ class BusContract(EnginePartContract):
         missed = await self.bus.recover(APP, "room", ChannelPosition("of another life", 7))
         self.assertFalse(missed.complete)
 
+    async def test_messages_of_a_channel_outlive_a_restart(self) -> None:
+        await self.bus.join(APP, "room", "bob", "session")
+        for text in ("1", "2", "3"):
+            await self.bus.publish(APP, channel_message(text))
+        await self.soon(3, lambda: len(self.node.messages()))
+        first, second, third = self.node.messages()
+        await self.restart()
+        await self.bus.join(APP, "room", "bob", "another session")
+        missed = await self.bus.recover(APP, "room", first.position)
+        if not self.outlives_process:  # then the member has to be told
+            self.assertFalse(missed.complete)
+            return
+        self.assertEqual((missed.messages, missed.complete), ((second, third), True))
+        await self.bus.publish(APP, channel_message("4"))
+        missed = await self.bus.recover(APP, "room", third.position)
+        self.assertEqual([message.message_id for message in missed.messages], ["id-4"])
+        self.assertTrue(missed.complete)
+        await self.soon("id-4", lambda: self.node.messages()[-1].message_id)
+
+    async def test_a_message_sent_again_after_a_restart_comes_once(self) -> None:
+        await self.bus.join(APP, "room", "bob", "session")
+        start = (await self.bus.recover(APP, "room", None)).position
+        await self.bus.publish(APP, channel_message("1"))
+        await self.restart()
+        if not self.outlives_process:
+            return
+        await self.bus.join(APP, "room", "bob", "another session")
+        await self.bus.publish(APP, channel_message("1"))
+        await self.bus.publish(APP, channel_message("1", sender="bob"))
+        missed = await self.bus.recover(APP, "room", start)
+        self.assertEqual([message.member_id for message in missed.messages], ["alice", "bob"])
+        told = lambda: [message.member_id for message in self.node.messages()]  # noqa: E731
+        await self.soon(["alice", "bob"], told)
+
     # -- attributes of channels --
 
     async def test_a_channels_attributes_are_changed_by_a_function_of_them(self) -> None:

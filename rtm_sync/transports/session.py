@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -42,7 +43,9 @@ Send = Callable[[str], None]
 _MAX_FRAMES = 10_000
 _MAX_BYTES = 64 * 1024 * 1024
 _ACKNOWLEDGE_EVERY = 32
-_REMEMBERED_IDS = 10_000  # message ids that are remembered to drop duplicates
+_DUPLICATE_WINDOW = 120.0  # seconds for which message ids are remembered to drop duplicates
+_REMEMBERED_IDS = 60_000  # of one sender, which may send 500 messages a second
+_LONG_REMEMBERED_IDS = 10_000  # the newest of all senders, remembered longer
 logger = logging.getLogger(__name__)
 
 
@@ -83,7 +86,7 @@ class ClientSession:
         self._acknowledged = 0
         self._ended: str | None = None
         # Used by the thread that feeds `receive` alone:
-        self._seen = RecentIds(_REMEMBERED_IDS)
+        self._seen = RecentIds(_REMEMBERED_IDS, _DUPLICATE_WINDOW, _LONG_REMEMBERED_IDS)
 
     @property
     def received(self) -> int:
@@ -159,7 +162,7 @@ class ClientSession:
             with self._lock:
                 if event.position is not None:
                     self._resume_state.came_to(event.channel_id, event.position)
-            if self._seen.add((event.member_id, event.message_id)):
+            if self._is_new(event.member_id, event.message_id):
                 self._listener.on_event(event)
         else:
             self._listener.on_event(frame.event)
@@ -334,6 +337,10 @@ class ClientSession:
         self._resume_state.accepted(request, result)
         return result
 
+    def _is_new(self, sender: str, message_id: str) -> bool:
+        """Remember a message. Returns False when it came before."""
+        return self._seen.add(message_id, time.monotonic(), sender)
+
     def _take_call(self, frame: Call) -> None:
         request = frame.request
         if isinstance(request, InvitationFromPeer):
@@ -345,12 +352,12 @@ class ClientSession:
         elif not isinstance(request, MessageFromPeer):
             error = ProtocolError(RpcCode.METHOD_NOT_FOUND, f"A client has no {request.METHOD}.")
             answer = encode_failure(frame.id, error)
-        elif not self._seen.add((request.peer_id, request.message_id)) or self._listener.on_event(
+        elif not self._is_new(request.peer_id, request.message_id) or self._listener.on_event(
             request
         ):
             answer = encode_reply(frame.id, Done())
         else:
-            self._seen.remove((request.peer_id, request.message_id))
+            self._seen.remove(request.message_id, request.peer_id)
             full = PeerMessageError.named("FAILURE", "The receiver's event queue is full.")
             answer = encode_failure(frame.id, full)
         with self._lock:

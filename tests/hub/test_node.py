@@ -135,6 +135,24 @@ class LimitTest(HubCase):
             await self.user(hub)
         self.assertEqual(caught.exception.reason, "TOO_OFTEN")
 
+    async def test_a_sender_whose_ids_cannot_be_remembered_is_refused(self) -> None:
+        hub = await self.hub(limits=Limits(remembered_sends=3))
+        alice, bob = await self.user(hub), await self.user(hub, "bob")
+        carol = await self.user(hub, "carol")
+        for user in (alice, bob):
+            await user.call(JoinChannel("room"))
+        for number in range(2):
+            await alice.call(text("x", "bob", f"m{number}"))
+        await alice.call(text("nobody is there, so this is not remembered", "dave", "m2"))
+        await alice.call(SendChannelMessage("room", RtmTextMessage("y"), "m0"))
+        error = await self.refused("PEER_MESSAGE_ERR_TOO_OFTEN", alice.call(text("x", "bob", "m4")))
+        self.assertIn("3 messages were sent within 120 s", error.message)
+        again = SendChannelMessage("room", RtmTextMessage("y"), "m1")
+        await self.refused("CHANNEL_MESSAGE_ERR_TOO_OFTEN", alice.call(again))
+        await carol.call(text("z", "bob", "m0"))  # has a share of her own
+        await alice.call(text("x", "bob", "m0"))  # a known one is answered
+        self.assertEqual(bob.texts(), ["x", "x", "y", "z"])
+
     async def test_a_full_hub_says_so(self) -> None:
         hub = await self.hub(limits=Limits(sessions=3))
         for uid in ("a", "b", "c"):

@@ -319,11 +319,12 @@ class _LosesWhatComesAfterAJoin(LocalBus):
         return await super().recover(app_id, channel_id, since)
 
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
+        log = self._running_log
         if isinstance(event, ChannelMessage) and getattr(self, "misses", 0):
             self.misses -= 1
-            self._logs.append(app_id, event)
-        else:
-            await super().publish(app_id, event)
+            log._deliver = lambda *_: None
+        await super().publish(app_id, event)
+        log._deliver = self._running_node.deliver_to_channel
 
 
 class _RecoversEverything(LocalBus):
@@ -346,14 +347,42 @@ class _IsAlwaysComplete(LocalBus):
 
 class _HasOneLogForAllApps(LocalBus):
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
-        if isinstance(event, ChannelMessage):
-            event = self._logs.append("all", event)
-        self._running_node.deliver_to_channel(app_id, event)
+        if not isinstance(event, ChannelMessage):
+            await super().publish(app_id, event)
+            return
+        node = self._running_node
+        self._running_log._deliver = lambda _, message: node.deliver_to_channel(app_id, message)
+        await super().publish("all", event)
 
     async def recover(
         self, app_id: str, channel_id: str, since: ChannelPosition | None
     ) -> Recovered:
         return await super().recover("all", channel_id, since)
+
+
+class _ForgetsMessagesAtARestart(LocalBus):
+    async def start(self, node: Node) -> None:
+        self._path = None
+        await super().start(node)
+
+
+class _TakesTheRestForAll(LocalBus):
+    """Goes on with the count after a restart, but has lost the newest message."""
+
+    async def stop(self) -> None:
+        if self._log is not None and self._log._database is not None:
+            await self._log._database.run(
+                lambda connection: connection.execute(
+                    "DELETE FROM messages WHERE sequence = (SELECT max(sequence) FROM messages)"
+                )
+            )
+        await super().stop()
+
+
+class _PublishesAgainAfterARestart(LocalBus):
+    async def start(self, node: Node) -> None:
+        await super().start(node)
+        self._running_log._former_ids.clear()
 
 
 class _ChangesInTheOpen(LocalBus):
@@ -401,6 +430,9 @@ BUSES: tuple[tuple[type[LocalBus], str], ...] = (
     (_LosesWhatComesAfterAJoin, "test_what_comes_after_the_recovered_position_is_told"),
     (_IsAlwaysComplete, "test_an_unknown_position_makes_the_answer_incomplete"),
     (_HasOneLogForAllApps, "test_a_message_of_another_apps_channel_is_told_as_that_apps"),
+    (_ForgetsMessagesAtARestart, "test_messages_of_a_channel_outlive_a_restart"),
+    (_TakesTheRestForAll, "test_messages_of_a_channel_outlive_a_restart"),
+    (_PublishesAgainAfterARestart, "test_a_message_sent_again_after_a_restart_comes_once"),
     (_ChangesInTheOpen, "test_changes_of_a_channel_at_the_same_time_all_count"),
     (_SwallowsRefusals, "test_a_change_that_raises_changes_nothing"),
     (_ForgetsAttributesAtOnce, "test_a_channel_that_was_left_keeps_its_attributes_for_a_while"),

@@ -267,7 +267,7 @@ class RefusedTest(MediaCase):
 
     def test_unknown_malformed_and_expired_ids_are_refused_at_once(self) -> None:
         expired = self.medium(b"old")
-        with sqlite3.connect(next(self.data.glob("*.sqlite3"))) as database:
+        with sqlite3.connect(self.data / "rtm.sqlite3") as database:
             changed = database.execute(
                 "UPDATE media SET expires_at = 1.0, info = json_set(info, '$.expires_at', 1.0)"
             ).rowcount

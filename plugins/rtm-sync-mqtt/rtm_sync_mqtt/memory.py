@@ -38,14 +38,14 @@ class Delivered:
 
     def __init__(self, limits: Limits) -> None:
         # The wall clock is used, because the user's next session may be on another machine.
-        self._ids = RecentIds(limits.remembered_sends, limits.duplicate_window)
+        self._ids = RecentIds(limits.remembered_sends_of_sender, limits.duplicate_window)
 
     def add(self, key: tuple[str, ...]) -> bool:
         """Add a message's key. Returns False when the message was delivered before."""
-        return self._ids.add(key, time.time())
+        return self._ids.add(key, time.time(), key[:-1])
 
     def remove(self, key: tuple[str, ...]) -> None:
-        self._ids.remove(key)
+        self._ids.remove(key, key[:-1])
 
     def dump(self) -> bytes:
         """The newest keys of peer messages as JSON, for the user's next session."""
@@ -59,4 +59,4 @@ class Delivered:
     def load(self, dumped: bytes) -> None:
         """Add the keys that an earlier session dumped. Raises ValueError, TypeError."""
         for sender, message_id, at in json.loads(dumped)[:_KEPT_IDS]:
-            self._ids.restore((str(sender), str(message_id)), float(at))
+            self._ids.restore((str(sender), str(message_id)), float(at), (str(sender),))

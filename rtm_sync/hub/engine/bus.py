@@ -89,6 +89,10 @@ class Bus(EnginePart):
         Messages of one channel reach every node in the order of their positions. When this returns,
         the event is accepted; the nodes may receive it later. A message may be delivered to a node
         twice, with the same position.
+
+        A bus that outlives its process has stored the message when this returns: the message can be
+        recovered after a restart, positions go on, and the message is not published again when it
+        is sent again under its id within 120 seconds.
         """
 
     @abstractmethod

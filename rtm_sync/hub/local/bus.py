@@ -1,4 +1,4 @@
-"""Peer delivery, channels and their attributes, all in memory."""
+"""Peer delivery, channels with their messages, and channel attributes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ...protocol.events import ChannelMessage, MemberJoined, MemberLeft
 from ...protocol.requests import PeerCall
 from ...protocol.values import ChannelAttribute, ChannelPosition
 from ..engine.bus import Bus, Recovered
-from ..engine.node import ChannelEvent, Delivery
+from ..engine.node import ChannelEvent, Delivery, Node
 from .part import LocalPart
-from .replay import ChannelLogs, ReplayLimits
+from .replay import ReplayLimits
+from .replay_log import ReplayLog
 
 CHANNEL_ATTRIBUTES_LINGER = 120.0
 """Seconds a channel's attributes outlive its last member (reference 1.3: a couple of minutes)."""
@@ -22,10 +23,11 @@ CHANNEL_ATTRIBUTES_LINGER = 120.0
 class LocalBus(LocalPart, Bus):
     """The bus of one machine. Its only node has all users, so it needs no directory.
 
-    Owns a timer for each empty channel that still has attributes; `stop` cancels the timers.
+    Owns a timer for each empty channel that still has attributes, and the log of the channels'
+    messages; `stop` ends them. Members and attributes are in memory.
 
     Args:
-        path, now: as for every `LocalPart`; the bus stores nothing.
+        path, now: as for every `LocalPart`. The channels' log is a file beside that database.
         replay: how many channel messages are kept for members that reconnect.
     """
 
@@ -41,7 +43,16 @@ class LocalBus(LocalPart, Bus):
         self._channel_attributes: dict[tuple[str, str], dict[str, ChannelAttribute]] = {}
         self._attribute_timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._replay = replay
-        self._logs = ChannelLogs(replay)
+        self._log: ReplayLog | None = None
+
+    async def start(self, node: Node) -> None:
+        path = self._path and self._path.with_name(f"{self._path.stem}-channels{self._path.suffix}")
+        self._log = ReplayLog(path, self._replay, self._now, node.deliver_to_channel)
+        try:
+            await super().start(node)
+        except BaseException:
+            await self._close_log()
+            raise
 
     async def stop(self) -> None:
         for timer in self._attribute_timers.values():
@@ -49,8 +60,15 @@ class LocalBus(LocalPart, Bus):
         self._attribute_timers.clear()
         self._members.clear()
         self._channel_attributes.clear()
-        self._logs = ChannelLogs(self._replay)
-        await super().stop()
+        try:
+            await super().stop()
+        finally:
+            await self._close_log()
+
+    async def _close_log(self) -> None:
+        log, self._log = self._log, None
+        if log is not None:
+            await log.close()
 
     async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         return await self._running_node.deliver_to_peer(app_id, uid, message)
@@ -90,16 +108,21 @@ class LocalBus(LocalPart, Bus):
         return {name: len(self._members.get((app_id, name), ())) for name in channel_ids}
 
     async def publish(self, app_id: str, event: ChannelEvent) -> None:
-        node = self._running_node
         if isinstance(event, ChannelMessage):
-            event = self._logs.append(app_id, event)
-        node.deliver_to_channel(app_id, event)
+            await self._running_log.publish(app_id, event)
+        else:
+            self._running_node.deliver_to_channel(app_id, event)
 
     async def recover(
         self, app_id: str, channel_id: str, since: ChannelPosition | None
     ) -> Recovered:
+        return self._running_log.since(app_id, channel_id, since)
+
+    @property
+    def _running_log(self) -> ReplayLog:
         self._require_running()
-        return self._logs.since(app_id, channel_id, since)
+        assert self._log is not None
+        return self._log
 
     async def change_channel_attributes(
         self,

@@ -41,18 +41,25 @@ class Database:
         path: the file, or ":memory:".
         schema: SQL that creates the missing tables and indexes.
         migrations: the changes of tables that an older version created.
+        synced: results are returned after an `fsync`. Without it, a killed process loses nothing,
+            but a power cut may lose the last moments; it never damages the file.
 
     Raises:
         OSError: the file cannot be used: it is damaged, or no database.
     """
 
     def __init__(
-        self, path: str, schema: str, migrations: Sequence[Migration] = MIGRATIONS
+        self,
+        path: str,
+        schema: str,
+        migrations: Sequence[Migration] = MIGRATIONS,
+        *,
+        synced: bool = True,
     ) -> None:
         self._path = path
         self._damage = ""  # the sentence about the last operation's damage
         self._logged = ""
-        self._files: dict[str, tuple[int, int] | None] = {}
+        self._files: dict[Path, tuple[int, int] | None] = {}
         with contextlib.ExitStack() as opened:
             try:
                 self._connection = self._connect(opened)
@@ -60,6 +67,8 @@ class Database:
                 self._connection.execute("PRAGMA synchronous = FULL")
                 _check(self._connection)
                 prepare(self._connection, schema, migrations)
+                if not synced:
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
                 if path != ":memory:":
                     self._files = _identities(path)
                     reading = self._connect(opened)
@@ -78,15 +87,21 @@ class Database:
                 opened.callback(self._reader.close)
             self._opened = opened.pop_all()
 
-    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(
+        self, function: Callable[[sqlite3.Connection], T], *, is_one_statement: bool = False
+    ) -> T:
         """Run `function(connection)` in a transaction, and return its result after the commit.
 
         When the transaction fails, the function may run again in another one.
 
+        Args:
+            function: uses the connection on the database's thread.
+            is_one_statement: the function executes one statement, which takes half the time.
+
         Raises:
             OSError: the database failed, its file was removed, or 10,000 operations wait.
         """
-        return await self._result(self._writer.submit(function))
+        return await self._result(self._writer.submit(function, is_one_statement=is_one_statement))
 
     async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function(connection)`, which only reads, beside the writes, within 5 seconds.
@@ -126,6 +141,9 @@ class Database:
 
     def _commit(self, batch: list[Operation]) -> None:
         """Run the operations in one transaction, and answer them."""
+        if len(batch) == 1 and batch[0].is_one_statement:
+            self._execute(batch[0])
+            return
         connection = self._connection
         answers: list[tuple[Operation, Any, Exception | None]] = []
         try:
@@ -158,6 +176,18 @@ class Database:
             self._damage = ""
         for operation, result, failure in answers:
             operation.answer(result, failure)
+
+    def _execute(self, operation: Operation) -> None:
+        """Run an operation of one statement, and answer it."""
+        try:
+            self._require_files()
+            result = operation.run(self._connection)
+        except Exception as error:
+            self._note_damage(error)
+            operation.answer(None, error)
+        else:
+            self._damage = ""
+            operation.answer(result, None)
 
     def _query(self, connection: sqlite3.Connection, operation: Operation) -> None:
         """Run one operation that reads, and interrupt it when its time is over."""
@@ -251,15 +281,16 @@ def _damaged(path: str, error: Exception) -> str:
     )
 
 
-def _identities(path: str) -> dict[str, tuple[int, int] | None]:
-    """The identities of a database's three files, by path."""
-    return {path + suffix: _identity(path + suffix) for suffix in _SUFFIXES}
+def _identities(path: str) -> dict[Path, tuple[int, int] | None]:
+    """The identities of a database's three files."""
+    files = [Path(path + suffix) for suffix in _SUFFIXES]
+    return {file: _identity(file) for file in files}
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     """The device and inode of a file, which no other file has, or None where there is no file."""
     try:
-        status = Path(path).stat()
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import logging
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from ...messages import message_size
+from ...protocol.codec import decode_json
+from ...protocol.errors import ProtocolError
 from ...protocol.events import ChannelMessage
 from ...protocol.values import ChannelPosition
 from ..engine.bus import Recovered
 
+SECRET_SIZE = 16  # bytes
+ID_SIZE = 16  # bytes
+
 _ENVELOPE = 512  # the approximate bytes of a kept message in addition to its content
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,92 +35,279 @@ class ReplayLimits:
         total_size: the most bytes of all channels; the least recently used channel is forgotten
             first.
         channels: the most channels with a known position.
+        age: seconds for which a message is kept; it is removed within a minute after that.
+        duplicate_window: seconds for which the id of a stored message is remembered across a
+            restart.
     """
 
     messages: int = 1000
     size: int = 1024 * 1024
     total_size: int = 64 * 1024 * 1024
     channels: int = 100_000
+    age: float = 600.0
+    duplicate_window: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMessage:
+    """A message in the log of its channel.
+
+    Attributes:
+        app_id, channel_id: the channel.
+        sequence: the number of the message; numbers grow.
+        previous: the number of the channel's message before it.
+        at: the wall clock when it was published, seconds since the epoch.
+        id: the digest of what names the message: sent again, it has the same.
+        message: the message, or its JSON, which is decoded when a member needs it, or None when the
+            message has become too old and only its number is known.
+    """
+
+    app_id: str
+    channel_id: str
+    sequence: int
+    previous: int
+    at: float
+    id: bytes
+    message: ChannelMessage | str | None
+
+    @property
+    def size(self) -> int:
+        """The bytes that the message counts against the limits."""
+        if self.message is None:
+            return 0
+        if isinstance(self.message, str):  # JSON is ASCII
+            return len(self.message)
+        return message_size(self.message.message) + _ENVELOPE
+
+
+@dataclass(slots=True)
+class Removals:
+    """What has to be removed from a stored log, because the log in memory has removed it.
+
+    Attributes:
+        deleted: the numbers of messages that are not needed any more.
+        ids: when these messages were published, and their ids.
+        emptied: the numbers of messages of which only the number and the id are needed.
+        forgotten: the newest number of all forgotten channels.
+    """
+
+    deleted: list[int] = field(default_factory=list)
+    ids: list[tuple[float, bytes]] = field(default_factory=list)
+    emptied: list[int] = field(default_factory=list)
+    forgotten: int = 0
 
 
 class _Log:
-    __slots__ = ("epoch", "kept", "sequence", "size")
+    """One channel's kept messages.
 
-    def __init__(self, epoch: str) -> None:
+    Attributes:
+        epoch: names the count to this channel's members.
+        kept: the messages, oldest first.
+        size: their bytes.
+        before: the number of the channel's message before them.
+        is_emptied: `before` is the number of an emptied message.
+    """
+
+    __slots__ = ("before", "epoch", "is_emptied", "kept", "size")
+
+    def __init__(self, epoch: str, before: int) -> None:
         self.epoch = epoch
-        self.sequence = 0
-        self.kept: deque[ChannelMessage] = deque()
+        self.kept: deque[KeptMessage] = deque()
         self.size = 0
+        self.before = before
+        self.is_emptied = False
 
     @property
-    def position(self) -> ChannelPosition:
-        return ChannelPosition(self.epoch, self.sequence)
+    def newest(self) -> int:
+        return self.kept[-1].sequence if self.kept else self.before
 
 
 class ChannelLogs:
     """Numbers channels' messages and keeps the last ones. Not thread-safe.
 
-    A forgotten channel gets a new epoch when it is used again, and every channel gets one in a new
-    process. A member that reconnects with a position of an old epoch gets an incomplete answer.
+    All channels share one count. So a position tells whether a forgotten log had newer messages,
+    and a channel without messages needs no log. `number` gives messages their numbers. `keep` makes
+    them available to members: where logs are stored, it is called when the messages are stored.
 
     Args:
         limits: the limits of kept messages.
-        new_epoch: returns a name that was never used before.
+        secret: makes the epochs of the channels; new for each count.
+        last, forgotten: the count, and the newest number of a forgotten channel, so far.
+
+    Attributes:
+        removals: what was removed since `take_removals` was called.
     """
 
     def __init__(
         self,
         limits: ReplayLimits | None = None,
-        new_epoch: Callable[[], str] = lambda: secrets.token_urlsafe(6),
+        secret: bytes | None = None,
+        last: int = 0,
+        forgotten: int = 0,
     ) -> None:
         self._limits = limits or ReplayLimits()
-        self._new_epoch = new_epoch
-        self._logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()  # least recently used first
+        self._secret = secret or secrets.token_bytes(SECRET_SIZE)
+        self._last = last
+        self._newest = last  # the number of the newest kept message
+        # By the number of the newest message: the log that is quiet for the longest time is first.
+        self._logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()
         self._size = 0
+        self.removals = Removals(forgotten=forgotten)
 
-    def append(self, app_id: str, message: ChannelMessage) -> ChannelMessage:
-        """Give the message its position and keep it. Returns the message with the position."""
-        log = self._log(app_id, message.channel_id)
-        log.sequence += 1
-        message = replace(message, position=log.position)
+    def number(
+        self, messages: Iterable[tuple[str, ChannelMessage]], at: float
+    ) -> list[KeptMessage]:
+        """Give messages their positions.
+
+        Args:
+            messages: each with its app id.
+            at: the wall clock, seconds since the epoch.
+
+        Returns:
+            The messages with positions, to be kept, or dropped, before others are numbered.
+        """
+        numbered = []
+        newest: dict[tuple[str, str], tuple[str, int]] = {}  # the epoch, and the number
+        for app_id, message in messages:
+            key = (app_id, message.channel_id)
+            epoch, previous = newest.get(key) or self._newest_of(*key)
+            self._last += 1
+            newest[key] = epoch, self._last
+            placed = ChannelMessage(
+                message.channel_id,
+                message.message,
+                message.member_id,
+                message.message_id,
+                message.message_props,
+                ChannelPosition(epoch, self._last),
+            )
+            digest = digest_of(app_id, message)
+            numbered.append(KeptMessage(*key, self._last, previous, at, digest, placed))
+        return numbered
+
+    def keep(self, message: KeptMessage) -> None:
+        """Keep a message, and remove what the limits do not allow any more."""
+        key = (message.app_id, message.channel_id)
+        log = self._logs.get(key)
+        if log is None:
+            log = self._logs[key] = _Log(self._epoch(*key), message.previous)
+        elif message.previous > log.newest:  # the file lost some of those between
+            while log.kept:
+                self._drop_oldest(log)
+        if not log.kept:
+            if log.is_emptied:
+                self.removals.deleted.append(log.before)
+                log.is_emptied = False
+            log.before = message.previous
+        self._logs.move_to_end(key)
+        self._newest = message.sequence
         log.kept.append(message)
-        self._add_size(log, _size(message))
+        self._add_size(log, message.size)
+        if message.message is None:
+            while log.kept:
+                self._drop_oldest(log)
         while len(log.kept) > self._limits.messages or log.size > self._limits.size:
-            self._add_size(log, -_size(log.kept.popleft()))
-        while self._size > self._limits.total_size and len(self._logs) > 1:
-            self._forget_least_recent()
-        return message
+            self._drop_oldest(log)
+        while (
+            self._size > self._limits.total_size or len(self._logs) > self._limits.channels
+        ) and len(self._logs) > 1:
+            self._forget_quietest()
 
     def since(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Recovered:
         """The messages after a position; none without a position."""
-        log = self._log(app_id, channel_id)
+        epoch = self._epoch(app_id, channel_id)
+        newest = ChannelPosition(epoch, self._newest)
         if since is None:
-            return Recovered(log.position, (), complete=True)
-        known = since.epoch == log.epoch and 0 <= since.sequence <= log.sequence
-        if not known:
-            return Recovered(log.position, tuple(log.kept), complete=False)
-        missing = log.sequence - since.sequence
-        messages = tuple(log.kept)[-missing:] if missing else ()
-        return Recovered(log.position, messages, complete=len(messages) == missing)
+            return Recovered(newest, (), complete=True)
+        log = self._logs.get((app_id, channel_id))
+        is_known = since.epoch == epoch and 0 <= since.sequence <= self._newest
+        complete = is_known and since.sequence >= (
+            self.removals.forgotten if log is None else log.before
+        )
+        messages = []
+        for kept in () if log is None else log.kept:
+            if not is_known or kept.sequence > since.sequence:
+                message = _decoded(kept)
+                if message is None:
+                    complete = False
+                else:
+                    position = ChannelPosition(epoch, kept.sequence)
+                    messages.append(replace(message, position=position))
+        return Recovered(newest, tuple(messages), complete)
 
-    def _log(self, app_id: str, channel_id: str) -> _Log:
-        key = (app_id, channel_id)
-        log = self._logs.get(key)
+    def expire(self, now: float) -> None:
+        """Remove what is too old. `now` is the wall clock, seconds since the epoch."""
+        oldest = now - self._limits.age
+        for log in self._logs.values():
+            while log.kept and log.kept[0].at < oldest:
+                self._drop_oldest(log)
+
+    def take_removals(self) -> Removals:
+        """What was removed since the last call."""
+        taken, self.removals = self.removals, Removals(forgotten=self.removals.forgotten)
+        return taken
+
+    def put_back(self, removals: Removals) -> None:
+        """Return removals that could not be made."""
+        self.removals.deleted[:0] = removals.deleted
+        self.removals.ids[:0] = removals.ids
+        self.removals.emptied[:0] = removals.emptied
+
+    def _newest_of(self, app_id: str, channel_id: str) -> tuple[str, int]:
+        """The channel's epoch, and the number of its newest message."""
+        log = self._logs.get((app_id, channel_id))
         if log is None:
-            if len(self._logs) >= self._limits.channels:
-                self._forget_least_recent()
-            log = self._logs[key] = _Log(self._new_epoch())
-        self._logs.move_to_end(key)
-        return log
+            return self._epoch(app_id, channel_id), self.removals.forgotten
+        return log.epoch, log.newest
+
+    def _epoch(self, app_id: str, channel_id: str) -> str:
+        """Names the count to one channel's members: positions of other channels mean nothing."""
+        channel = f"{len(app_id)} {app_id} {channel_id}".encode()
+        digest = hashlib.blake2b(channel, key=self._secret, digest_size=6).digest()
+        return base64.urlsafe_b64encode(digest).decode()
+
+    def _drop_oldest(self, log: _Log) -> None:
+        message = log.kept.popleft()
+        self._add_size(log, -message.size)
+        log.before = message.sequence
+        if log.kept:
+            self._delete(message)
+        else:  # the channel's newest number, which tells whether a member has missed anything
+            log.is_emptied = True
+            if message.message is not None:
+                self.removals.emptied.append(message.sequence)
+
+    def _forget_quietest(self) -> None:
+        _, log = self._logs.popitem(last=False)
+        self._size -= log.size
+        self.removals.forgotten = max(self.removals.forgotten, log.newest)
+        for message in log.kept:
+            self._delete(message)
+        if log.is_emptied:
+            self.removals.deleted.append(log.before)
+
+    def _delete(self, message: KeptMessage) -> None:
+        self.removals.deleted.append(message.sequence)
+        self.removals.ids.append((message.at, message.id))
 
     def _add_size(self, log: _Log, size: int) -> None:
         log.size += size
         self._size += size
 
-    def _forget_least_recent(self) -> None:
-        _, log = self._logs.popitem(last=False)
-        self._size -= log.size
+
+def digest_of(app_id: str, message: ChannelMessage) -> bytes:
+    """The digest of what names a message: sent again, it has the same."""
+    parts = (app_id, message.channel_id, message.member_id, message.message_id)
+    text = "".join(f"{len(part)} {part}" for part in parts)
+    return hashlib.blake2b(text.encode(), digest_size=ID_SIZE).digest()
 
 
-def _size(message: ChannelMessage) -> int:
-    return message_size(message.message) + _ENVELOPE
+def _decoded(kept: KeptMessage) -> ChannelMessage | None:
+    """A kept message, or None when it cannot be read: that must not keep back the others."""
+    if not isinstance(kept.message, str):
+        return kept.message
+    try:
+        return decode_json(ChannelMessage, kept.message)
+    except ProtocolError as error:
+        logger.warning("the channel message %d cannot be read: %s", kept.sequence, error)
+        return None

@@ -22,11 +22,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A function to run, and the future of its result with the loop that waits for it."""
+    """A function to run, and the future of its result with the loop that waits for it.
+
+    `is_one_statement`: it executes one statement, which SQLite makes a transaction by itself.
+    """
 
     run: Callable[[sqlite3.Connection], Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    is_one_statement: bool = False
 
     def answer(self, result: Any, failure: Exception | None) -> None:
         """Set the result or the failure, from any thread."""
@@ -53,13 +57,15 @@ class Worker:
     """
 
     def __init__(self, name: str, perform: Callable[[list[Operation]], None], batch: int) -> None:
-        self._queue: queue.Queue[Operation | None] = queue.Queue(_MAX_WAITING)
+        self._queue: queue.SimpleQueue[Operation | None] = queue.SimpleQueue()
         self._perform = perform
         self._batch = batch
         self._is_closed = False
         self._thread = start_thread(name, self._work)
 
-    def submit(self, function: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+    def submit(
+        self, function: Callable[[sqlite3.Connection], T], *, is_one_statement: bool = False
+    ) -> asyncio.Future[T]:
         """Queue an operation of the running loop.
 
         Raises:
@@ -69,13 +75,12 @@ class Worker:
         future: asyncio.Future[T] = loop.create_future()
         if self._is_closed:
             raise OSError("The database is closed.")
-        try:
-            self._queue.put_nowait(Operation(function, loop, future))
-        except queue.Full:
+        if self._queue.qsize() >= _MAX_WAITING:
             raise OSError(
                 f"{_MAX_WAITING:,} database operations are waiting, which is the limit; "
                 "try again later."
-            ) from None
+            )
+        self._queue.put(Operation(function, loop, future, is_one_statement))
         return future
 
     def close(self) -> None:
@@ -88,9 +93,8 @@ class Worker:
     def _work(self) -> None:
         while True:
             batch = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < self._batch and batch[-1] is not None:
-                    batch.append(self._queue.get_nowait())
+            while len(batch) < self._batch and batch[-1] is not None and not self._queue.empty():
+                batch.append(self._queue.get())
             operations = [operation for operation in batch if operation is not None]
             if operations:
                 self._guarded(operations)

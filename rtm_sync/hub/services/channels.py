@@ -30,7 +30,6 @@ from ...protocol.requests import (
     SendChannelMessage,
 )
 from ...protocol.values import Done, JoinResult, MemberCounts, ReceivedMessageProperties, UserIds
-from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
 from ...rules.requests import announces_members, join_refusal, listed_members
 from ..auth.tokens import NotPrivileged
@@ -38,7 +37,7 @@ from ..engine.bus import Bus
 from ..engine.node import ChannelEvent
 from ..metrics_sink import MetricsSink, timed
 from ..session import Session
-from ..tasks import BackgroundTasks, once
+from ..tasks import BackgroundTasks, Outcomes, once
 from .history import HistoryService
 from .member_counts import MemberCountThrottle
 
@@ -64,7 +63,7 @@ class ChannelService:
         self,
         bus: Bus,
         history: HistoryService,
-        sends: IdempotencyCache[asyncio.Future[Any]],
+        sends: Outcomes,
         limits: Limits,
         now: Callable[[], float],
         metrics_sink: MetricsSink,
@@ -244,8 +243,10 @@ class ChannelService:
             timing.outcome = "sent"
             return await once(
                 self._sends,
-                (session.app_id, session.uid, "channel", request.channel_id, request.message_id),
+                session.user,
+                f"channel {request.channel_id} {request.message_id}",
                 lambda: self._publish(session, request),
+                ChannelMessageError,
             )
 
     async def _publish(self, session: Session, request: SendChannelMessage) -> Done:

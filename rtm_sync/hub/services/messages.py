@@ -7,13 +7,11 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from ...errors import PeerMessageError
 from ...protocol.errors import ProtocolError
 from ...protocol.requests import MessageFromPeer, SendMessageToPeer
 from ...protocol.values import PeerMessageSendResult, ReceivedMessageProperties
-from ...rules.idempotency import IdempotencyCache
 from ...rules.limits import Limits
 from ...rules.requests import peer_message_refusal
 from ..engine.bus import Bus
@@ -21,7 +19,7 @@ from ..engine.mailbox import Mailbox
 from ..engine.node import Delivery
 from ..metrics_sink import MetricsSink, timed
 from ..session import Session
-from ..tasks import once
+from ..tasks import Outcomes, once
 from .history import HistoryService
 
 logger = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ class MessageService:
         bus: Bus,
         mailbox: Mailbox,
         history: HistoryService,
-        sends: IdempotencyCache[asyncio.Future[Any]],
+        sends: Outcomes,
         limits: Limits,
         now: Callable[[], float],
         metrics_sink: MetricsSink,
@@ -66,8 +64,10 @@ class MessageService:
         with timed(self._metrics_sink, "peer") as timing:
             result = await once(
                 self._sends,
-                (session.app_id, session.uid, "peer", request.peer_id, request.message_id),
+                session.user,
+                f"peer {request.peer_id} {request.message_id}",
                 lambda: self._deliver(session, request),
+                PeerMessageError,
                 # Remember only a delivery: an offline peer may be online at the next attempt.
                 lambda result: result.has_peer_received or result.cached_by_server,
             )
