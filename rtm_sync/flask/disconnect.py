@@ -13,7 +13,7 @@ _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 
 
 class ClientDisconnectProbe:
-    """Probes the connection and the worker of one request. Not thread-safe.
+    """Probes the connection and the worker of one request, in a `with` block. Not thread-safe.
 
     Without it, a closed connection is found only when the next bytes are sent, and the stream
     occupies a thread until then. A worker that must stop would wait for its streams and be killed.
@@ -24,23 +24,25 @@ class ClientDisconnectProbe:
     """
 
     def __init__(self, environ: Mapping[str, object]) -> None:
+        self._environ = environ
         self._copy: _socket.socket | None = None
-        found = next((environ[name] for name in _SOCKETS if name in environ), None)
+
+    def __enter__(self) -> ClientDisconnectProbe:
+        found = next((self._environ[name] for name in _SOCKETS if name in self._environ), None)
         # A TLS connection cannot be peeked at: decrypting takes the bytes.
         if found is not None and hasattr(socket, "MSG_DONTWAIT") and not hasattr(found, "cipher"):
             # The C socket, because Python's waits for its timeout, and gevent's for a byte.
             with contextlib.suppress(OSError):
                 self._copy = _socket.socket(fileno=os.dup(found.fileno()))  # type: ignore[attr-defined]
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._copy is not None:
+            self._copy.close()
 
     def is_over(self) -> bool:
         """Whether the browser has disconnected or the worker is stopping. Never blocks."""
         return self._is_disconnected() or _worker_is_stopping()
-
-    def close(self) -> None:
-        """Release the connection. Idempotent."""
-        copy, self._copy = self._copy, None
-        if copy is not None:
-            copy.close()
 
     def _is_disconnected(self) -> bool:
         if self._copy is None:

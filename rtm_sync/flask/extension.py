@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import IO, Any, TypeVar, cast
 
@@ -386,17 +386,21 @@ class Rtm:
             if uid is None and uid_of is not None:
                 return _refused(401, "No user is logged in.")
             last = request.headers.get("Last-Event-ID") or request.args.get("last_event_id")
-            many = request.environ.get("wsgi.multithread", True)
+            environ = request.environ
             session = self._process.session(uid)
-            probe = ClientDisconnectProbe(request.environ)
-            lasting = seconds if many else min(seconds, _TURN)
-            response = Response(
-                session.stream(last, lasting, heartbeat, probe.is_over),
+            lasting = seconds if environ.get("wsgi.multithread", True) else min(seconds, _TURN)
+
+            def stream() -> Iterator[bytes]:
+                # The probe is the generator's, because servers do not close every response:
+                # Werkzeug drops the one whose connection was reset.
+                with ClientDisconnectProbe(environ) as probe:
+                    yield from session.stream(last, lasting, heartbeat, probe.is_over)
+
+            return Response(
+                stream(),
                 content_type="text/event-stream",
                 headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
             )
-            response.call_on_close(probe.close)
-            return response
 
         return blueprint
 

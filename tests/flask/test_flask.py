@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import random
+import socket
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +17,7 @@ from flask import Flask, current_app, request, session
 from urllib3 import encode_multipart_formdata
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.test import create_environ
 
 from rtm_sync import (
     Blob,
@@ -501,6 +504,19 @@ class EventsBlueprintTest(AppTest):
             self.assertIn('{"recovered": true}', next(body).decode())
             self.assertIn('"text":"hi"', awaited(body, "MessageFromPeer"))
             again.close()
+
+    def test_a_response_that_the_server_drops_holds_no_connection(self) -> None:
+        self.app.register_blueprint(self.rtm.events_blueprint(seconds=PATIENCE))
+        browser, connection = socket.socketpair()
+        with browser, connection, warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", ResourceWarning)
+            environ = create_environ("/rtm/events") | {"werkzeug.socket": connection}
+            body = iter(self.app(environ, lambda *_: None))
+            self.assertIn(b"event: ready", next(body))
+            del body  # as Werkzeug does when the connection was reset
+            connection.close()
+            self.assertEqual(browser.recv(1), b"")
+        self.assertEqual([str(warning.message) for warning in warned], [])
 
     def test_whose_events_they_are_is_for_the_app_to_say(self) -> None:
         self.app.register_blueprint(self.rtm.events_blueprint(lambda: None))
