@@ -14,12 +14,12 @@ PACKAGE = Path(rtm_sync.__file__).parent
 REPOSITORY = PACKAGE.parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "portable", "image_header", "lazy_names", "old_names"),
+    ("version", "errors", "portable", "image_header", "lazy_names", "old_names", "rules.timing"),
+    ("supervision",),
     ("blob",),
     ("messages",),
     ("protocol",),
     ("rules",),
-    ("supervision",),
     ("thumbnails",),
     ("transfers",),
     ("hub.metrics_sink", "hub.tasks", "hub.auth.keys"),

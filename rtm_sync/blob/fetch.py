@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import socket
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from ..rules.timing import Deadline
+from ..supervision import start_thread
 from .file_names import file_name_in, plain_name
 from .sources import CHUNK, Source, spooled
 
@@ -54,21 +55,20 @@ class _Fetch:
         self._url = url
         self._max_bytes = max_bytes
         self._timeout = timeout
-        self._deadline = time.monotonic() + timeout
+        self._deadline = Deadline(timeout)
         self._lock = threading.Lock()  # guards both below
         self._connections: list[HTTPConnection] = []
         self._is_cut = False
         self._done: concurrent.futures.Future[Fetched] = concurrent.futures.Future()
-        thread = threading.Thread(target=self._run, name="rtm-sync-fetch", daemon=True)
         try:
-            thread.start()
+            start_thread("rtm-sync-fetch", self._run)
         except RuntimeError as error:  # the system allows no more threads
             raise OSError(f"Fetching {url[:200]} needs a thread: {error}.") from error
 
     def result(self) -> Fetched:
         """Wait for the answer until the deadline."""
         try:
-            concurrent.futures.wait([self._done], max(0.0, self._deadline - time.monotonic()))
+            concurrent.futures.wait([self._done], self._deadline.timeout)
             if not self._done.done():
                 raise self._late()
             return self._done.result()
@@ -133,7 +133,7 @@ class _Fetch:
         # read1 returns after one receive. A read of CHUNK bytes could outlast the deadline.
         read = getattr(response.raw, "read1", response.raw.read)
         while piece := read(CHUNK, decode_content=True):
-            if time.monotonic() > self._deadline:
+            if self._deadline.has_passed:
                 raise self._late()
             yield piece
 

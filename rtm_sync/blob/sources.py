@@ -7,13 +7,13 @@ import os
 import stat
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from ..portable import open_without_waiting, wait_until_readable
+from ..rules.timing import Deadline
 
 MEDIA_LIMIT = 30 * 1024 * 1024
 """Bytes in one medium, inclusive. Reference 1.3: 30 MB; 30 × 1024² here."""
@@ -132,8 +132,7 @@ def path_source(path: Path, max_bytes: int, timeout: float) -> Source:
     with open(path, "rb", buffering=0, opener=open_without_waiting) as special:
         mode = os.fstat(special.fileno()).st_mode
         _refuse_folders_and_devices(path, mode)  # the path may name another file by now
-        deadline = time.monotonic() + timeout
-        pieces = _special_pieces(path, special, deadline, timeout, is_fifo=stat.S_ISFIFO(mode))
+        pieces = _special_pieces(path, special, timeout, is_fifo=stat.S_ISFIFO(mode))
         return spooled(pieces, max_bytes)
 
 
@@ -148,14 +147,16 @@ def _refuse_folders_and_devices(path: Path, mode: int) -> None:
 
 
 def _special_pieces(
-    path: Path, file: io.FileIO, deadline: float, timeout: float, *, is_fifo: bool
+    path: Path, file: io.FileIO, timeout: float, *, is_fifo: bool
 ) -> Iterator[bytes]:
-    """The bytes of a file that was opened without waiting, until its end or the deadline."""
+    """The bytes of a file that was opened without waiting, until its end or the time-out."""
+    deadline = Deadline(timeout)
     # A FIFO without a writer looks like one at its end, so wait for the writer first.
     has_bytes = not is_fifo
     while True:
-        left = deadline - time.monotonic()
-        if left <= 0 or (not has_bytes and not wait_until_readable(file.fileno(), left)):
+        if deadline.has_passed or (
+            not has_bytes and not wait_until_readable(file.fileno(), deadline.left)
+        ):
             raise TimeoutError(
                 f"{path} did not come to its end within {timeout:g} seconds. Write its bytes to a "
                 "file first, or open it and pass the file object, which is read without a limit "
