@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MESSAGE_LIMIT = 32 * 1024
 """The most bytes of one message (reference 1.3: "32 KB"): the sum of its parts, in UTF-8."""
 
+MEDIA_ID_LIMIT = 256
+"""The most characters of a media id in a message. Ours: a gateway's media ids have 32."""
+
 
 class MessageType(str, Enum):
     """The type of a message (reference 1.3: `MessageType`)."""
@@ -121,7 +124,8 @@ class RtmFileMessage:
     """A message that points to an uploaded file.
 
     Args:
-        media_id: the id that the upload returned; valid for seven days after the upload.
+        media_id: the id that the upload returned, of at most 256 characters; valid for seven days
+            after the upload.
         file_name: the name that the receiver sees. It is never a path: only the last part of a
             given name is kept (see `Blob.name`).
         description: free text beside it.
@@ -131,7 +135,7 @@ class RtmFileMessage:
         expires_at: when the medium expires, seconds since the epoch; 0 when unknown. Ours.
 
     Raises:
-        ValueError: the media id is missing, or the sum is larger than 32 KB.
+        ValueError: the media id is missing or too long, or the sum is larger than 32 KB.
     """
 
     media_id: str
@@ -144,6 +148,10 @@ class RtmFileMessage:
     def __post_init__(self) -> None:
         if not isinstance(self.media_id, str) or not self.media_id:
             raise ValueError("media_id must be the non-empty str that an upload returned.")
+        if len(self.media_id) > MEDIA_ID_LIMIT:
+            raise ValueError(
+                f"media_id has {len(self.media_id):,} characters; the limit is {MEDIA_ID_LIMIT}."
+            )
         if not isinstance(self.thumbnail, bytes):
             object.__setattr__(self, "thumbnail", thumbnail_bytes(self.thumbnail))
         _utf8(self.file_name, "file_name")

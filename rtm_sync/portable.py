@@ -67,8 +67,8 @@ def boot_id() -> str:
 def lock_file(fd: int) -> bool:
     """Lock an open file exclusively for this descriptor, without waiting.
 
-    The system releases the lock when the descriptor is closed or its process dies. Uses `flock`, or
-    on Windows `msvcrt.locking` of one byte far beyond the file's end.
+    The system releases the lock when the descriptor is closed or its process dies. Uses `flock`,
+    which takes folders, too, or on Windows `msvcrt.locking` of one byte far beyond the file's end.
 
     Returns:
         False when another descriptor, of this or another process, has the lock.
@@ -117,6 +117,24 @@ def wait_until_readable(fd: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1000))
 
 
+def wait_until_writable(fd: int, seconds: float) -> bool:
+    """Wait until a socket takes bytes without waiting, or is lost, for `seconds` at the most.
+
+    Returns:
+        False when the time is over.
+
+    Raises:
+        OSError, ValueError: the descriptor is closed.
+    """
+    import select
+
+    if not hasattr(select, "poll"):
+        return any(select.select([], [fd], [fd], seconds))
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(seconds * 1000))
+
+
 def is_own(status: os.stat_result) -> bool:
     """Whether this process's user owns a file. Always True on Windows, without owner ids."""
     return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
@@ -132,15 +150,35 @@ def is_in_use(error: OSError) -> bool:
     return getattr(error, "winerror", None) == _ERROR_SHARING_VIOLATION
 
 
+def open_folder(path: Path) -> int | None:
+    """A descriptor of a folder, which the caller closes. None on Windows: it cannot open folders.
+
+    While the descriptor is open, no other folder gets the folder's identity.
+    """
+    return os.open(path, os.O_RDONLY) if hasattr(os, "O_DIRECTORY") else None
+
+
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable. Does nothing on Windows, which cannot open folders."""
-    if not hasattr(os, "O_DIRECTORY"):
+    """Make the names in a folder durable. Does nothing on Windows."""
+    folder = open_folder(path)
+    if folder is None:
         return
-    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """The device and inode of a file or folder, or None where there is none.
+
+    No other one has the same as long as this one exists; an open file exists after its removal.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def folder_url(scheme: str, folder: PurePath, windows: bool = _ON_WINDOWS) -> str:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from .rules.timing import Backoff, Clock, Deadline
 
@@ -48,7 +49,7 @@ class BackgroundThread:
 
     After a failed start, the next `start` tries again. An interrupted start (Ctrl-C) may lose the
     reference to the new thread. Therefore the thread registers itself when it begins, or ends at
-    once when another thread was started meanwhile.
+    once when another thread was started since, even if that one has ended.
 
     Args:
         name: the thread's name, `rtm-sync-…`.
@@ -58,7 +59,8 @@ class BackgroundThread:
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         self._name = name
         self._work = work
-        self._lock = threading.Lock()  # guards _thread and _ending
+        self._lock = threading.Lock()  # guards all below
+        self._starts = 0
         self._thread: threading.Thread | None = None
         self._ending: threading.Thread | None = None  # it has no more work, and may still run
 
@@ -80,7 +82,8 @@ class BackgroundThread:
         """
         with self._lock:
             if self._thread is None:
-                self._thread = start_thread(self._name, self._run)
+                self._starts += 1
+                self._thread = start_thread(self._name, partial(self._run, self._starts))
 
     def retire(self) -> None:
         """Declare that the thread is about to end: the next `start` starts another thread.
@@ -105,12 +108,11 @@ class BackgroundThread:
         with self._lock:
             return [thread for thread in (self._ending, self._thread) if thread is not None]
 
-    def _run(self) -> None:
+    def _run(self, start: int) -> None:
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.current_thread()
-            elif not self.is_current:
+            if start != self._starts:
                 return
+            self._thread = threading.current_thread()
         try:
             self._work()
         finally:

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("rules",),
     ("thumbnails",),
     ("transfers",),
-    ("hub.metrics_sink", "hub.tasks", "hub.auth.keys"),
+    ("hub.metrics_sink", "hub.tasks", "hub.auth.keys", "hub.open_paths"),
     ("hub.engine",),
     ("hub.auth", "hub.local"),
     ("hub.registry",),

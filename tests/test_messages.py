@@ -82,8 +82,12 @@ class SizeRuleTest(unittest.TestCase):
         )
 
     def test_what_is_not_sent_in_the_sum_does_not_count(self) -> None:
-        message = RtmImageMessage("m" * 40_000, thumbnail=b"t" * LIMIT, width=1, height=1)
+        message = RtmImageMessage("m" * 256, thumbnail=b"t" * LIMIT, width=1, height=1)
         self.assertEqual(len(message.thumbnail), LIMIT)
+
+    def test_a_media_id_has_a_bound_of_its_own(self) -> None:
+        with self.assertRaisesRegex(ValueError, "media_id has 257 characters; the limit is 256"):
+            RtmFileMessage("m" * 257)
 
     def test_the_room_for_a_thumbnail_is_exactly_what_is_accepted(self) -> None:
         room = thumbnail_room("猫.jpg", "my cat")

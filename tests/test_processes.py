@@ -55,25 +55,122 @@ client.create_channel("room").join()
                     url,
                 )
 
-    def test_a_script_that_ends_with_transfers_running_ends_all_the_same(self) -> None:
-        for url in both_transports(self):
-            with self.subTest(url.partition(":")[0]):
-                self.assert_ends_quietly(
-                    """
+    UPLOADS = """
 import os, sys, threading
-from rtm_sync import Blob, RtmClient
+from rtm_sync import RtmClient
 client = RtmClient("app", url=sys.argv[1])
 client.login("alice")
-for _ in range(50):
-    client.create_media_message_by_uploading(os.urandom(2_000_000))
-begun = threading.Event()
-def slow(progress):
-    begun.set()
-    threading.Event().wait(0.2)
-client.create_media_message_by_uploading(os.urandom(5_000_000), on_operation_progress=slow)
-""",
-                    url,
-                )
+uploads = [client.create_media_message_by_uploading(os.urandom(500_000)) for _ in range(30)]
+"""
+
+    def test_a_script_that_ends_with_transfers_running_finishes_them(self) -> None:
+        """Those that wait as well, and their callbacks while the client is still logged in."""
+        body = (
+            self.UPLOADS
+            + """
+def tell(upload):
+    client.send_message_to_peer(upload.result().media_id, "bob")
+    print("sent", flush=True)
+for upload in uploads:
+    upload.add_done_callback(tell)
+"""
+        )
+        for url in both_transports(self):
+            with self.subTest(url.partition(":")[0]):
+                done = self.script(body, url)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertEqual(done.stdout.count("sent"), 30)
+
+    def test_a_sender_finishes_them_as_well(self) -> None:
+        body = """
+import os, sys
+from rtm_sync import RtmSender
+sender = RtmSender("app", url=sys.argv[1])
+for _ in range(30):
+    upload = sender.create_media_message_by_uploading(os.urandom(500_000))
+    upload.add_done_callback(lambda upload: print(upload.exception(), flush=True))
+"""
+        done = self.script(body, self.entered(local_gateway()))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout.count("None"), 30)
+
+    def test_one_that_fails_then_is_logged(self) -> None:
+        body = """
+import logging, threading
+from rtm_sync import RtmClient
+logging.basicConfig()
+client = RtmClient("app")
+client.login("alice")
+def fail(blob, room):
+    threading.main_thread().join(0.5)  # the script has ended by then
+    raise ValueError("no picture")
+client.create_media_message_by_uploading(b"x", thumbnail=fail)
+"""
+        done = self.script(body)
+        self.assertEqual(done.returncode, 0)
+        self.assertRegex(done.stderr, "a transfer failed: .*no picture")
+
+    def test_close_interrupts_them_and_says_how_many(self) -> None:
+        body = "import logging; logging.basicConfig()\n" + self.UPLOADS
+        for ending, count in (("client.close()", 1), ("client.close(wait=True)", 0)):
+            for url in both_transports(self):
+                with self.subTest(ending, url=url.partition(":")[0]):
+                    done = self.script(body + ending, url)
+                    self.assertEqual(done.returncode, 0)
+                    self.assertEqual(done.stderr.count("waiting transfers were interrupted"), count)
+                    self.assertEqual(done.stderr.count("close(wait=True) waits for them"), count)
+
+    def interrupted(self, body: str, url: str) -> tuple[float, str]:
+        """Ctrl-C after the script says that it is ready: seconds to its end, and its errors."""
+        with subprocess.Popen(
+            [sys.executable, "-c", body, url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            self.assertEqual(process.stdout.readline(), "ready\n")
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=PATIENCE)
+            return time.monotonic() - began, errors
+
+    def test_ctrl_c_ends_the_wait_for_them(self) -> None:
+        body = """
+import logging, sys, threading
+from rtm_sync import Blob, RtmClient
+logging.basicConfig()
+client = RtmClient("app", url=sys.argv[1])
+client.login("alice")
+def never(blob, room):
+    threading.main_thread().join(0.5)  # the script has ended by then
+    print("ready", flush=True)
+    threading.Event().wait(4)
+client.create_media_message_by_uploading(b"x", thumbnail=never)
+"""
+        _, errors = self.interrupted(body, self.entered(local_gateway()))
+        self.assertIn("1 running and 0 waiting transfers were interrupted", errors)
+
+    def test_ctrl_c_while_a_handler_blocks_ends_within_a_second(self) -> None:
+        body = """
+import sys, threading
+from rtm_sync import RtmClient
+client = RtmClient("app", url=sys.argv[1])
+def block(*_):
+    print("ready", flush=True)
+    threading.Event().wait()
+client.on("MessageFromPeer", block)
+client.login("alice")
+client.send_message_to_peer("go", "alice")
+"""
+        for ending in (
+            "threading.Event().wait()",
+            "with client: threading.Event().wait()",
+            "try: threading.Event().wait()\nfinally: client.close()",
+        ):
+            with self.subTest(ending):
+                seconds, _ = self.interrupted(body + ending, self.entered(local_gateway()))
+                self.assertLess(seconds, 2.0)  # five seconds before, and a busy machine
 
     def test_the_scripts_own_exception_is_the_only_traceback(self) -> None:
         done = self.script(
@@ -119,6 +216,47 @@ except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
             self.assertEqual(process.stdout.readline(), "UploadCancelled\n")
             self.assertEqual(process.wait(PATIENCE), 3)
+
+
+class HandlerFailureTest(RtmTestCase):
+    SCRIPT = """
+import logging, sys, threading
+from rtm_sync import RtmClient
+errors = []
+seen = {"plain": None, "log": None, "off": None, "function": errors.append}[sys.argv[1]]
+if sys.argv[1] == "log":
+    logging.basicConfig(stream=sys.stdout)
+if sys.argv[1] == "off":
+    RtmClient.set_parameters(log_filter="OFF")
+with RtmClient("app", on_handler_error=seen) as alice:
+    alice.login("alice")
+    done = threading.Event()
+    def too_few(message, peer_id): pass
+    alice.on("MessageFromPeer", too_few)
+    alice.on("MessageFromPeer", lambda *_: done.set())
+    alice.send_message_to_peer("hi", "alice")
+    done.wait(30)
+print(len(errors))
+"""
+
+    def test_the_exception_of_a_handler_is_always_seen_and_once(self) -> None:
+        for how, count, shown, elsewhere in (
+            ("plain", 0, True, False),
+            ("log", 0, False, True),
+            ("off", 0, False, False),
+            ("function", 1, False, False),
+        ):
+            with self.subTest(how):
+                done = subprocess.run(
+                    [sys.executable, "-c", self.SCRIPT, how],
+                    capture_output=True,
+                    text=True,
+                    timeout=PATIENCE,
+                    check=True,
+                )
+                self.assertEqual(done.stdout.splitlines()[-1], str(count))
+                self.assertEqual(done.stderr.count("TypeError"), int(shown), done.stderr)
+                self.assertEqual(done.stdout.count("TypeError"), int(elsewhere), done.stdout)
 
 
 class ForkTest(RtmTestCase):

@@ -122,6 +122,27 @@ class BackgroundThreadTest(RtmTestCase):
         thread.join(PATIENCE)
         self.assertEqual(runs, [1])
 
+    def test_a_thread_of_an_interrupted_start_that_comes_too_late_ends(self) -> None:
+        runs: list[int] = []
+        late: list[threading.Thread] = []
+        thread = BackgroundThread("rtm-sync-test", lambda: runs.append(1))
+        start = threading.Thread.start
+
+        def interrupted(self: threading.Thread) -> None:
+            threading.Thread.start = start  # type: ignore[method-assign]
+            late.append(self)
+            raise KeyboardInterrupt
+
+        threading.Thread.start = interrupted  # type: ignore[method-assign]
+        with self.assertRaises(KeyboardInterrupt):
+            thread.start()
+        thread.start()
+        wait_until(lambda: runs, PATIENCE)
+        thread.join(PATIENCE)
+        late[0].start()  # when the one that was started since has ended
+        late[0].join(PATIENCE)
+        self.assertEqual(runs, [1])
+
 
 class SupervisedTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_failure_is_logged_with_its_traceback_counted_and_tried_again(self) -> None:

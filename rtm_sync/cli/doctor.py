@@ -32,12 +32,20 @@ from ..plugins.loader import PluginManager, plugin_manager
 from ..plugins.report import PluginStatus
 from ..portable import has_memory_limits, is_readable_by_others
 from ..rules.limits import MAX_TRANSFERS
-from ..transports.gateway.proxy_settings import find_proxy_settings
+from ..rules.timing import Deadline
+from ..transports.gateway.happy_eyeballs import open_socket, resolve
+from ..transports.gateway.proxy_settings import (
+    find_proxy_settings,
+    gateway_url_problem,
+    without_credentials,
+)
+from ..transports.gateway.wire import http_session
 from ..version import __version__
 from .output import FAILED_PLUGINS, plugin_record
 from .profiles import Profile, default_file
 
 _TIMEOUT = 5.0
+_ADDRESS_TIMEOUT = 2.0  # seconds for one address of several
 _MAX_SKEW = 30.0  # seconds; the default tolerance of token verifiers
 _LIBRARIES = ("requests", "websocket-client", "pluggy", "tenacity", "aiohttp", "PyJWT", "Pillow")
 
@@ -94,11 +102,13 @@ def _findings(
 ) -> Iterator[Finding]:
     yield _versions()
     yield _profile(profile, profiles)
-    parts = urlsplit(profile.url)
-    if parts.scheme in ("ws", "wss", "http", "https"):
+    scheme = profile.url.partition(":")[0]
+    if scheme in ("ws", "wss", "http", "https"):
         yield from _network(profile)
     else:
-        yield _skipped("reachability", f"{parts.scheme or profile.url}:// is not a gateway's URL")
+        yield _skipped(
+            "reachability", f"{scheme if '@' not in scheme else '?'}:// is not a gateway's URL"
+        )
     token = _token(profile)
     yield token
     yield _login(profile, log_in, token.verdict is Verdict.FAILED)
@@ -130,7 +140,7 @@ def _versions() -> Finding:
 
 def _profile(profile: Profile, profiles: Path | None) -> Finding:
     seen = {
-        "url": profile.url,
+        "url": without_credentials(profile.url),
         "app_id": profile.app_id,
         "uid": profile.uid,
         "token": "given" if profile.token else "none",
@@ -150,6 +160,10 @@ def _profile(profile: Profile, profiles: Path | None) -> Finding:
 
 def _network(profile: Profile) -> Iterator[Finding]:
     """Proxy and certificates, the gateway's answer, and its clock."""
+    problem = gateway_url_problem(profile.url)
+    if problem is not None:
+        yield Finding("network", Verdict.FAILED, problem, {})
+        return
     parts = urlsplit(profile.url)
     scheme = "https" if parts.scheme in ("wss", "https") else "http"
     path = f"{parts.path.rstrip('/')}/healthz"
@@ -159,15 +173,16 @@ def _network(profile: Profile) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("network", Verdict.FAILED, str(error), {})
         return
-    proxy = _without_password(route.proxy) if route.proxy else "none"
+    proxy = without_credentials(route.proxy) if route.proxy else "none"
     yield Finding(
         "network",
         Verdict.OK,
         f"proxy {proxy}, certificates {route.ca_file if scheme == 'https' else 'not needed'}",
         {"proxy": proxy, "ca_file": route.ca_file},
     )
-    with requests.Session() as session:
-        route.for_requests(session)
+    hop = route.first_hop(parts.hostname or "", parts.port or (443 if scheme == "https" else 80))
+    yield from _addresses(*hop)
+    with http_session(route, 1) as session:
         started = time.time()
         try:
             response = session.get(url, timeout=_TIMEOUT, allow_redirects=False)
@@ -191,6 +206,36 @@ def _network(profile: Profile) -> Iterator[Finding]:
         seen,
     )
     yield _clock(response.headers.get("Date", ""), started + took / 2)
+
+
+def _addresses(host: str, port: int) -> Iterator[Finding]:
+    """The addresses of the gateway's name, or of the proxy's, and which of them answer."""
+    try:
+        found = resolve(host, port)
+    except OSError as error:
+        yield Finding("addresses", Verdict.FAILED, f"{host}: {error.strerror or error}", {})
+        return
+    deadline = Deadline(_TIMEOUT)
+    results: list[tuple[str, str | None]] = []  # each address, and why it failed
+    for address in found:
+        try:
+            with open_socket([address], min(_ADDRESS_TIMEOUT, max(0.1, deadline.left))):
+                results.append((str(address), None))
+        except OSError as error:
+            results.append((str(address), error.strerror or str(error)))
+    listed = ", ".join(f"{name} {failure or 'answers'}" for name, failure in results)
+    failures = [failure for _, failure in results]
+    verdict, advice = Verdict.OK, ""
+    if all(failures):
+        verdict = Verdict.FAILED
+    elif any(failures):
+        verdict, advice = Verdict.WARNING, "; connections take an address that answers"
+    yield Finding(
+        "addresses",
+        verdict,
+        f"{host}: {listed}{advice}",
+        {"addresses": [{"address": name, "failure": failure} for name, failure in results]},
+    )
 
 
 def _clock(date: str, at: float) -> Finding:
@@ -329,18 +374,20 @@ def _disk() -> Iterator[Finding]:
             yield Finding(check, Verdict.OK, detail, seen)
 
 
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def _password(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:  # what is no URL is refused, and not repeated
+        return None
 
 
 class _Redaction:
     """Replaces secrets by ***, and the home folder by ~."""
 
     def __init__(self, profile: Profile) -> None:
-        passwords = [urlsplit(url).password for url in (profile.url, profile.proxy)]
+        passwords = [_password(url) for url in (profile.url, profile.proxy)]
         passwords += [
-            urlsplit(value).password
+            _password(value)
             for name, value in os.environ.items()
             if name.lower().endswith("_proxy") and "@" in value
         ]

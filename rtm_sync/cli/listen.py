@@ -82,6 +82,7 @@ class Listener:
     def stop(self) -> None:
         """Ignore all later events. Called before the client is closed."""
         self._stopped = True
+        self._leave_the_rest()
 
     def fail(self, error: BaseException) -> None:
         """Report the exception of a handler, and end. For `on_handler_error`."""
@@ -89,7 +90,13 @@ class Listener:
             return
         if isinstance(error, Exception):
             self.code = self._output.error(error)
+        self._leave_the_rest()
         self._over.set()
+
+    def _leave_the_rest(self) -> None:
+        """Take no more messages of peers, so that stored ones wait for the next command."""
+        if self._client is not None:
+            self._client.off("MessageFromPeer", self._from_peer)
 
     def _from_peer(self, message: RtmMessage, peer: str, props: ReceivedMessageProperties) -> None:
         self._receive(message, peer, props, None)
@@ -125,6 +132,7 @@ class Listener:
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
+                self._leave_the_rest()
                 self._over.set()
 
     def _write_to_journal(self, record: dict[str, object]) -> None:

@@ -46,12 +46,12 @@ class Profile:
         ca_file: trusted certificates, a PEM file; empty for the environment's.
     """
 
-    url: str = "ws://127.0.0.1:8765"
+    url: str = field(default="ws://127.0.0.1:8765", repr=False)  # it may have a password
     app_id: str = ""
     uid: str = ""
     token: str = field(default="", repr=False)
     app_secret: str = field(default="", repr=False)
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     ca_file: str = ""
 
     @property
@@ -78,7 +78,7 @@ class Profile:
         if self.token:
             return lambda: self.token
         if self.app_secret:
-            return lambda: make_token(self.app_id, uid, self.app_secret)
+            return lambda: make_token(self.app_id, uid, self.app_secret.rstrip("\r\n"))
         return None
 
     def client(self, **options: Any) -> RtmClient:

@@ -1,6 +1,10 @@
-"""RtmChannel: one channel as one client sees it."""
+"""RtmChannel: one channel as one client sees it. And the channels of one client."""
 
 from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
 
 from ..errors import ChannelMessageError
 from ..messages import RtmMessage, as_message
@@ -44,10 +48,13 @@ class RtmChannel(ChannelEvents):
         }
     )
 
-    def __init__(self, channel_id: str, call: Caller) -> None:
+    def __init__(
+        self, channel_id: str, call: Caller, handlers_changed: Callable[[RtmChannel], object]
+    ) -> None:
         super().__init__()
         self.channel_id = channel_id
         self._call = call
+        self._handlers_changed = handlers_changed
 
     def __repr__(self) -> str:
         return f"<RtmChannel {self.channel_id!r}>"
@@ -137,3 +144,60 @@ class RtmChannel(ChannelEvents):
             newest_first=newest_first,
             timeout=timeout,
         )
+
+    def _listeners_changed(self) -> None:
+        self._handlers_changed(self)
+
+    def _has_handlers(self) -> bool:
+        return self._listeners.have_handlers()
+
+
+class Channels:
+    """The channels of one client, one object for each id. Thread-safe.
+
+    A channel lives while it has handlers, which keep it, or while the application or an event
+    stream holds it. Whether it is joined does not matter: without handlers, nobody would notice its
+    events.
+
+    Args:
+        call: sends the channels' requests.
+    """
+
+    def __init__(self, call: Caller) -> None:
+        self._call = call
+        self._lock = threading.Lock()  # guards all below
+        self._have_ended = False
+        self._all: weakref.WeakValueDictionary[str, RtmChannel] = weakref.WeakValueDictionary()
+        self._with_handlers: dict[str, RtmChannel] = {}
+
+    def of_id(self, channel_id: str) -> RtmChannel:
+        """The channel with this id, made if there is none."""
+        with self._lock:
+            channel = self._all.get(channel_id)
+            if channel is None:
+                channel = RtmChannel(channel_id, self._call, self.handlers_changed)
+                self._all[channel_id] = channel
+                if self._have_ended:
+                    channel.end_streams()
+            return channel
+
+    def find(self, channel_id: str) -> RtmChannel | None:
+        """The channel with this id, if there is one."""
+        with self._lock:
+            return self._all.get(channel_id)
+
+    def end_streams(self) -> None:
+        """End all waits and iterations of all channels, also of those to come."""
+        with self._lock:
+            self._have_ended = True
+            channels = list(self._all.values())
+        for channel in channels:
+            channel.end_streams()
+
+    def handlers_changed(self, channel: RtmChannel) -> None:
+        """Keep a channel that has handlers, and no other one."""
+        with self._lock:
+            if channel._has_handlers():
+                self._with_handlers[channel.channel_id] = channel
+            else:
+                self._with_handlers.pop(channel.channel_id, None)

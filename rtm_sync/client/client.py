@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from enum import Enum
 from types import TracebackType
 from typing import TypeAlias, TypeVar
@@ -59,18 +60,21 @@ from ..transports.base import Credentials, Transport, TransportOptions
 from .arguments import as_list, chosen_message_id, seconds_problem
 from .attributes import AttributeCalls
 from .calls import CALL_TIMEOUT, SEND_TIMEOUT
-from .channel import RtmChannel
+from .channel import Channels, RtmChannel
 from .events import Dispatcher
+from .failures import HandlerFailures
 from .handlers import ClientEvents
 from .history import Moment, read_history
+from .inbox import Entry
 from .invitation_registry import InvitationRegistry
 from .invitations import LocalInvitation, RemoteInvitation
 from .lifetime import ClientLifetime
+from .listeners import StreamQueue
 from .media import MediaCalls
+from .peer_messages import PeerMessages
 from .presence import PresenceCalls
 
 R = TypeVar("R")
-logger = logging.getLogger(__name__)
 
 _CHANNEL_EVENTS = (ChannelMessage, MemberJoined, MemberLeft, AttributesUpdated, MemberCountUpdated)
 _ChannelEvent: TypeAlias = (
@@ -120,7 +124,8 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
             file that `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE` names, or else certifi's.
         auto_thumbnails: make a thumbnail for every upload that has none, where a plugin can.
         on_handler_error: called with the exception of a handler or progress callback, which is
-            logged as well.
+            logged as well. Where it is None and the log has no handler, the traceback goes to
+            standard error.
         media: URL of the media store of an embedded hub (default: in memory).
         plugins: plugin objects for this client only; their hooks come before those of all others.
 
@@ -180,7 +185,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         self.app_id = app_id
         self._token_provider = token_provider
         self._auto_thumbnails = auto_thumbnails
-        self._on_handler_error = on_handler_error
+        self._failures = HandlerFailures(on_handler_error)
         try:
             self._plugins = plugin_manager.extended(plugins) if plugins else plugin_manager
         except PluginError as error:
@@ -199,9 +204,11 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
             self._transport: Transport = self._plugins.transport(url, options)
         except (PluginError, ValueError) as error:
             raise CreateInstanceError.named("INVALID_ARGUMENT", str(error), error) from error
-        self._lock = threading.Lock()  # guards _channels
-        self._channels: dict[str, RtmChannel] = {}
+        self._channels = Channels(self._call)
         self._dispatcher = Dispatcher()
+        self._peer_messages = PeerMessages(
+            self._listeners, self._dispatcher, self._transport, self._handler_failed
+        )
         self._invitations = InvitationRegistry(
             self._call,
             self._dispatcher.submit,
@@ -217,6 +224,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
             self._dispatcher,
             self._transfers,
             self._invitations,
+            self._peer_messages,
             self._end_streams_of_all,
         )
 
@@ -303,9 +311,15 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         self._lifetime.check_logged_in(RenewTokenError)
         self._transport.renew_token(token, timeout)
 
-    def close(self) -> None:
-        """Log out and end every thread of the client. Idempotent; a handler may call it."""
-        self._lifetime.close()
+    def close(self, *, wait: bool = False) -> None:
+        """Log out and end every thread of the client. Idempotent; a handler may call it.
+
+        Running and waiting transfers are INTERRUPTED, and a warning in the log says how many.
+
+        Args:
+            wait: whether to wait until all transfers are done, with their callbacks.
+        """
+        self._lifetime.close(wait=wait)
 
     # -- messages --
 
@@ -319,13 +333,15 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         message_id: str | None = None,
         timeout: float = SEND_TIMEOUT,
     ) -> PeerMessageSendResult:
-        """Send a message to one user; blocks until the user's client has it, or is offline.
+        """Send a message to one user; blocks until the user's client has it, or does not take it.
 
         Args:
             message: a message; a `str` is a text message, bytes a raw one. At most 32 KB.
             peer_id: the receiver's uid.
-            enable_offline_messaging: keep the message for the next login of a receiver who is
-                offline (200 messages a receiver, seven days).
+            enable_offline_messaging: keep the message, seven days at the most, until the receiver's
+                application has handled it: the result is `has_peer_received` when its client has
+                the message, and `cached_by_server` otherwise. Of the messages for a receiver who is
+                offline or does not listen, the newest 200 are kept.
             enable_historical_messaging: keep the message in the history for seven days.
             message_id: the message's id; the same message sent again with it is not a duplicate.
             timeout: seconds.
@@ -413,7 +429,10 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         return self._call(GetChannelMemberCount(ids), timeout).counts
 
     def create_channel(self, channel_id: str) -> RtmChannel:
-        """The channel object of an id, always the same one. No network; allowed before login.
+        """The channel object of an id. No network; allowed before login.
+
+        It is always the same one while it has handlers or event streams, or is held anywhere. A
+        channel without them is released.
 
         Raises:
             CreateChannelError: the id is not valid.
@@ -421,11 +440,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         problem = id_problem("channel_id", channel_id)
         if problem is not None:
             raise CreateChannelError.named("INVALID_ARGUMENT", problem)
-        with self._lock:
-            channel = self._channels.get(channel_id)
-            if channel is None:
-                channel = self._channels[channel_id] = RtmChannel(channel_id, self._call)
-        return channel
+        return self._channels.of_id(channel_id)
 
     # -- inside --
 
@@ -458,23 +473,29 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         return self._plugins.thumbnail_generators()
 
     def _end_streams_of_all(self) -> None:
-        with self._lock:
-            channels = list(self._channels.values())
-        for emitter in (self, *channels):
-            emitter.end_streams()
+        self.end_streams()
+        self._channels.end_streams()
+
+    def _listeners_changed(self) -> None:
+        self._peer_messages.listeners_changed()
+
+    def _stream_took(self) -> None:
+        self._peer_messages.go_on()
+
+    def _stream_handed_out(self, entry: Entry) -> None:
+        self._peer_messages.handed_out(entry)
+
+    def _stream_closed(self, waiter: StreamQueue, held: list[Entry]) -> None:
+        self._peer_messages.close_stream(waiter, held)
 
     def _dispatch(self, event: Event | PeerCall) -> None:
-        if isinstance(event, MessageFromPeer):
-            arguments = (event.message, event.peer_id, event.message_props)
-            self.emit("MessageFromPeer", *arguments, on_error=self._handler_failed)
-        elif isinstance(event, PeersOnlineStatusChanged):
+        if isinstance(event, PeersOnlineStatusChanged):
             states = event.states
             self.emit("PeersOnlineStatusChanged", states, on_error=self._handler_failed)
         elif isinstance(event, (TokenPrivilegeWillExpire, TokenExpired)):
             self.emit(type(event).__name__, on_error=self._handler_failed)
         elif isinstance(event, _CHANNEL_EVENTS):
-            with self._lock:
-                channel = self._channels.get(event.channel_id)
+            channel = self._channels.find(event.channel_id)
             if channel is not None:
                 self._dispatch_to(channel, event)
         self._transport.event_handled()
@@ -482,25 +503,27 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
     def _dispatch_to(self, channel: RtmChannel, event: _ChannelEvent) -> None:
         arguments: tuple[object, ...]
         if isinstance(event, ChannelMessage):
-            arguments = (event.message, event.member_id, event.message_props)
+            props = event.message_props
+            if not props.message_id:
+                props = replace(props, message_id=event.message_id)
+            arguments = (event.message, event.member_id, props)
         elif isinstance(event, AttributesUpdated):
             arguments = (event.attributes,)
         elif isinstance(event, MemberCountUpdated):
             arguments = (event.member_count,)
         else:
             arguments = (event.member_id,)
-        channel.emit(type(event).__name__, *arguments, on_error=self._handler_failed)
+        self._emit_to(channel, type(event).__name__, *arguments)
+
+    def _emit_to(self, channel: RtmChannel, event: str, *arguments: object) -> None:
+        channel.emit(event, *arguments, on_error=self._handler_failed)
+        self._channels.handlers_changed(channel)  # those of `once` are gone
 
     def _invited(self, invitation: RemoteInvitation) -> None:
         self.emit("RemoteInvitationReceived", invitation, on_error=self._handler_failed)
 
     def _handler_failed(self, error: BaseException) -> None:
-        logger.error("a handler raised", exc_info=error)
-        if self._on_handler_error is not None:
-            try:
-                self._on_handler_error(error)
-            except BaseException:
-                logger.exception("on_handler_error itself raised")
+        self._failures.report(error)
 
     # -- Listener: called by the transport --
 
@@ -508,16 +531,21 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         """Queue an event of the transport for its handlers (not for applications)."""
         if isinstance(event, InvitationFromPeer):
             return self._invitations.take(event)
+        if isinstance(event, MessageFromPeer):
+            return self._peer_messages.arrived(event)
         return self._dispatcher.submit(lambda: self._dispatch(event))
 
     def on_reconnected(self, channel_id: str | None, *, recovered: bool) -> None:
         """Queue `Reconnected` of the client or of a channel (not for applications)."""
 
+        if channel_id is None and not recovered:
+            self._peer_messages.session_was_renewed()
+
         def tell() -> None:
-            with self._lock:
-                emitter = self if channel_id is None else self._channels.get(channel_id)
-            if emitter is not None:
-                emitter.emit("Reconnected", recovered, on_error=self._handler_failed)
+            if channel_id is None:
+                self.emit("Reconnected", recovered, on_error=self._handler_failed)
+            elif (channel := self._channels.find(channel_id)) is not None:
+                self._emit_to(channel, "Reconnected", recovered)
 
         self._dispatcher.submit(tell)
 

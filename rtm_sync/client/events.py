@@ -6,27 +6,22 @@ import contextlib
 import logging
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 from ..rules.timing import Deadline
 from ..supervision import BackgroundThread, supervised_thread
+from .inbox import Entry
+from .listeners import Handler, Listeners, ReceivedEvent, StreamQueue, run_handlers
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[..., object]
+_MAX_WAITING = 10_000
+
 BareHandler: TypeAlias = Callable[[], object]
 """Handler of an event without arguments, such as `TokenExpired()`."""
 
 H = TypeVar("H", bound=Handler)
-
-
-class ReceivedEvent(NamedTuple):
-    """One event as `wait_for` and `events()` give it: its name and its handler arguments."""
-
-    name: str
-    args: tuple[Any, ...]
 
 
 def event_name(event: str, known: frozenset[str], owner: str) -> str:
@@ -56,10 +51,7 @@ class EventEmitter:
     EVENTS: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
-        self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
-        self._waiters: list[_Waiter] = []
-        self._over = False
-        self._events_lock = threading.Lock()  # guards _handlers, _waiters and _over
+        self._listeners = Listeners()
 
     @overload
     def on(self, event: str) -> Callable[[H], H]: ...
@@ -82,26 +74,17 @@ class EventEmitter:
 
     def off(self, event: str, handler: Handler) -> None:
         """Remove a handler (its latest registration); unknown ones are ignored."""
-        name = self.event_name(event)
-        with self._events_lock:
-            handlers = self._handlers.get(name, [])
-            for index in range(len(handlers) - 1, -1, -1):
-                if handlers[index][0] == handler:
-                    del handlers[index]
-                    break
+        self._listeners.remove(self.event_name(event), handler)
+        self._listeners_changed()
 
     def remove_all_listeners(self, event: str | None = None) -> None:
         """Remove all handlers, of one event or of all."""
-        with self._events_lock:
-            if event is None:
-                self._handlers.clear()
-            else:
-                self._handlers.pop(self.event_name(event), None)
+        self._listeners.remove_all(None if event is None else self.event_name(event))
+        self._listeners_changed()
 
     def listeners(self, event: str) -> list[Handler]:
         """The handlers of an event, in calling order."""
-        with self._events_lock:
-            return [handler for handler, _ in self._handlers.get(self.event_name(event), [])]
+        return self._listeners.handlers(self.event_name(event))
 
     def listener_count(self, event: str) -> int:
         """How many handlers an event has."""
@@ -116,55 +99,63 @@ class EventEmitter:
         """Block until the next `event` and return its arguments. For scripts; not for handlers.
 
         Only events that arrive after the call began count. Where that is a race, begin `events()`
-        before the cause.
+        before the cause. A message that was sent with `enable_offline_messaging` and that nobody
+        has handled counts as well, and the returned one is handled then.
 
         Args:
             timeout: seconds; None waits for ever.
             predicate: called with the event's arguments; events for which it is false do not count.
+                Such a message is not handled: it waits for the next handler, stream or call.
 
         Raises:
             TimeoutError: no event came in time, or before the client was closed.
         """
-        with self.events(event) as arriving:
-            for received in arriving.until(timeout):
+        chosen = frozenset({self.event_name(event)})
+        with EventStream(self, chosen, _MAX_WAITING, prefetch=1) as arriving:
+            for received, entry in arriving.take_until(timeout):
                 if predicate is None or predicate(*received.args):
+                    arriving.hand_out(entry)  # no other thread closes this stream
                     return received.args
-        when = "before the client was closed" if self._over else f"within {timeout} seconds"
+        when = (
+            "before the client was closed"
+            if self._listeners.have_ended
+            else f"within {timeout} seconds"
+        )
         raise TimeoutError(f"No {event} {when}.")
 
-    def events(self, *names: str, max_waiting: int = 10_000) -> EventStream:
+    def events(self, *names: str, max_waiting: int = _MAX_WAITING) -> EventStream:
         """An iterator over the named events from now on; over all events when no name is given.
 
-        Use it as a context manager. It collects events until it or the client is closed.
+        Use it as a context manager. It collects events until it or the client is closed. The
+        iteration begins with the messages that were sent with `enable_offline_messaging` and that
+        nobody has handled. Such a message is handled when the iterator returns it, unless there are
+        handlers as well. Those that it has not returned when it is closed wait for the next
+        handler, stream or `wait_for`.
 
         Args:
-            max_waiting: the bound of the queue; a full queue drops its oldest event.
+            max_waiting: the bound of the queue. A full queue drops its oldest event, but no message
+                that was sent with `enable_offline_messaging`: those wait until it has room.
         """
         chosen = frozenset(self.event_name(name) for name in names) or self.EVENTS
         return EventStream(self, chosen, max_waiting)
 
     def emit(self, event: str, *args: Any, on_error: Callable[[BaseException], object]) -> None:
         """Run the handlers of an event, now, on this thread."""
-        with self._events_lock:
-            handlers = self._handlers.get(event, [])
-            chosen = [handler for handler, _ in handlers]
-            self._handlers[event] = [entry for entry in handlers if not entry[1]]
-            waiters = [waiter for waiter in self._waiters if event in waiter.names]
-        for waiter in waiters:
-            waiter.put(ReceivedEvent(event, args))
-        for handler in chosen:
-            try:
-                handler(*args)
-            except BaseException as error:  # such as sys.exit(), which must not end the thread
-                on_error(error)
+        handlers, queues = self._listeners.take(event)
+        for stream in queues:
+            stream.put(ReceivedEvent(event, args))
+        run_handlers(handlers, args, on_error)
 
     def _add(self, event: str, handler: H, *, once: bool) -> H:
         name = self.event_name(event)
         if not callable(handler):
             raise TypeError(f"The handler of {name} must be callable, not {handler!r}.")
-        with self._events_lock:
-            self._handlers.setdefault(name, []).append((handler, once))
+        self._listeners.add(name, handler, once=once)
+        self._listeners_changed()
         return handler
+
+    def _listeners_changed(self) -> None:
+        """There are other handlers or streams than before. Called without a lock held."""
 
     @classmethod
     def event_name(cls, event: str) -> str:
@@ -177,57 +168,38 @@ class EventEmitter:
 
     def end_streams(self) -> None:
         """End all waits and iterations; no more events will come (not for applications)."""
-        with self._events_lock:
-            self._over = True
-            waiters = list(self._waiters)
-        for waiter in waiters:
-            waiter.close()
+        self._listeners.end()
 
-    def _listen(self, waiter: _Waiter) -> None:
-        with self._events_lock:
-            self._waiters.append(waiter)
-            over = self._over
-        if over:
-            waiter.close()
+    def _listen(self, waiter: StreamQueue) -> None:
+        self._listeners.open(waiter)
+        self._listeners_changed()
 
-    def _unlisten(self, waiter: _Waiter) -> None:
-        with self._events_lock:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+    # What happens to stored messages in streams: only a client has such messages.
 
+    def _stream_took(self) -> None:
+        """A stream has room for one more event."""
 
-class _Waiter:
-    """A bounded queue of events for one `EventStream`."""
+    def _stream_handed_out(self, entry: Entry) -> None:
+        """A stream has returned a message to the application."""
 
-    def __init__(self, names: frozenset[str], max_waiting: int) -> None:
-        self.names = names
-        self._waiting: deque[ReceivedEvent] = deque(maxlen=max_waiting)
-        self._closed = False
-        self._changed = threading.Condition()  # guards _waiting and _closed
-
-    def put(self, event: ReceivedEvent) -> None:
-        with self._changed:
-            self._waiting.append(event)
-            self._changed.notify()
-
-    def get(self, timeout: float | None) -> ReceivedEvent | None:
-        """The next event; None after the time-out, and after `close`."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed, timeout)
-            return self._waiting.popleft() if self._waiting else None
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+    def _stream_closed(self, waiter: StreamQueue, held: list[Entry]) -> None:
+        """A stream is closed, and gives up the messages that it took and did not hand out."""
+        self._listeners.close(waiter)
 
 
 class EventStream:
     """Events of one emitter as an iterator: `for event in client.events("MessageFromPeer")`."""
 
-    def __init__(self, emitter: EventEmitter, names: frozenset[str], max_waiting: int) -> None:
+    def __init__(
+        self,
+        emitter: EventEmitter,
+        names: frozenset[str],
+        max_waiting: int,
+        prefetch: int = _MAX_WAITING,
+    ) -> None:
         self._emitter = emitter
-        self._waiter = _Waiter(names, max_waiting)
+        self._held: list[Entry] = []  # taken and not handed out
+        self._waiter = StreamQueue(names, max_waiting, prefetch)
         emitter._listen(self._waiter)
 
     def __enter__(self) -> EventStream:
@@ -241,17 +213,46 @@ class EventStream:
 
     def until(self, timeout: float | None) -> Iterator[ReceivedEvent]:
         """Iterate for at most `timeout` seconds in all."""
+        for event, entry in self.take_until(timeout):
+            if self.hand_out(entry):
+                yield event
+
+    def take_until(self, timeout: float | None) -> Iterator[tuple[ReceivedEvent, Entry | None]]:
+        """As `until`, but `hand_out` has to follow for each event (not for applications)."""
         deadline = Deadline(timeout)
         while True:
-            event = self._waiter.get(deadline.timeout)
-            if event is None:
+            item = self._waiter.get(deadline.timeout)
+            if item is None:
                 return
-            yield event
+            if item[1] is not None:
+                self._held.append(item[1])
+            self._emitter._stream_took()
+            yield item
+
+    def hand_out(self, entry: Entry | None) -> bool:
+        """The application gets an event that was taken (not for applications).
+
+        Returns False when the stream was closed meanwhile and has given up the message.
+        """
+        if entry is not None:
+            try:
+                self._held.remove(entry)
+            except ValueError:
+                return False
+            self._emitter._stream_handed_out(entry)
+        return True
 
     def close(self) -> None:
-        """Stop collecting. An iteration gets the events that were collected, and then ends."""
-        self._emitter._unlisten(self._waiter)
-        self._waiter.close()
+        """Stop collecting. An iteration gets the events that were collected, and then ends.
+
+        Messages that were sent with `enable_offline_messaging` are not among them: they wait for
+        the next handler, stream or `wait_for`.
+        """
+        held = []
+        with contextlib.suppress(IndexError):
+            while True:  # one at a time: another thread may hand one out, or this one gives it up
+                held.append(self._held.pop())
+        self._emitter._stream_closed(self._waiter, held)
 
 
 class Dispatcher:
@@ -320,6 +321,20 @@ class Dispatcher:
             self._drop_waiting()
             self._queue.put(None)
             self._thread.join(timeout - drain)
+
+    def drain(self, timeout: float) -> None:
+        """Wait until the queued calls have run, at most `timeout` seconds.
+
+        Called from a handler, it returns at once.
+        """
+        if not self._thread.is_alive or self._thread.is_current:
+            return
+        done = threading.Event()
+        with self._lock:
+            if self._closed:
+                return
+            self._queue.put(done.set)  # one beyond the bound, as the end mark
+        done.wait(timeout)
 
     def _drop_waiting(self) -> None:
         with contextlib.suppress(queue.Empty):

@@ -18,8 +18,9 @@ from ..protocol.values import (
     PeerOnlineState,
     ReceivedMessageProperties,
 )
-from .events import BareHandler, EventEmitter, Handler
+from .events import BareHandler, EventEmitter
 from .invitations import RemoteInvitation
+from .listeners import Handler
 
 MessageHandler: TypeAlias = Callable[[RtmMessage, str, ReceivedMessageProperties], object]
 """`MessageFromPeer(message, peer_id, message_props)`, `ChannelMessage(message, member_id, …)`."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias, TypeVar, overload
 
 from ..protocol.values import LocalInvitationFailureReason, RemoteInvitationFailureReason
-from .events import BareHandler, EventEmitter, Handler
+from .events import BareHandler, EventEmitter
+from .listeners import Handler
 
 TextHandler: TypeAlias = Callable[[str], object]
 """The response of the callee, or the content of the caller."""

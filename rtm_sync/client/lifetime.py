@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
@@ -14,14 +13,19 @@ from ..errors import LoginError, LogoutError, RtmError
 from ..protocol.requests import Logout
 from ..protocol.values import ConnectionChangeReason, ConnectionState
 from ..rules.timing import Deadline
-from ..transfers.pool import TransferPool
+from ..transfers.at_exit import call_afterwards, is_ended_by_ctrl_c
+from ..transfers.pool import WAITING_ADVICE, TransferPool
 from ..transports.base import Credentials, Listener, Transport
 from .events import Dispatcher
 from .invitation_registry import InvitationRegistry
+from .peer_messages import PeerMessages
 
 _LOGOUT_TIMEOUT = 1.0
 _LOGIN_PATIENCE = 5.0  # seconds a logout waits for another thread's login to fail
 _CLOSE_AGAIN = 0.02
+_DRAIN = 1.0  # seconds that `close` gives the handlers before the logout
+_LAST_BEGIN = 0.8  # of this time: what begins later would not be done in time
+_HANDLER_TIME_AFTER_CTRL_C = 0.3  # seconds that the handlers have, in which others have five
 
 logger = logging.getLogger(__name__)
 _open: weakref.WeakSet[ClientLifetime] = weakref.WeakSet()
@@ -32,10 +36,7 @@ def _close_all() -> None:
         lifetime.close()
 
 
-# An `atexit` hook runs too late: before it, the interpreter waits until the threads of every
-# executor have done all their work, so a script would not end before its transfers. Executors are
-# ended by hooks of this private function of `threading`, which run in reverse order.
-getattr(threading, "_register_atexit", atexit.register)(_close_all)
+call_afterwards(_close_all)
 
 
 class _Login:
@@ -75,11 +76,13 @@ class _Login:
 class ClientLifetime:
     """Logs one client in and out, and ends its threads and connections. Thread-safe.
 
-    A client that is still open when the interpreter exits is closed then. After a fork, the child
-    must not use the client of its parent: every method refuses, and `close` does nothing.
+    When the interpreter exits, a client that is still open finishes its transfers and is closed.
+    After a fork, the child must not use the client of its parent: every method refuses, and `close`
+    does nothing.
 
     Args:
         transport, dispatcher, transfers, invitations: the client's parts, ended by `close`.
+        messages: is told when a session begins and ends.
         end_events: ends the event streams of the client and of its channels.
     """
 
@@ -89,18 +92,21 @@ class ClientLifetime:
         dispatcher: Dispatcher,
         transfers: TransferPool,
         invitations: InvitationRegistry,
+        messages: PeerMessages,
         end_events: Callable[[], None],
     ) -> None:
         self._transport = transport
         self._dispatcher = dispatcher
         self._transfers = transfers
         self._invitations = invitations
+        self._messages = messages
         self._end_events = end_events
         self._lock = threading.Lock()  # guards _login, _closed and _has_ended
         self._login: _Login | None = None
         self._state = ConnectionState.DISCONNECTED
         self._closed = False
         self._has_ended = False
+        self._drain: Deadline | None = None  # of the handlers, from the first `close`
         self._pid = os.getpid()
         _open.add(self)
 
@@ -144,6 +150,7 @@ class ClientLifetime:
                     )
                 self._login = login
             self._start_dispatcher()
+            self._messages.begin_session(credentials.uid)
             self._transport.open(credentials, listener)
             with self._lock:
                 if login.must_end:
@@ -166,13 +173,19 @@ class ClientLifetime:
             login = self._login
         if login is None:
             raise LogoutError.named("USER_NOT_LOGGED_IN", "The client is not logged in.")
-        self._end_login(login)
+        self._end_login(login, "The client logged out.")
 
-    def close(self) -> None:
-        """Log out and end every thread of the client. Idempotent; a handler may call it."""
+    def close(self, *, wait: bool = False) -> None:
+        """Log out and end every thread of the client. Idempotent; a handler may call it.
+
+        Args:
+            wait: whether to wait for the transfers first; Ctrl-C ends the wait.
+        """
         if os.getpid() != self._pid:
             return  # sockets and threads belong to the parent process
         try:
+            if wait:
+                self._transfers.wait()
             self._close()
         except BaseException:  # an interruption; each step may be repeated
             self._close()
@@ -189,6 +202,7 @@ class ClientLifetime:
         if state is ConnectionState.ABORTED:
             self._transfers.interrupt(f"The session was ended: {reason.name}.")
             self._invitations.abandon()
+            self._messages.end_session()
         return reason
 
     def _check_process(self, family: type[RtmError]) -> None:
@@ -207,30 +221,45 @@ class ClientLifetime:
             login = self._login
         try:
             if login is not None:
-                self._end_login(login)
+                if self._state is ConnectionState.CONNECTED:
+                    self._run_waiting_handlers()
+                self._end_login(login, "The client was closed.", WAITING_ADVICE)
         finally:
             self._invitations.close()
             self._transfers.close()
-            self._dispatcher.close()
+            if is_ended_by_ctrl_c():
+                limit = _HANDLER_TIME_AFTER_CTRL_C
+                self._dispatcher.close(drain=limit, timeout=limit)
+            else:
+                self._dispatcher.close()
             self._end_events()
             _open.discard(self)
         self._has_ended = True
 
-    def _end_login(self, login: _Login) -> None:
+    def _run_waiting_handlers(self) -> None:
+        """Give the handlers a second, so that what they finish is reported before the logout."""
+        limit = _HANDLER_TIME_AFTER_CTRL_C if is_ended_by_ctrl_c() else _DRAIN
+        if self._drain is None:  # a `close` that was interrupted is called again
+            self._drain = Deadline(limit)
+            self._messages.stop_soon(_LAST_BEGIN * limit)
+        self._dispatcher.drain(min(limit, self._drain.left))
+
+    def _end_login(self, login: _Login, message: str, advice: str = "") -> None:
         try:
-            self._end_login_once(login)
+            self._end_login_once(login, message, advice)
         except BaseException:  # an interruption; each step may be repeated
-            self._end_login_once(login)
+            self._end_login_once(login, message, advice)
             raise
 
-    def _end_login_once(self, login: _Login) -> None:
+    def _end_login_once(self, login: _Login, message: str, advice: str) -> None:
         """End a finished or running login. Several threads may call it at once."""
         with self._lock:
             if self._login is not login:
                 return
             login.must_end = True
-        self._transfers.interrupt("The client logged out.")
+        self._transfers.interrupt(message, advice)
         self._invitations.abandon()
+        self._messages.end_session()
         if self._state is ConnectionState.CONNECTED and not login.logout_was_tried:
             try:
                 self._transport.call(Logout(), _LOGOUT_TIMEOUT)
@@ -248,6 +277,7 @@ class ClientLifetime:
         try:
             if self._login is login:
                 login.has_failed = True
+                self._messages.end_session()
                 self._transport.close()
         finally:
             self._forget(login)

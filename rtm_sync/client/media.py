@@ -249,7 +249,7 @@ class MediaCalls(ClientCalls):
         """Download a medium, and check it by SHA-256.
 
         After a lost connection, the download continues where it stopped. It fails after half a
-        minute without progress. Damaged bytes are fetched again, at most twice.
+        minute of attempts without progress. Damaged bytes are fetched again, at most twice.
 
         A download to a path or a folder writes to a hidden file in the same folder,
         `.rtm-….part`. The file stays when the process is killed, or the connection stays lost or

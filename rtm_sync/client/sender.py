@@ -7,6 +7,8 @@ import os
 import secrets
 import threading
 import time
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
@@ -28,6 +30,7 @@ from ..errors import (
 )
 from ..messages import MessageType, RtmFileMessage, RtmImageMessage, RtmMessage, as_message
 from ..plugins.loader import plugin_manager
+from ..portable import after_fork_in_child
 from ..protocol.codec import decode_result, encode_json
 from ..protocol.errors import ProtocolError
 from ..protocol.ids import app_id_problem, id_problem
@@ -40,7 +43,8 @@ from ..transfers.sink import PartSink, Sink
 from ..transfers.transfer import Transfer
 from ..transfers.upload import Dimensions, UploadWork
 from ..transports.gateway.media_http import MediaHttp
-from ..transports.gateway.proxy_settings import find_proxy_settings
+from ..transports.gateway.proxy_settings import find_proxy_settings, gateway_url_problem
+from ..transports.gateway.wire import http_session
 from ..transports.retry import RetryPolicy
 from .arguments import chosen_message_id
 from .history import PAGE, Moment
@@ -49,6 +53,8 @@ SEND_TIMEOUT = 10.0
 """Seconds for one call, retries included (reference 1.3: 10 s)."""
 
 _CONNECT_TIMEOUT = 5.0
+_CONNECTIONS_KEPT = 16  # idle connections of one sender, whatever the number of its threads
+_USERS_KEPT = 1024  # users whose tokens for media are kept
 _BACKOFF = Backoff(first=0.1, longest=2.0)
 _RETRIED = frozenset({429, 502, 503, 504})
 
@@ -61,7 +67,8 @@ class RtmSender:
     """Sends messages and media as any user of an app, over HTTP. Thread-safe.
 
     It holds no connection and receives nothing, so any number of processes may have one each: web
-    workers, cron jobs. Messages have ids, so a call that is repeated after a lost answer
+    workers, cron jobs. Its threads share at most 16 idle connections, and a forked process makes
+    its own. Messages have ids, so a call that is repeated after a lost answer
     delivers once.
 
     Args:
@@ -88,16 +95,14 @@ class RtmSender:
         proxy: str | None = None,
         ca_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        parts = urlsplit(url)
-        problem = app_id_problem(app_id) or id_problem("uid", uid)
-        if problem is None and (
-            parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname
-        ):
+        problem = app_id_problem(app_id) or id_problem("uid", uid) or gateway_url_problem(url)
+        if problem is None and urlsplit(url).scheme not in ("ws", "wss", "http", "https"):
             problem = f"url must be like ws://host:8765, not {url!r}."
         if problem is None and not 0 < timeout <= threading.TIMEOUT_MAX:
             problem = f"timeout is {timeout!r}; it must be a number of seconds over 0."
         if problem is not None:
             raise CreateInstanceError.named("INVALID_ARGUMENT", problem)
+        parts = urlsplit(url)
         secure = parts.scheme in ("wss", "https")
         base = f"{'https' if secure else 'http'}://{parts.netloc}{parts.path.rstrip('/')}"
         self.app_id = app_id
@@ -108,12 +113,16 @@ class RtmSender:
         self._proxy_settings = find_proxy_settings(
             base, proxy, None if ca_file is None else os.fspath(ca_file)
         )
-        self._auth = None if secret is None else (app_id, secret)
-        self._of_thread = threading.local()  # a requests.Session is not thread-safe
-        self._sessions: list[requests.Session] = []
-        self._lock = threading.Lock()  # guards _sessions, _media and _closed
-        self._media: dict[str, MediaHttp] = {}
+        self._auth = None if secret is None else (app_id, secret.rstrip("\r\n"))
         self._closed = False
+        self._begin()
+        _senders.add(self)
+
+    def _begin(self) -> None:
+        """Make what belongs to one process; a forked child does not use its parent's sockets."""
+        self._lock = threading.Lock()  # guards _http, _bearers and _closed
+        self._http: requests.Session | None = None
+        self._bearers: OrderedDict[str, _Bearer] = OrderedDict()  # by user, the newest last
         self._transfers = TransferPool()
 
     def __repr__(self) -> str:
@@ -130,16 +139,22 @@ class RtmSender:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End transfers and connections. Idempotent."""
-        self._transfers.close()
+    def close(self, *, wait: bool = False) -> None:
+        """End transfers and connections. Idempotent.
+
+        Args:
+            wait: whether to wait until all transfers are done, as `RtmClient.close` does.
+        """
+        try:
+            if wait:
+                self._transfers.wait()
+        finally:
+            self._transfers.close()
         with self._lock:
             self._closed = True
-            sessions, self._sessions = self._sessions, []
-            media, self._media = list(self._media.values()), {}
-        for session in sessions:
-            session.close()
-        for http in media:
+            http, self._http = self._http, None
+            self._bearers.clear()
+        if http is not None:
             http.close()
 
     # -- messages --
@@ -334,11 +349,21 @@ class RtmSender:
     def get_bans(self) -> dict[str, float]:
         """The banned users, and the end of each ban in seconds since the epoch.
 
+        The gateway is asked once for each 1,000 users.
+
         Raises:
             SenderError: refused, or timed out.
         """
-        bans = self._ask("GET", "/bans", None, SenderError).get("bans", {})
-        return {str(uid): float(until) for uid, until in bans.items()}
+        found: dict[str, float] = {}
+        page = "/bans"
+        while True:
+            answer = self._ask("GET", page, None, SenderError)
+            bans = {str(uid): float(until) for uid, until in answer.get("bans", {}).items()}
+            after = answer.get("after")
+            if not after or not bans.keys() - found.keys():
+                return found | bans
+            found |= bans
+            page = f"/bans?after={quote(str(after), safe='')}"
 
     # -- inside --
 
@@ -383,7 +408,7 @@ class RtmSender:
     ) -> dict[str, Any]:
         left = max(0.1, deadline.left)
         try:
-            response = self._http().request(
+            response = self._shared_http().request(
                 method,
                 self._project + path,
                 json=body,
@@ -407,35 +432,45 @@ class RtmSender:
             raise _refusal(response.status_code, answer, family)
         return answer
 
-    def _http(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._of_thread, "session", None)
-        if session is None:
-            session = requests.Session()
-            self._proxy_settings.for_requests(session)
-            with self._lock:
-                if self._closed:
-                    raise SenderError.named("FAILURE", "The sender is closed; make a new one.")
-                self._sessions.append(session)
-            self._of_thread.session = session
-        return session
+    def _shared_http(self) -> requests.Session:
+        """The HTTP session of all threads and users, made by the first call."""
+        with self._lock:
+            if self._closed:
+                raise SenderError.named("FAILURE", "The sender is closed; make a new one.")
+            if self._http is None:
+                self._http = http_session(self._proxy_settings, _CONNECTIONS_KEPT)
+            return self._http
 
     def _media_of(self, user: str) -> MediaHttp:
-        """The HTTP side of a user's media, made by the first transfer."""
+        """The HTTP side of a user's media, over the connections of all users."""
+        http = self._shared_http()
         with self._lock:
-            http = self._media.get(user)
-        if http is None:
-            bearer = _Bearer(lambda: self._post(f"{user}/media_session", {}, UploadMediaError))
-            http = MediaHttp(
-                self._media_url,
-                self._proxy_settings,
-                bearer,
-                _CONNECT_TIMEOUT,
-                STALL_TIMEOUT,
-                RetryPolicy(),
-            )
-            with self._lock:
-                http = self._media.setdefault(user, http)
-        return http
+            bearer = self._bearers.pop(user, None)
+            if bearer is None:
+                bearer = _Bearer(lambda: self._post(f"{user}/media_session", {}, UploadMediaError))
+            self._bearers[user] = bearer
+            if len(self._bearers) > _USERS_KEPT:
+                self._bearers.popitem(last=False)
+        return MediaHttp(
+            self._media_url,
+            self._proxy_settings,
+            bearer,
+            _CONNECT_TIMEOUT,
+            STALL_TIMEOUT,
+            RetryPolicy(),
+            http,
+        )
+
+
+_senders: weakref.WeakSet[RtmSender] = weakref.WeakSet()
+
+
+def _begin_again() -> None:
+    for sender in list(_senders):
+        sender._begin()
+
+
+after_fork_in_child(_begin_again)
 
 
 class _Bearer:

@@ -24,7 +24,7 @@ from werkzeug.wsgi import FileWrapper
 from ..blob import CHUNK, Blob, Payload
 from ..client.channel import RtmChannel
 from ..client.client import RtmClient
-from ..client.events import Handler
+from ..client.listeners import Handler
 from ..client.sender import RtmSender
 from ..errors import RtmError
 from ..hub.auth.tokens import Privileges, make_token

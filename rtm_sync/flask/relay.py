@@ -18,8 +18,9 @@ from itertools import islice
 from typing import Any
 
 from ..client.channel import RtmChannel
-from ..client.events import EventEmitter, Handler
+from ..client.events import EventEmitter
 from ..client.invitations import RemoteInvitation
+from ..client.listeners import Handler
 from ..protocol.codec import encode_json
 from ..rules.timing import Deadline
 

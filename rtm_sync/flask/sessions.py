@@ -19,7 +19,8 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from ..client.channel import RtmChannel
 from ..client.client import RtmClient
-from ..client.events import EventEmitter, Handler
+from ..client.events import EventEmitter
+from ..client.listeners import Handler
 from ..client.sender import RtmSender
 from ..errors import JoinChannelError
 from ..hub.auth.tokens import make_token
@@ -27,6 +28,7 @@ from ..portable import after_fork_in_child
 from ..protocol.ids import id_problem
 from ..protocol.values import ConnectionState
 from ..supervision import BackgroundThread, supervised_thread
+from ..transports.gateway.proxy_settings import without_credentials
 from .relay import EventRelay
 
 EXTENSION = "rtm_sync"
@@ -296,8 +298,8 @@ class Process:
         url = self.setting("RTM_URL")
         if not url.startswith(("ws:", "wss:")):
             raise RuntimeError(
-                f"RTM_URL is {url!r}; a sender needs a gateway (ws:// or wss://). Send with "
-                "rtm.client."
+                f"RTM_URL is {without_credentials(url)!r}; a sender needs a "
+                "gateway (ws:// or wss://). Send with rtm.client."
             )
         config = self._app.config
         with self._changed:

@@ -8,7 +8,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import TypedDict, cast
@@ -23,16 +23,15 @@ from ..plugins.loader import PluginManager, plugin_manager
 from ..portable import (
     STOP_SIGNALS,
     folder_url,
-    lock_file,
     on_hangup,
     on_signal,
     raise_open_file_limit,
-    unlock_file,
 )
 from ..rules.limits import Limits
 from ..supervision import start_thread
 from .app_secrets import AppSecrets, verifiers_of
 from .config import ConfigError, GatewayConfig, parse_networks
+from .data_folder import held_folders
 from .downloads import Downloads
 from .errors import MEDIA_PATH, SIGNALLING_PATH
 from .guard.addresses import Addresses
@@ -43,6 +42,7 @@ from .guard.origins import Origins
 from .guard.request_context import RequestContextMiddleware
 from .logs import AccessLog, access_logger, logged, server_logger
 from .metrics import Metrics
+from .readiness import Readiness
 from .rest import EventLog, Rest
 from .tls import Certificate
 from .tus import Uploads
@@ -130,7 +130,7 @@ def make_app(
     events: EventLog,
     app_secrets: AppSecrets,
     silence: float,
-    is_ready: Callable[[], bool],
+    readiness: Readiness,
 ) -> web.Application:
     """The aiohttp application of a hub. The caller starts and stops the hub."""
     app = web.Application(
@@ -158,13 +158,8 @@ def make_app(
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def readyz(request: web.Request) -> web.Response:
-        if is_ready():
-            return web.Response(text="ready\n")
-        return web.Response(status=503, text="draining\n")
-
     app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/readyz", readiness.handle)
     return app
 
 
@@ -206,10 +201,10 @@ async def serve(
             called on Windows, which has no such signal.
 
     Raises:
-        ConfigError: another gateway uses the data folder, or the certificate cannot be used.
+        ConfigError: another gateway uses a folder of this one, or the certificate cannot be used.
         OSError: the port or the data folder cannot be used.
     """
-    with _data_folder(Path(config.data)):
+    with held_folders(config) as folders:
         events = EventLog()
         metrics = Metrics()
         hub = hub_of(config, events, metrics)
@@ -218,6 +213,15 @@ async def serve(
         app_secrets = AppSecrets(config)
         addresses = Addresses(parse_networks(config.proxies))
         origins = Origins(config.origins.split())
+
+        async def serving_problem() -> str | None:
+            return "draining" if stop.is_set() else None
+
+        async def folder_problem() -> str | None:
+            found = await asyncio.to_thread(lambda: [folder.problem() for folder in folders])
+            return next(filter(None, found), None)
+
+        readiness = Readiness([serving_problem, folder_problem, hub.problem])
         runner = web.AppRunner(
             make_app(
                 hub,
@@ -228,7 +232,7 @@ async def serve(
                 events,
                 app_secrets,
                 config.silence,
-                lambda: not stop.is_set(),
+                readiness,
             ),
             access_log=access_logger,
             access_log_class=AccessLog,
@@ -271,6 +275,7 @@ async def serve(
                 hub.disconnect_all()
                 await runner.cleanup()
         finally:
+            await readiness.close()
             await hub.stop()
 
 
@@ -411,21 +416,6 @@ class BackgroundGateway:
     def _started(self, url: str) -> None:
         self.url = url
         self._ready.set()
-
-
-@contextlib.contextmanager
-def _data_folder(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock. Two gateways on one folder would remove each other's files."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("w") as file:
-        if not lock_file(file.fileno()):
-            raise ConfigError(
-                f"The data folder {folder} is used by another gateway; choose another one."
-            )
-        try:
-            yield
-        finally:
-            unlock_file(file.fileno())
 
 
 def _certificate(config: GatewayConfig) -> Certificate | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import BinaryIO
 
 from aiohttp import hdrs, web
 
 from ..errors import DownloadMediaError, RtmError
+from ..hub.media.failures import log_failure, store_failure
 from ..hub.media.store import MediaStore, content_disposition
 from ..hub.node import Hub
+from ..hub.session import Session
 from ..protocol.values import MediaInfo
 from .media_http import ConnectionGuard, failure, hang_up, info_headers, session_of
 
@@ -20,8 +21,6 @@ LOCATION_LIMIT = 300.0
 """Seconds for which a redirect to the media store is valid."""
 
 _CHUNK = 256 * 1024
-
-logger = logging.getLogger(__name__)
 
 
 class Downloads:
@@ -34,16 +33,14 @@ class Downloads:
         try:
             session = session_of(self._hub, request, DownloadMediaError)
             info = await self._hub.media.stored_media(session, request.match_info["media_id"])
-            if request.method == hdrs.METH_HEAD:  # without a slot, because no bytes are read
-                return await self._send(request, info, None)
-            async with self._hub.media.slot(session, DownloadMediaError) as store:
-                return await self._send(request, info, store)
+            return await self._send(request, session, info)
         except RtmError as error:
             return failure(error)
 
     async def _send(
-        self, request: web.Request, info: MediaInfo, store: MediaStore | None
+        self, request: web.Request, session: Session, info: MediaInfo
     ) -> web.StreamResponse:
+        """Answer a request for a medium. Only an answer with bytes takes a transfer slot."""
         headers = _headers(info)
         etag = headers["ETag"]
         if request.headers.get("If-None-Match") == etag:
@@ -61,22 +58,22 @@ class Downloads:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{info.size}"
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = stop - start
-        response.content_type = info.content_type
-        if store is None:
-            await response.prepare(request)
+        if request.method == hdrs.METH_HEAD:
             return response
-        with _store_errors(info):
-            location = await self._hub.media.storage.run(store.location, info, LOCATION_LIMIT)
-        if location is not None:
-            return _redirect(info, location)
-        async with self._opened(store, info) as file:
-            await self._send_bytes(request, response, file, start, stop)
+        async with self._hub.media.slot(session, DownloadMediaError) as store:
+            with _store_errors(info):
+                location = await self._hub.media.storage.run(store.location, info, LOCATION_LIMIT)
+            if location is not None:
+                return _redirect(info, location)
+            async with self._opened(store, info) as file:
+                await self._send_bytes(request, response, info, file, start, stop)
         return response
 
     async def _send_bytes(
         self,
         request: web.Request,
         response: web.StreamResponse,
+        info: MediaInfo,
         file: BinaryIO,
         start: int,
         stop: int,
@@ -93,9 +90,9 @@ class Downloads:
                     left -= len(data)
                     await response.write(data)
                     guard.touch()
-        except OSError as error:
+        except Exception as error:
             if not isinstance(error, ConnectionError):
-                logger.warning("reading a medium failed: %s", error)
+                log_failure(f"reading {info.media_id}", error)
             response.force_close()
             hang_up(request)
         finally:
@@ -119,7 +116,7 @@ class Downloads:
         try:
             yield file
         finally:
-            await storage.run(file.close)  # on a thread, because it waits for a read that hangs
+            await storage.finish(file.close)  # on a thread: it waits for a read that hangs
 
 
 def _close_late(opening: asyncio.Future[BinaryIO]) -> None:
@@ -136,11 +133,10 @@ def _store_errors(info: MediaInfo) -> Iterator[None]:
         raise DownloadMediaError.named(
             "NOT_EXIST", f"The medium {info.media_id} is not in the store any more."
         ) from None
-    except OSError as error:
-        logger.warning("reading a medium failed: %s", error)
-        raise DownloadMediaError.named(
-            "FAILURE", f"The media store failed: {error}.", error
-        ) from error
+    except RtmError:
+        raise
+    except Exception as error:
+        raise store_failure(DownloadMediaError, f"reading {info.media_id}", error) from error
 
 
 def _requested_range(request: web.Request) -> slice | None:
@@ -156,11 +152,12 @@ def _requested_range(request: web.Request) -> slice | None:
 def _redirect(info: MediaInfo, location: str) -> web.Response:
     """A redirect to the store, with all headers that describe the medium."""
     headers = _headers(info) | {"Location": location, "Cache-Control": "no-store"}
-    return web.Response(status=307, headers=headers, content_type=info.content_type)
+    return web.Response(status=307, headers=headers)
 
 
 def _headers(info: MediaInfo) -> dict[str, str]:
     return info_headers(info) | {
+        "Content-Type": info.content_type,
         "ETag": f'"{info.sha256}"',
         "Accept-Ranges": "bytes",
         "Content-Disposition": content_disposition(info),

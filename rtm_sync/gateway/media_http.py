@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 
 from aiohttp import web
 
 from ..errors import RtmError, UploadMediaError
 from ..hub.auth.tokens import NotPrivileged
+from ..hub.media.upload import UploadCancelled, UploadConflict, UploadSuspended
 from ..hub.node import Hub
 from ..hub.session import Session
 from ..protocol.values import MediaInfo
@@ -28,6 +30,17 @@ _STATUS = {
     "TIMEOUT": 408,
     "FAILURE": 507,
 }
+_CAUSE_STATUS: dict[type, int] = {  # these causes decide before the reason does
+    NotPrivileged: 403,
+    UploadConflict: 409,
+    UploadCancelled: 410,
+    UploadSuspended: 503,
+}
+
+_NAME = r"[A-Za-z0-9_!#$%&'*+.^`|~-]{1,64}"  # a token of RFC 9110
+_QUOTED = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\[\x20-\x7e])*"'
+_CONTENT_TYPE = re.compile(rf"{_NAME}/{_NAME}(?: *; *{_NAME}=(?:{_NAME}|{_QUOTED}))*")
+_CONTENT_TYPE_LIMIT = 255
 
 
 def session_of(hub: Hub, request: web.Request, family: type[RtmError]) -> Session:
@@ -107,9 +120,9 @@ def is_forbidden(error: RtmError) -> bool:
 
 
 def failure(error: RtmError, status: int | None = None) -> web.Response:
-    """An error answer; without `status`, with the status of the error's reason."""
+    """An error answer; without `status`, with the status of the error's cause or reason."""
     if status is None:
-        status = 403 if is_forbidden(error) else _STATUS.get(error.reason, 500)
+        status = _CAUSE_STATUS.get(type(error.cause), _STATUS.get(error.reason, 500))
     response = protocol_failure(status, error)
     if response.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -122,3 +135,11 @@ def info_headers(info: MediaInfo) -> dict[str, str]:
     """The headers that carry a medium's SHA-256 and expiry (seconds since the epoch)."""
     digest = base64.b64encode(bytes.fromhex(info.sha256)).decode()
     return {"Repr-Digest": f"sha-256=:{digest}:", "Rtm-Expires-At": repr(info.expires_at)}
+
+
+def valid_content_type(text: str) -> str:
+    """A content type with its parameters, or application/octet-stream for any other text."""
+    text = text.strip()
+    if len(text) <= _CONTENT_TYPE_LIMIT and _CONTENT_TYPE.fullmatch(text):
+        return text
+    return "application/octet-stream"

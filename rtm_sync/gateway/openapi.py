@@ -6,6 +6,8 @@ from functools import cache
 from typing import Any
 
 from ..blob import MEDIA_LIMIT
+from ..messages import MEDIA_ID_LIMIT
+from ..protocol.codec import MAX_INTEGER
 from ..protocol.ids import ID_LIMIT, ID_PATTERN, MESSAGE_ID_PATTERN
 from ..version import __version__
 from .api_requests import MAX_OFFSET, MAX_PRESENCE, PAGE_LIMITS
@@ -41,7 +43,7 @@ def _map(of: _Schema) -> _Schema:
 _TEXT: _Schema = {"type": "string"}
 _BOOLEAN: _Schema = {"type": "boolean"}
 _FLAG: _Schema = {"type": "boolean", "default": False}
-_NUMBER: _Schema = {"type": "integer"}
+_NUMBER: _Schema = {"type": "integer", "minimum": -MAX_INTEGER, "maximum": MAX_INTEGER}
 _SECONDS: _Schema = {"type": "number", "description": "Seconds since the epoch."}
 _MILLISECONDS: _Schema = {"type": "integer", "description": "Milliseconds since the epoch."}
 _BASE64: _Schema = {"type": "string", "contentEncoding": "base64"}
@@ -59,13 +61,16 @@ _MESSAGE_ID: _Schema = {
 }
 _MEDIA_ID: _Schema = {"type": "string", "pattern": "^[A-Za-z0-9_-]{32}$"}
 _FILE_FIELDS: _Schema = {
-    "media_id": {"type": "string", "minLength": 1},
+    "media_id": {"type": "string", "minLength": 1, "maxLength": MEDIA_ID_LIMIT},
     "file_name": _TEXT,
     "description": _TEXT,
     "size": _NUMBER,
     "thumbnail": _BASE64,
     "expires_at": _SECONDS,
 }
+
+
+_NEXT_PAGE = "The `after` of the request for the next page; null at the end."
 
 
 def _message(kind: str, required: str, **properties: _Schema) -> _Schema:
@@ -332,9 +337,15 @@ def _app_paths() -> _Schema:
         "/rtm/bans": {
             "get": _operation(
                 "list_bans",
-                "The banned users, each with the end of the ban.",
+                "The banned users, each with the end of the ban, in the order of their ids: at "
+                "most 1,000, from the first one behind `after`.",
                 _SECRET,
-                answer=_object(["bans"], bans=_map(_SECONDS)),
+                answer=_object(
+                    ["bans", "after"],
+                    bans=_map(_SECONDS) | {"maxProperties": 1000},
+                    after=_ID | {"type": ["string", "null"], "description": _NEXT_PAGE},
+                ),
+                query=[_query("after", _ID)],
             )
         },
         "/rtm/vendor/user_events": {

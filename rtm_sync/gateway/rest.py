@@ -264,7 +264,12 @@ class Rest:
         return {"states": {uid: state.value for uid, state in states.items()}}
 
     async def _bans(self, request: web.Request) -> dict[str, Any]:
-        return {"bans": await self._hub.administration.bans(self._check_app_secret(request))}
+        app_id = self._check_app_secret(request)
+        after = request.query.get("after")
+        if after is not None:
+            check_id("after", after)
+        bans, following = await self._hub.administration.bans(app_id, after or "")
+        return {"bans": bans, "after": following}
 
     async def _kick(self, request: web.Request) -> dict[str, Any]:
         app_id, uid = self._check_app_secret(request), request.match_info["uid"]

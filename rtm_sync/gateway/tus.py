@@ -16,7 +16,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from typing import TypeVar
 
 from aiohttp import hdrs, web
 
@@ -33,13 +32,13 @@ from .media_http import (
     hang_up,
     info_headers,
     session_of,
+    valid_content_type,
 )
 
 TUS_VERSION = "1.0.0"
 TUS_EXTENSIONS = "creation,creation-with-upload,checksum,expiration,termination"
 OFFSET_STREAM = "application/offset+octet-stream"
 
-_CONTENT_TYPE = re.compile(r"[\w!#$&^.+-]{1,64}/[\w!#$&^.+-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
 _FILE_NAME_LIMIT = 255
 _KEY = re.compile(r"[\x21-\x7e]{1,128}")
@@ -47,7 +46,6 @@ _CHECKSUM_MISMATCH = 460  # the status that tus defines
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -95,13 +93,10 @@ class Uploads:
         if size is None:
             raise UploadMediaError.named("INVALID_ARGUMENT", "Content-Length is required.")
         name = _CONTROL.sub("_", request.query.get("file_name", ""))[:_FILE_NAME_LIMIT]
-        kind = request.content_type
-        if not _CONTENT_TYPE.fullmatch(kind):
-            kind = "application/octet-stream"
+        kind = valid_content_type(request.headers.get(hdrs.CONTENT_TYPE, ""))
         upload = await self._hub.media.begin_upload(session, UploadSpec(size, name, kind))
         try:
-            await self._append(request, session, upload)
-            if not upload.complete:
+            if await self._append(request, session, upload, 0) < size:
                 raise UploadMediaError.named("INVALID_ARGUMENT", "The body is incomplete.")
             return await self._hub.media.complete_upload(upload)
         except _TusError as error:
@@ -156,22 +151,20 @@ class Uploads:
         spec = _upload_spec(request)
         carries_body = request.can_read_body and request.content_type == OFFSET_STREAM
         upload = await self._hub.media.begin_upload(session, spec)
-        repeated = upload.offset > 0
+        offset = await upload.current_offset()  # ends an append on a dead connection
+        repeated = offset > 0
         if carries_body and not repeated:
             try:
-                await self._append(request, session, upload)
-            except (RtmError, _TusError):
+                offset = await self._append(request, session, upload, offset)
+            except BaseException:
                 if spec.key is None:  # the client gets no Location and has no key to resume by
                     await self._hub.media.drop_upload(upload)
                 raise
-        else:
-            await upload.current_offset()  # supersedes an append on a dead connection
-        response = await self._offset_response(session, upload, status=201)
+        response = await self._offset_response(upload, offset, status=201)
         if carries_body and repeated and upload.info is not None:
             await self._check_same_bytes(request, session, upload.info)
-        response.headers["Location"] = str(
-            request.url.with_path(f"{self._path}/{upload.media_id}").with_query(None)
-        )
+        # Relative: behind a proxy, the gateway knows neither the scheme nor the path's prefix.
+        response.headers["Location"] = f"{self._path.rpartition('/')[2]}/{upload.media_id}"
         return response
 
     async def _check_same_bytes(
@@ -205,10 +198,8 @@ class Uploads:
         if request.content_type != OFFSET_STREAM:
             raise _TusError(415, f"Content-Type must be {OFFSET_STREAM}.")
         offset = _whole_number(request, "Upload-Offset")
-        if offset != upload.offset and offset != await upload.current_offset():
-            raise _TusError(409, f"Upload-Offset is {offset}; the upload is at {upload.offset}.")
-        await self._append(request, session, upload)
-        return await self._offset_response(session, upload, status=204)
+        offset = await self._append(request, session, upload, offset)
+        return await self._offset_response(upload, offset, status=204)
 
     async def _terminate(self, request: web.Request) -> web.Response:
         session = session_of(self._hub, request, UploadMediaError)
@@ -220,16 +211,20 @@ class Uploads:
         await self._hub.media.drop_upload(upload)
         return web.Response(status=204)
 
-    async def _append(self, request: web.Request, session: Session, upload: Upload) -> None:
+    async def _append(
+        self, request: web.Request, session: Session, upload: Upload, offset: int
+    ) -> int:
+        """Store a request's body at the offset. Returns the offset after it."""
         checksum = None
         if "Upload-Checksum" in request.headers:
             try:
                 checksum = Checksum.parse(request.headers["Upload-Checksum"])
             except (ValueError, binascii.Error) as error:
                 raise _TusError(400, f"Upload-Checksum: {error}") from error
-        left = upload.spec.size - upload.offset
+        left = upload.spec.size - offset
         length = request.content_length
-        if length is not None and length > left:
+        # A body at a wrong offset is too long as well; the answer to that is 409.
+        if length is not None and length > left and offset == upload.offset:
             raise _TusError(413, f"The body has {length:,} bytes; the upload needs {left:,} more.")
         loop = asyncio.get_running_loop()
         guard = ConnectionGuard(request)
@@ -242,19 +237,23 @@ class Uploads:
         try:
             async with self._hub.media.slot(session, UploadMediaError):
                 with guard:
-                    upload.on_abort = lambda: hang_up(request)
-                    await upload.append(request.content.readany, left, checksum, touch)
+                    return await upload.append(
+                        offset,
+                        request.content.readany,
+                        left,
+                        checksum,
+                        touch,
+                        lambda: hang_up(request),
+                    )
         except ChecksumMismatch:
             raise _TusError(_CHECKSUM_MISMATCH, "The chunk's checksum does not match.") from None
         except (ConnectionError, *BODY_ERRORS) as error:
             # The received bytes are kept for a PATCH. The client will not read this answer.
             raise _TusError(400, f"The body is incomplete or damaged: {error}.") from error
-        finally:
-            upload.on_abort = lambda: None
 
-    async def _offset_response(self, session: Session, upload: Upload, status: int) -> web.Response:
-        headers = {"Upload-Offset": str(upload.offset)}
-        if upload.complete:
+    async def _offset_response(self, upload: Upload, offset: int, status: int) -> web.Response:
+        headers = {"Upload-Offset": str(offset)}
+        if offset == upload.spec.size:
             info = await self._hub.media.complete_upload(upload)
             headers |= info_headers(info)
         headers["Upload-Expires"] = self._expires(upload)
@@ -270,17 +269,20 @@ class Uploads:
             info = await self._hub.media.stored_media(session, request.match_info["media_id"])
             offset = length = info.size
             expires = formatdate(info.expires_at, usegmt=True)
+            metadata = _encoded_metadata(filename=info.file_name, filetype=info.content_type)
         else:
             offset, length = await upload.current_offset(), upload.spec.size
             expires = self._expires(upload)
-        return web.Response(
-            headers={
-                "Upload-Offset": str(offset),
-                "Upload-Length": str(length),
-                "Upload-Expires": expires,
-                "Cache-Control": "no-store",
-            }
-        )
+            metadata = upload.spec.tus_metadata
+        headers = {
+            "Upload-Offset": str(offset),
+            "Upload-Length": str(length),
+            "Upload-Expires": expires,
+            "Cache-Control": "no-store",
+        }
+        if metadata:
+            headers["Upload-Metadata"] = metadata
+        return web.Response(headers=headers)
 
     def _upload(self, session: Session, request: web.Request) -> Upload:
         upload = self._hub.media.upload(session, request.match_info["media_id"])
@@ -307,11 +309,10 @@ def _whole_number(request: web.Request, header: str) -> int:
 def _upload_spec(request: web.Request) -> UploadSpec:
     if "Upload-Defer-Length" in request.headers or "Upload-Concat" in request.headers:
         raise _TusError(400, "Deferred lengths and concatenation are not supported.")
-    metadata = _metadata(request.headers.get("Upload-Metadata", ""))
+    tus_metadata = request.headers.get("Upload-Metadata", "")
+    metadata = _metadata(tus_metadata)
     name = _CONTROL.sub("_", metadata.get("filename") or metadata.get("name") or "")
-    content_type = metadata.get("filetype") or metadata.get("type") or ""
-    if not _CONTENT_TYPE.fullmatch(content_type):
-        content_type = "application/octet-stream"
+    content_type = valid_content_type(metadata.get("filetype") or metadata.get("type") or "")
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _KEY.fullmatch(key):
         raise _TusError(400, "Idempotency-Key must be 1 to 128 visible ASCII characters.")
@@ -322,6 +323,7 @@ def _upload_spec(request: web.Request) -> UploadSpec:
         content_type,
         key,
         keep=key is not None and "keep" in metadata,
+        tus_metadata=tus_metadata,
     )
 
 
@@ -335,3 +337,12 @@ def _metadata(header: str) -> dict[str, str]:
         except ValueError:
             raise _TusError(400, f"Upload-Metadata: {key[:40]!r} is not base64 of text.") from None
     return decoded
+
+
+def _encoded_metadata(**values: str) -> str:
+    """`Upload-Metadata` with the values that are not empty."""
+    return ",".join(
+        f"{key} {base64.b64encode(value.encode()).decode()}"
+        for key, value in values.items()
+        if value
+    )

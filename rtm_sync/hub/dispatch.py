@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ..errors import RtmError
 from ..protocol.errors import ProtocolError, RpcCode
-from ..protocol.events import Acknowledge, CancelUpload
+from ..protocol.events import Acknowledge, Event
 from ..protocol.frames import (
     Call,
     Failure,
@@ -39,7 +39,7 @@ class Dispatcher:
 
     Args:
         handlers: the handler of each request type.
-        cancel_upload: handles the `CancelUpload` notice, the only notice that is a command.
+        notices: the handler of each notice that a client sends; those without one are ignored.
         log_out: ends the session when its client logs out.
         undo: removes the state registered for an ended session; idempotent.
         tasks: runs the handlers.
@@ -48,13 +48,13 @@ class Dispatcher:
     def __init__(
         self,
         handlers: Mapping[type[Request[Any]], Handler],
-        cancel_upload: Callable[[Session, str], Coroutine[Any, Any, None]],
+        notices: Mapping[type[Event], Callable[[Session, Any], object]],
         log_out: Callable[[Session], None],
         undo: Callable[[Session], None],
         tasks: BackgroundTasks,
     ) -> None:
         self._handlers = handlers
-        self._cancel_upload = cancel_upload
+        self._notices = notices
         self._log_out = log_out
         self._undo = undo
         self._tasks = tasks
@@ -85,8 +85,9 @@ class Dispatcher:
         if isinstance(frame, Call):
             self._tasks.spawn(self._answer(session, frame))
         elif isinstance(frame, Notice):
-            if isinstance(frame.event, CancelUpload):
-                self._tasks.spawn(self._cancel_upload(session, frame.event.key))
+            handle = self._notices.get(type(frame.event))
+            if handle is not None:
+                handle(session, frame.event)
         elif frame.id is not None:
             session.answer(frame.id, accepted=not isinstance(frame, Failure))
         self.acknowledge(session, at_least=_ACKNOWLEDGE_EVERY)

@@ -14,9 +14,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import LoginError, LoginErrorCode, RenewTokenError
-from ..protocol.events import SessionEnded, TokenExpired, TokenPrivilegeWillExpire
+from ..protocol.events import (
+    CancelUpload,
+    Event,
+    ListeningChanged,
+    MessagesHandled,
+    SessionEnded,
+    TokenExpired,
+    TokenPrivilegeWillExpire,
+)
 from ..protocol.frames import encode_notice
-from ..protocol.ids import app_id_problem, id_problem
 from ..protocol.requests import (
     ChangeChannelAttributes,
     ChangeUserAttributes,
@@ -60,6 +67,7 @@ from .services.invitations import InvitationService
 from .services.messages import MessageService
 from .services.presence import PresenceService
 from .session import Session
+from .session_log import log_login, log_session_end
 from .tasks import BackgroundTasks, Outcomes
 
 _SWEEP_INTERVAL = 60.0
@@ -119,7 +127,7 @@ class Hub:
         self.media = MediaService(engine, media_store, limits, now, metrics_sink)
         self.history = HistoryService(engine, limits, now)
         self._messages = MessageService(
-            engine, engine, self.history, sends, limits, now, metrics_sink
+            engine, engine, self.history, sends, limits, now, metrics_sink, self._tasks
         )
         self.channels = ChannelService(
             engine, self.history, sends, limits, now, metrics_sink, observe, self._tasks
@@ -149,9 +157,12 @@ class Hub:
             ChangeChannelAttributes: attributes.change_channel,
             GetChannelAttributes: attributes.get_channel,
         }
-        self._dispatcher = Dispatcher(
-            handlers, self.media.cancel_upload, self.end, self._undo, self._tasks
-        )
+        notices: dict[type[Event], Callable[[Session, Any], object]] = {
+            CancelUpload: self._cancel_upload,
+            ListeningChanged: self._messages.set_listening,
+            MessagesHandled: self._messages.handled,
+        }
+        self._dispatcher = Dispatcher(handlers, notices, self.end, self._undo, self._tasks)
         self.receive = self._dispatcher.receive
         self.perform = self._dispatcher.perform
 
@@ -181,6 +192,10 @@ class Hub:
         await self._tasks.close(_STOP_TIMEOUT)
         await self.media.stop()
         await self._engine.stop()
+
+    async def problem(self) -> str | None:
+        """The sentence that says why the hub cannot serve for now, or None. Raises OSError."""
+        return await self._engine.problem() or await self.media.problem()
 
     @property
     def session_count(self) -> int:
@@ -219,12 +234,12 @@ class Hub:
         try:
             session, result = await asyncio.shield(task)
         except LoginError as error:
-            self._log_login(login, error.reason.lower())
+            self._note_login(login, error.reason.lower())
             raise
         except asyncio.CancelledError:
             task.add_done_callback(lambda done: self._abandon(done, connection))
             raise
-        self._log_login(login, "resumed" if result.resumed else "new")
+        self._note_login(login, "resumed" if result.resumed else "new")
         return session, result
 
     async def _log_in(self, login: Login, connection: Connection) -> tuple[Session, LoginResult]:
@@ -240,6 +255,7 @@ class Hub:
                 logger.info("%r cannot resume: %s", session, error)
             else:
                 session.set_grant(grant)
+                self._messages.set_listening(session, ListeningChanged(login.listens))
                 self._perform(self._registry.resumed(session, connection, now))
                 return session, self._login_result(session, resumed=True)
         if not self._login_rate.allow((login.app_id, login.uid), now):
@@ -269,8 +285,8 @@ class Hub:
                 LoginErrorCode.LOGIN_ERR_REJECTED,
                 "The session ended before its login was complete.",
             )
+        self._messages.opened(session, listens=login.listens)
         self._report_user_event(session, "Login")
-        self._tasks.spawn(self._messages.deliver_offline_messages(session))
         return session, self._login_result(session, resumed=False)
 
     def attach(self, session: Session, connection: Connection) -> bool:
@@ -346,18 +362,7 @@ class Hub:
         self._undo(finish.session)  # first: what follows may fail
         session, connection, end = finish.session, finish.connection, finish.end
         self.metrics_sink.session_ended(end.value)
-        logger.info(
-            "session of %s@%s ended: %s",
-            session.uid,
-            session.app_id,
-            end.value,
-            extra={
-                "event": "session_ended",
-                "app_id": session.app_id,
-                "uid": session.uid,
-                "reason": end.value,
-            },
-        )
+        log_session_end(session, end)
         if connection is not None:
             _close(connection, end)
         if end is SessionEnd.LOGOUT or end.reason is not None:
@@ -370,6 +375,7 @@ class Hub:
         """Remove the registered state of an ended session. Idempotent."""
         self.presence.forget(session)
         self.channels.forget(session)
+        self._messages.forget(session)
         self._tasks.spawn(self._leave_engine(session))
 
     def _drop_uploads(self, session: Session) -> None:
@@ -390,7 +396,11 @@ class Hub:
         session = self._registry.of_user(app_id, uid)
         if session is None:
             return Delivery.OFFLINE
-        return await session.call(message)
+        return await self._messages.deliver(session, message)
+
+    def listens(self, app_id: str, uid: str) -> bool:
+        session = self._registry.of_user(app_id, uid)
+        return session is not None and self._messages.listens(session)
 
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         self.channels.deliver(app_id, event)
@@ -408,6 +418,9 @@ class Hub:
 
     # -- inside --
 
+    def _cancel_upload(self, session: Session, event: CancelUpload) -> None:
+        self._tasks.spawn(self.media.cancel_upload(session, event.key))
+
     async def _renew_token(self, session: Session, request: RenewToken) -> Done:
         session.check_rate("token_renewals", RenewTokenError)
         try:
@@ -418,18 +431,9 @@ class Hub:
         session.set_grant(grant)
         return Done()
 
-    def _log_login(self, login: Login, outcome: str) -> None:
+    def _note_login(self, login: Login, outcome: str) -> None:
         self.metrics_sink.login(outcome)
-        # Never log malformed ids: a client may send any text.
-        app_id = login.app_id if app_id_problem(login.app_id) is None else "?"
-        uid = login.uid if id_problem("uid", login.uid) is None else "?"
-        logger.info(
-            "login of %s@%s: %s",
-            uid,
-            app_id,
-            outcome,
-            extra={"event": "login", "app_id": app_id, "uid": uid, "outcome": outcome},
-        )
+        log_login(login, outcome)
 
     def _report_user_event(self, session: Session, kind: str) -> None:
         event = {"user_id": session.uid, "type": kind, "ms": int(self._now() * 1000)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -70,12 +71,11 @@ class Session:
         self._last_seen = asyncio.get_running_loop().time()
         self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
         self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
-        self._deferred: list[Callable[[], object]] | None = []
         self._held_channels: dict[str, list[str]] = {}
         self._calls: dict[int, asyncio.Future[Delivery]] = {}
         self._next_call = 1
         self._on_overflow = on_overflow
-        self._changed = asyncio.Event()  # set when outbox space frees up or the session ends
+        self._changed = asyncio.Event()  # see `wait_until`
         self._limits = limits
 
     def __repr__(self) -> str:
@@ -142,12 +142,41 @@ class Session:
 
     def push(self, frame: str) -> None:
         """Queue a frame for the client. The session of a client that is too far behind ends."""
-        self._push_in_order(lambda: self._push(frame))
+        if not self.lives:
+            return
+        try:
+            self.outbox.push(frame)
+        except OutboxFull:
+            self._on_overflow(self)
+            return
+        if self.connection is not None:
+            self.connection.wake()
 
-    def call(self, request: Request[Any]) -> asyncio.Future[Delivery]:
-        """Call the client. The future has the receipt, UNCONFIRMED after `receipt_timeout`."""
-        answered = self._new_receipt()
-        self._push_in_order(lambda: self._call(request, answered))
+    def call(
+        self, request: Request[Any], receipt: asyncio.Future[Delivery] | None = None
+    ) -> asyncio.Future[Delivery]:
+        """Call the client, and return the future of its receipt.
+
+        Args:
+            request: what the client is asked.
+            receipt: a future of `new_receipt`, whose time began earlier; None for a new one.
+        """
+        answered = receipt or self.new_receipt(self._limits.receipt_timeout)
+        call_id = self._next_call
+        self._next_call += 1
+        self._calls[call_id] = answered
+        answered.add_done_callback(lambda _: self._calls.pop(call_id, None))
+        self.push(encode_call(call_id, request))
+        if not self.lives:
+            self.answer(call_id, accepted=False)
+        return answered
+
+    def new_receipt(self, timeout: float) -> asyncio.Future[Delivery]:
+        """A future that is UNCONFIRMED after `timeout` seconds."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Delivery] = loop.create_future()
+        timer = loop.call_later(timeout, self._time_out, answered)
+        answered.add_done_callback(lambda _: timer.cancel())
         return answered
 
     def push_to_member(self, channel_id: str, frame: str) -> None:
@@ -172,26 +201,40 @@ class Session:
     async def catch_up(self, channel_id: str, missed: Iterable[str]) -> None:
         """Send the frames that a member missed, no faster than the client acknowledges them."""
         held = self._held_channels.get(channel_id)
-        await self._wait_until(lambda: self._deferred is None)  # offline messages go first
         for frame in missed:
-            await self._wait_until(self._has_room)
+            await self.wait_until(self.has_room)
             if not self.lives or held is None or self._held_channels.get(channel_id) is not held:
                 return  # the user has left meanwhile, and perhaps joined again
             self.push(frame)
         self.release_channel(channel_id)
 
-    async def call_first(self, request: Request[Any]) -> asyncio.Future[Delivery]:
-        """As `call`, before all deferred frames, and no faster than the client acknowledges."""
-        await self._wait_until(self._has_room)
-        answered = self._new_receipt()
-        self._call(request, answered)
-        return answered
+    def has_room(self) -> bool:
+        """Whether more than an eighth of the outbox is free.
 
-    def release(self) -> None:
-        """Push the frames deferred since the login; called after the offline messages."""
-        deferred, self._deferred = self._deferred or [], None
-        for push in deferred:
-            push()
+        The eighth is reserved for the frames that are pushed meanwhile. Catching up cannot get
+        stuck: a client acknowledges at least every 32 frames, and 32 of the largest messages take
+        less than the other seven eighths.
+        """
+        return self.outbox.fullness < _NEARLY_FULL
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for the condition, or for the session's end.
+
+        The condition is looked at when the client has acknowledged frames, and after
+        `notice_change`.
+        """
+        while self.lives and not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def wait_for_change(self, timeout: float) -> None:
+        """Wait until the client acknowledges frames, `notice_change`, or for `timeout` seconds."""
+        self._changed.clear()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout)
+
+    def notice_change(self) -> None:
+        """Have those that wait for a change look again."""
         self._changed.set()
 
     def acknowledge(self, received: int) -> None:
@@ -212,64 +255,13 @@ class Session:
 
     def end(self) -> None:
         """Resolve all pending receipts as OFFLINE. Called once the session has ended."""
-        self.release()
-        for future in self._calls.values():
+        for future in list(self._calls.values()):
             if not future.done():
                 future.set_result(Delivery.OFFLINE)
         self._calls.clear()
-
-    def _push_in_order(self, push: Callable[[], object]) -> None:
-        """Push now, or defer the push until the offline messages are sent."""
-        if self._deferred is None:
-            push()
-        elif len(self._deferred) < self._limits.outbox_frames:
-            self._deferred.append(push)
-        else:
-            self._on_overflow(self)
-
-    def _has_room(self) -> bool:
-        """Whether more than an eighth of the outbox is free.
-
-        The eighth is reserved for the frames that are pushed meanwhile. Catching up cannot get
-        stuck: a client acknowledges at least every 32 frames, and 32 of the largest messages take
-        less than the other seven eighths.
-        """
-        return self.outbox.fullness < _NEARLY_FULL
-
-    async def _wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for the condition, or for the session's end."""
-        while self.lives and not condition():
-            self._changed.clear()
-            await self._changed.wait()
-
-    def _new_receipt(self) -> asyncio.Future[Delivery]:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Delivery] = loop.create_future()
-        timer = loop.call_later(self._limits.receipt_timeout, self._time_out, answered)
-        answered.add_done_callback(lambda _: timer.cancel())
-        return answered
-
-    def _call(self, request: Request[Any], answered: asyncio.Future[Delivery]) -> None:
-        call_id = self._next_call
-        self._next_call += 1
-        self._calls[call_id] = answered
-        answered.add_done_callback(lambda _: self._calls.pop(call_id, None))
-        self._push(encode_call(call_id, request))
-        if not self.lives:
-            self.answer(call_id, accepted=False)
+        self._changed.set()
 
     @staticmethod
     def _time_out(answered: asyncio.Future[Delivery]) -> None:
         if not answered.done():
             answered.set_result(Delivery.UNCONFIRMED)
-
-    def _push(self, frame: str) -> None:
-        if not self.lives:
-            return
-        try:
-            self.outbox.push(frame)
-        except OutboxFull:
-            self._on_overflow(self)
-            return
-        if self.connection is not None:
-            self.connection.wake()

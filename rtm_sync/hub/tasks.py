@@ -97,6 +97,14 @@ async def once(
     return outcome
 
 
+async def shielded(work: Awaitable[T]) -> T:
+    """Await the work, which goes on to its end even if the caller is cancelled."""
+    task = asyncio.ensure_future(work)
+    # After a cancellation nobody awaits the task: its exception counts as retrieved.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(task)
+
+
 class BackgroundTasks:
     """Owns tasks on one event loop, from `start`, `spawn` or `run_loop` to `close`."""
 

@@ -23,6 +23,9 @@ from .errors import ProtocolError, RpcCode
 
 R = TypeVar("R")
 C = TypeVar("C")
+MAX_INTEGER = 2**53 - 1
+"""The largest integer of the protocol, and of a call's id: every JSON reader takes it exactly."""
+
 dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
@@ -199,6 +202,8 @@ def _plain_decoder(kind: type) -> _Decode:
     def decode_plain(value: Any) -> Any:
         if kind is float and type(value) in (int, float):
             return _finite(value)
+        if kind is int and type(value) is int and abs(value) > MAX_INTEGER:
+            raise ValueError("must be an integer of at most 2^53 - 1.")
         if type(value) is not kind:
             raise ValueError(f"must be {kind.__name__}, not {type(value).__name__}.")
         if isinstance(value, str) and not value.isascii():

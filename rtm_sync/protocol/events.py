@@ -118,6 +118,31 @@ class CancelUpload(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ListeningChanged(Event):
+    """The client has begun or stopped to take stored messages.
+
+    A client that does not listen is not sent stored messages; they wait.
+    """
+
+    METHOD = "listening_changed"
+
+    listens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesHandled(Event):
+    """The client's application has handled these stored messages; the hub deletes them.
+
+    Attributes:
+        keys: the keys of the messages (`MessageFromPeer.key`), 1 to 1,000.
+    """
+
+    METHOD = "messages_handled"
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Acknowledge(Event):
     """The number of numbered frames that the sender of this notice has received.
 
@@ -142,6 +167,8 @@ EVENTS: dict[str, type[Event]] = {
         TokenExpired,
         SessionEnded,
         CancelUpload,
+        ListeningChanged,
+        MessagesHandled,
         Acknowledge,
     )
 }

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..errors import ERROR_FAMILIES, RtmError
-from .codec import decoder_of, dumps, encoder_of, parse_json
+from .codec import MAX_INTEGER, decoder_of, dumps, encoder_of, parse_json
 from .errors import ProtocolError, RpcCode
 from .events import EVENTS, Event
+from .ids import FRAME_LIMIT
 from .requests import REQUESTS, Request
+
+_LONGEST_ID = str(MAX_INTEGER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,22 @@ def encode_call(call_id: int, request: Request[Any]) -> str:
     )
 
 
+def call_size_problem(frame: str, call: Call) -> str | None:
+    """The sentence that describes an encoded call that is too large, or None.
+
+    A call is measured with the longest id, because a client may repeat it under another one.
+    """
+    if len(frame) * 4 + len(_LONGEST_ID) <= FRAME_LIMIT:  # a character has at most four bytes
+        return None
+    size = len(frame.encode()) - len(str(call.id)) + len(_LONGEST_ID)
+    if size <= FRAME_LIMIT:
+        return None
+    return (
+        f"{call.request.METHOD} would be a frame of {size:,} bytes; the limit is {FRAME_LIMIT:,}. "
+        "Pass less in one call."
+    )
+
+
 def encode_reply(call_id: int, result: object) -> str:
     """Encode the result of a call."""
     return dumps({"jsonrpc": "2.0", "id": call_id, "result": encoder_of(type(result))(result)})
@@ -93,7 +112,7 @@ def decode(text: str | bytes) -> Frame:
             RpcCode.INVALID_REQUEST, 'A frame must be a JSON object with "jsonrpc": "2.0".'
         )
     call_id = frame.get("id")
-    if call_id is not None and (type(call_id) is not int or not 0 <= call_id < 2**53):
+    if call_id is not None and (type(call_id) is not int or not 0 <= call_id <= MAX_INTEGER):
         raise ProtocolError(RpcCode.INVALID_REQUEST, "id must be an integer from 0 to 2^53 - 1.")
     if "method" in frame:
         return _decode_method(frame, call_id)

@@ -64,7 +64,11 @@ class Request(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Login(Request[LoginResult]):
-    """The first frame of a connection. Opens a session, or resumes one that lost its connection."""
+    """The first frame of a connection. Opens a session, or resumes one that lost its connection.
+
+    Attributes:
+        listens: the client takes stored messages now; `ListeningChanged` reports changes.
+    """
 
     METHOD = "login"
     RESULT = LoginResult
@@ -76,6 +80,7 @@ class Login(Request[LoginResult]):
     token: str | None = field(default=None, repr=False)
     session: str | None = field(default=None, repr=False)
     received: int = 0
+    listens: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +335,12 @@ class InvitationFromPeer(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class MessageFromPeer(Request[Done]):
-    """The hub calls this on the receiving client; the client's answer is the delivery receipt."""
+    """The hub calls this on the receiving client; the client's answer is the delivery receipt.
+
+    Attributes:
+        key: names a message that stays stored until the client reports it (`MessagesHandled`); None
+            for a message that is not stored.
+    """
 
     METHOD = "message_from_peer"
     RESULT = Done
@@ -340,6 +350,7 @@ class MessageFromPeer(Request[Done]):
     peer_id: str
     message_id: str
     message_props: ReceivedMessageProperties
+    key: int | None = None
 
 
 PeerCall: TypeAlias = MessageFromPeer | InvitationFromPeer

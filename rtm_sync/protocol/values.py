@@ -94,13 +94,18 @@ class ReceivedMessageProperties:
 
     Attributes:
         server_received_ts: when the hub received it, milliseconds since the epoch.
-        is_offline_message: the message was stored until this login.
+        is_offline_message: the message was stored while its user was offline or did not listen.
         is_historical_message: the message comes from the history.
+        message_id: the message's id, which the sender's client gave it. Ours.
+        is_redelivered: the message may have come before: it was sent to this user's client earlier,
+            and no report came that it was handled. Ours.
     """
 
     server_received_ts: int
     is_offline_message: bool = False
     is_historical_message: bool = False
+    message_id: str = ""
+    is_redelivered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +114,8 @@ class PeerMessageSendResult:
 
     Attributes:
         has_peer_received: the peer's SDK has confirmed the message.
-        cached_by_server: the message is stored for the peer's next login. Ours: the reference does
-            not define it.
+        cached_by_server: the message is stored, and the peer's client does not have it yet. Ours:
+            the reference does not define it.
     """
 
     has_peer_received: bool

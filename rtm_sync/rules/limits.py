@@ -13,6 +13,15 @@ from .rates import Rate, positive
 MAX_TRANSFERS = 9
 """The most concurrent transfers of a client, uploads and downloads together (reference 1.3)."""
 
+_LARGEST = {
+    **dict.fromkeys(
+        ("queried_peers", "subscribed_peers", "counted_channels", "announced_members"), 3000
+    ),
+    "invitation_content": 32 * 1024,
+}
+"""The largest values of the limits that bound a frame: an answer with as many of the longest ids,
+or with an invitation of control characters, is no larger than a frame may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -26,8 +35,12 @@ class Limits:
         transfers: concurrent uploads and downloads per session (reference 1.3: nine).
         retention: the lifetime of media and offline messages (reference 1.3: seven days).
         joined_channels: joined channels per session (reference 1.3: 20).
-        offline_messages: messages that wait for one user; the oldest are dropped (reference 1.3:
-            200).
+        offline_messages: messages that were sent to a user who was offline and that no client was
+            offered yet; the oldest are dropped (reference 1.3: 200).
+        mailbox_messages, mailbox_bytes: all stored messages of one user that are not handled, and
+            the size of their JSON; further messages are refused. Ours.
+        unhandled_messages: stored messages that a session has been offered and has not handled;
+            further ones wait. Ours.
         sends: peer and channel messages together, per session (Linux: 1,500 in 3 s).
         joins, same_channel_joins: joins per session (reference 1.3: 50 in 3 s; 2 in 5 s).
         logins: logins per user (reference 1.3: 2 a second).
@@ -60,6 +73,9 @@ class Limits:
             None is no quota. Ours.
         user_uploads, app_uploads: uploads that a user, or an app, may begin; None is no quota.
             Ours.
+
+    Raises:
+        ValueError: a limit allows answers that do not fit into one frame.
     """
 
     media_size: int = MEDIA_LIMIT
@@ -67,6 +83,9 @@ class Limits:
     retention: float = RETENTION_SECONDS
     joined_channels: int = 20
     offline_messages: int = 200
+    mailbox_messages: int = 10_000
+    mailbox_bytes: int = 64 * 1024 * 1024
+    unhandled_messages: int = 1000
     sends: Rate = Rate(1500, 3.0)
     joins: Rate = Rate(50, 3.0)
     same_channel_joins: Rate = Rate(2, 5.0)
@@ -103,6 +122,15 @@ class Limits:
     app_bytes: int | None = None
     user_uploads: Rate | None = None
     app_uploads: Rate | None = None
+
+    def __post_init__(self) -> None:
+        for name, largest in _LARGEST.items():
+            value: int = getattr(self, name)
+            if value > largest:
+                raise ValueError(
+                    f"{name} is {value:,}; it must be at most {largest:,}, because one frame holds "
+                    "no more"
+                )
 
     @property
     def remembered_sends_of_sender(self) -> int:

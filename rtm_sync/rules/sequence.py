@@ -73,8 +73,8 @@ class Outbox:
             return None
         # Indexing a deque is fast near its ends, and the cursor is nearly always at an end.
         frame = self._frames[self._taken]
-        self._taken += 1
-        self._sent = max(self._sent, self._acknowledged + self._taken)
+        self._sent = max(self._sent, self._acknowledged + self._taken + 1)
+        self._taken += 1  # last: an interruption (Ctrl-C) before this leaves the frame unsent
         return frame
 
     def put_back(self) -> None:

@@ -62,6 +62,12 @@ class BusContract(EnginePartContract):
             self.assertIs(await self.bus.send_to_peer(APP, "bob", message), delivery)
         self.assertEqual(self.node.of("deliver_to_peer"), [(APP, "bob", message)] * 3)
 
+    async def test_it_says_who_takes_stored_messages(self) -> None:
+        self.node.here.add((APP, "bob"))
+        self.assertTrue(await self.bus.listens(APP, "bob"))
+        self.assertFalse(await self.bus.listens(APP, "carol"))
+        self.assertFalse(await self.bus.listens(OTHER_APP, "bob"))
+
     async def test_a_user_who_is_nowhere_or_in_another_app_is_offline(self) -> None:
         await self.log_in("bob")
         for app_id, uid in ((OTHER_APP, "bob"), (APP, "carol")):
@@ -318,6 +324,7 @@ class BusContract(EnginePartContract):
     async def test_a_bus_that_is_not_running_refuses(self) -> None:
         await self.assert_needs_running(
             lambda: self.bus.send_to_peer(APP, "bob", peer_message("1")),
+            lambda: self.bus.listens(APP, "bob"),
             lambda: self.bus.join(APP, "room", "bob", "session"),
             lambda: self.bus.leave(APP, "room", "bob", "session"),
             lambda: self.bus.members(APP, "room"),

@@ -248,14 +248,27 @@ class DirectoryContract(EnginePartContract):
             self.assertEqual(await self.directory.banned_until(APP, "bob"), 0.0)
 
     async def test_the_bans_of_an_app_can_be_listed(self) -> None:
-        self.assertEqual(await self.directory.bans(APP, self.wall), {})
+        self.assertEqual(await self.directory.bans(APP, self.wall, "", 10), {})
         for uid, seconds in (("bob", 60), ("carol", 30), ("dora", 10)):
             await self.directory.ban(APP, uid, self.wall + seconds)
         await self.directory.ban(APP, "dora", 0.0)
         await self.directory.ban(OTHER_APP, "eve", self.wall + 60)
-        listed = await self.directory.bans(APP, self.wall)
-        self.assertEqual(list(listed.items()), [("carol", self.wall + 30), ("bob", self.wall + 60)])
-        self.assertEqual(list(await self.directory.bans(APP, self.wall + 30)), ["bob"])
+        listed = await self.directory.bans(APP, self.wall, "", 10)
+        self.assertEqual(listed, {"carol": self.wall + 30, "bob": self.wall + 60})
+        self.assertEqual(list(await self.directory.bans(APP, self.wall + 30, "", 10)), ["bob"])
+
+    async def test_the_bans_come_in_pages_in_the_order_of_the_ids(self) -> None:
+        uids = ["b", "B", "~", "a b", "a", "1"]
+        for seconds, uid in enumerate(uids, 60):
+            await self.directory.ban(APP, uid, self.wall + seconds)
+        await self.directory.ban(APP, "C", self.wall + 10)
+        listed: list[str] = []
+        for size in (4, 2, 0):  # at 30 s, the ban of C is over and takes no place in a page
+            after = listed[-1] if listed else ""
+            page = await self.directory.bans(APP, self.wall + 30, after, 4)
+            self.assertEqual(len(page), size)
+            listed += page
+        self.assertEqual(listed, sorted(uids))
 
     async def test_a_ban_outlives_a_restart(self) -> None:
         until = self.wall + 60

@@ -55,6 +55,9 @@ class NotingNode:
         self.told.append(("deliver_to_peer", app_id, uid, message))
         return self.delivery
 
+    def listens(self, app_id: str, uid: str) -> bool:
+        return (app_id, uid) in self.here
+
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         self.told.append(("deliver_to_channel", app_id, event))
 
@@ -129,6 +132,9 @@ class EnginePartContract(_Base):
         """Stop the object, and start another in its place."""
         await self.part.stop()
         self.part = await self.started()
+
+    async def test_a_part_that_works_has_no_problem(self) -> None:
+        self.assertIsNone(await self.part.problem())
 
     async def soon(self, expected: object, actual: Callable[[], object]) -> None:
         """Assert that `actual()` becomes the expected value within `patience` seconds."""

@@ -15,6 +15,7 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from ..supervision import BackgroundThread, start_thread
+from ..transports.gateway.proxy_settings import without_credentials
 from .fault_pipes import CHUNK, EachWay, Manner, ProxiedConnection, reset
 from .ports import free_port
 
@@ -108,7 +109,9 @@ class FaultProxy:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.hostname is None or parts.port is None:
-            raise ValueError(f"url must have a host and a port, not be {url!r}.")
+            raise ValueError(
+                f"url must have a host and a port, not be {without_credentials(url)!r}."
+            )
         self._server = (parts.hostname, parts.port)
         self._port = free_port()
         self._listener: socket.socket | None = _listening(self._port)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, ClassVar
 
 from .case import PATIENCE
 from .ports import free_port
@@ -41,6 +41,8 @@ class GatewayProcess:
         data: the data folder.
         url: for `RtmClient(url=…)`.
     """
+
+    _MODULE: ClassVar[str] = "rtm_sync"
 
     def __init__(
         self, data: Path | None = None, settings: Mapping[str, object] | None = None
@@ -107,7 +109,7 @@ class GatewayProcess:
         began = time.monotonic()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process has ended
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rtm_sync", "serve"],
+            [sys.executable, "-m", self._MODULE, "serve"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,

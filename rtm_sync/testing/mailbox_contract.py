@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from ..hub.engine.mailbox import Mailbox
+from ..hub.engine.mailbox import (
+    Mailbox,
+    MailboxFull,
+    MailboxLimits,
+    StoredMessage,
+    StoredMessages,
+)
 from .engine_kit import APP, KEEP, OTHER_APP, WEEK, EnginePartContract, peer_message, text_of
+
+LIMITS = MailboxLimits(offline=KEEP, messages=10_000, bytes=32 * 1024 * 1024, retention=WEEK)
 
 
 class MailboxContract(EnginePartContract):
@@ -34,15 +43,35 @@ class MailboxContract(EnginePartContract):
         assert isinstance(self.part, Mailbox), f"{self.part!r} is not a Mailbox."
         return self.part
 
-    async def store(self, *texts: str, uid: str = "bob", sender: str = "alice") -> None:
-        """Store offline messages."""
-        for text in texts:
-            await self.mailbox.store_offline(APP, uid, peer_message(text, sender), KEEP, WEEK)
+    async def store(
+        self,
+        *texts: str,
+        uid: str = "bob",
+        sender: str = "alice",
+        is_offered: bool = False,
+        limits: MailboxLimits = LIMITS,
+    ) -> list[int]:
+        """Store messages, and return their keys."""
+        return [
+            await self.mailbox.store(
+                APP, uid, peer_message(text, sender), limits, is_offered=is_offered
+            )
+            for text in texts
+        ]
+
+    async def stored(self, uid: str = "bob", app_id: str = APP) -> list[StoredMessage]:
+        """All stored messages of a user, read in pages."""
+        found: list[StoredMessage] = []
+        after: int | None = 0
+        while after is not None:
+            page = await self.mailbox.waiting(app_id, uid, after, 90)
+            found += page.messages
+            after = page.last_key
+        return found
 
     async def waiting(self, uid: str = "bob", app_id: str = APP) -> list[str]:
-        """The texts of a user's offline messages."""
-        found = await self.mailbox.offline(app_id, uid, self.wall)
-        return [text_of(item.message) for item in found]
+        """The texts of a user's stored messages."""
+        return [text_of(item.message) for item in await self.stored(uid, app_id)]
 
     async def test_messages_wait_in_order_for_their_receiver_only(self) -> None:
         await self.store("1", "2", "3")
@@ -70,26 +99,26 @@ class MailboxContract(EnginePartContract):
 
     async def test_only_the_receiver_discards_messages_and_only_those(self) -> None:
         await self.store("1", "2", "3")
-        first, second, third = await self.mailbox.offline(APP, "bob", self.wall)
+        first, second, third = await self.stored()
         self.assertEqual(second.message, peer_message("2"))
-        await self.mailbox.discard_offline(APP, "bob", [first.key, second.key])
-        await self.mailbox.discard_offline(APP, "carol", [third.key])
-        await self.mailbox.discard_offline(OTHER_APP, "bob", [third.key])
-        await self.mailbox.discard_offline(APP, "bob", [])
+        await self.mailbox.discard(APP, "bob", [first.key, second.key])
+        await self.mailbox.discard(APP, "carol", [third.key])
+        await self.mailbox.discard(OTHER_APP, "bob", [third.key])
+        await self.mailbox.discard(APP, "bob", [])
         self.assertEqual(await self.waiting(), ["3"])
 
     async def test_a_key_is_never_given_twice(self) -> None:
         await self.store("1")
-        (old,) = await self.mailbox.offline(APP, "bob", self.wall)
-        await self.mailbox.discard_offline(APP, "bob", [old.key])
+        (old,) = await self.stored()
+        await self.mailbox.discard(APP, "bob", [old.key])
         await self.store("2")
-        (new,) = await self.mailbox.offline(APP, "bob", self.wall)
+        (new,) = await self.stored()
         self.assertGreater(new.key, old.key)
 
     async def test_waiting_messages_outlive_a_restart(self) -> None:
         await self.store("1", "2", "3")
-        first, *_ = await self.mailbox.offline(APP, "bob", self.wall)
-        await self.mailbox.discard_offline(APP, "bob", [first.key])
+        first, *_ = await self.stored()
+        await self.mailbox.discard(APP, "bob", [first.key])
         await self.restart()
         self.assertEqual(await self.waiting(), ["2", "3"] if self.outlives_process else [])
 
@@ -107,15 +136,66 @@ class MailboxContract(EnginePartContract):
     async def test_no_more_are_kept_than_the_caller_says_and_no_longer(self) -> None:
         await self.store("old")
         for text in ("1", "2", "3"):
-            await self.mailbox.store_offline(APP, "bob", peer_message(text), 2, 60.0)
+            await self.store(text, limits=replace(LIMITS, offline=2, retention=60.0))
         self.assertEqual(await self.waiting(), ["2", "3"])
         await self.store("4")
         self.wall += 90
         self.assertEqual(await self.waiting(), ["4"])
 
+    async def test_a_page_begins_after_a_key_and_is_no_longer_than_asked(self) -> None:
+        first, second, third, fourth = await self.store("1", "2", "3", "4")
+        page = await self.mailbox.waiting(APP, "bob", first, 2)
+        self.assertEqual([item.key for item in page.messages], [second, third])
+        self.assertEqual(page.last_key, third)
+        self.assertEqual(
+            await self.mailbox.waiting(APP, "bob", fourth, 2), StoredMessages((), None)
+        )
+
+    async def test_a_key_grows_and_a_copy_has_the_key_of_the_message(self) -> None:
+        keys = await self.store("1", "2", "1")
+        self.assertEqual(keys[0], keys[2])
+        self.assertLess(keys[0], keys[1])
+        self.assertEqual([item.key for item in await self.stored()], keys[:2])
+
+    async def test_what_was_offered_is_marked_and_stays_so(self) -> None:
+        await self.store("1", "2", "3")
+        await self.store("4", "2", is_offered=True)  # "2" is sent again
+        first, *_ = await self.stored()
+        await self.mailbox.mark_offered(APP, "bob", [first.key, first.key + 1_000_000])
+        await self.mailbox.mark_offered(APP, "carol", [item.key for item in await self.stored()])
+        expected = [("1", True), ("2", True), ("3", False), ("4", True)]
+        for restarted in (False, True):
+            if restarted:
+                await self.restart()
+            found = [(text_of(item.message), item.was_offered) for item in await self.stored()]
+            self.assertEqual(found, expected if self.outlives_process or not restarted else [])
+
+    async def test_what_was_offered_is_never_dropped_nor_counted_for_the_two_hundred(self) -> None:
+        await self.store("offered", is_offered=True)
+        await self.store(*map(str, range(200)))
+        await self.store("also offered", is_offered=True)
+        self.assertEqual(await self.waiting(), ["offered", *map(str, range(200)), "also offered"])
+
+    async def test_a_full_mailbox_refuses_and_has_room_again(self) -> None:
+        for limits in (replace(LIMITS, messages=3), replace(LIMITS, bytes=700)):
+            with self.subTest(limits):
+                stored = 0
+                with self.assertRaises(MailboxFull):
+                    while stored < 10:
+                        await self.store(f"{stored}", limits=limits, is_offered=True)
+                        stored += 1
+                self.assertEqual(await self.waiting(), [str(number) for number in range(stored)])
+                await self.store("carol's", uid="carol", limits=limits)  # a limit for each user
+                await self.store("0", limits=limits, is_offered=True)  # a copy needs no room
+                keys = [item.key for item in await self.stored()]
+                await self.mailbox.discard(APP, "bob", [keys[0], keys[0]])
+                await self.store("new", limits=limits, is_offered=True)
+                await self.mailbox.discard(APP, "bob", [item.key for item in await self.stored()])
+
     async def test_a_mailbox_that_is_not_running_refuses(self) -> None:
         await self.assert_needs_running(
-            lambda: self.mailbox.store_offline(APP, "bob", peer_message("1"), KEEP, WEEK),
-            lambda: self.mailbox.offline(APP, "bob", self.wall),
-            lambda: self.mailbox.discard_offline(APP, "bob", [1]),
+            lambda: self.store("1"),
+            lambda: self.mailbox.waiting(APP, "bob", 0, 10),
+            lambda: self.mailbox.mark_offered(APP, "bob", [1]),
+            lambda: self.mailbox.discard(APP, "bob", [1]),
         )

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..client.channel import RtmChannel
 from ..client.client import RtmClient
-from ..client.events import EventEmitter, ReceivedEvent, event_name
+from ..client.events import EventEmitter, event_name
+from ..client.listeners import ReceivedEvent
 from ..rules.timing import Deadline
 from .case import PATIENCE
 

@@ -6,6 +6,7 @@ It does not know HTTP or the hub: the work of a transfer is a callable.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from ..errors import RtmError
 from ..rules.limits import MAX_TRANSFERS
 from ..rules.timing import Backoff
 from ..supervision import BackgroundThread, supervised_thread
+from .at_exit import finish_at_exit
 from .control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferKind
 from .transfer import Transfer
 
@@ -25,14 +27,17 @@ _START_GRACE = 0.1  # seconds that a transfer with a slot may wait for a thread
 _LINGER = 1.0  # seconds that idle threads stay, so that successive transfers share them
 _CLOSE_TIMEOUT = 2.0
 _INTERRUPT_TIMEOUT = 0.2
+WAITING_ADVICE = "close(wait=True) waits for them."
 _WATCH_BACKOFF = Backoff(first=0.05, longest=1.0)  # short, because cancelling waits for the watcher
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class _Job(Generic[T]):
     """A transfer with its control, its work and its place in the executor."""
 
-    __slots__ = ("begun", "control", "place", "transfer", "work")
+    __slots__ = ("begun", "control", "is_waiting", "place", "thread", "transfer", "work")
 
     def __init__(
         self,
@@ -45,6 +50,8 @@ class _Job(Generic[T]):
         self.work = work
         self.place: Future[None] | None = None  # its place in the executor, once it has a slot
         self.begun = False
+        self.thread = 0  # the id of the thread that runs it
+        self.is_waiting = False  # one of its callbacks waits for the other transfers
 
     def finish(self, error: BaseException) -> None:
         """Fail the transfer's future, unless the future is done."""
@@ -85,6 +92,8 @@ class TransferPool:
         self._lock = threading.Lock()  # guards what follows; not held while a future completes
         self._running: set[_Job[object]] = set()
         self._pending: deque[_Job[object]] = deque()
+        self._busy: set[_Job[object]] = set()  # those with a thread, until their callbacks are done
+        self._waits = 0  # running calls of `wait`
         self._executor: ThreadPoolExecutor | None = None
         self._closed = False
         self._wake = threading.Event()
@@ -134,15 +143,55 @@ class TransferPool:
             except RuntimeError as error:
                 raise _no_thread(kind, error) from error
             self._pending.append(job)  # type: ignore[arg-type]  # the pool ignores the result's type
+        finish_at_exit(self)
         self._start_pending()
         return transfer
 
-    def interrupt(self, message: str) -> None:
-        """End all transfers with INTERRUPTED, as logout and ABORTED do (reference 1.3)."""
+    def wait(self) -> None:
+        """Wait until no transfer runs or waits, and their callbacks are done.
+
+        Those that fail meanwhile are logged, because nobody may look at their futures any more.
+
+        Called from a callback of a transfer, it does not wait for that transfer.
+        """
+        thread = threading.get_ident()
         with self._lock:
-            jobs = [*self._running, *self._pending]
-        for job in jobs:
-            job.control.end(job.control.kind.cancelled(message))
+            own = [job for job in self._busy if job.thread == thread]
+            self._waits += 1
+        for job in own:
+            job.is_waiting = True
+        try:
+            while self._has_work():
+                time.sleep(_WATCH_INTERVAL)  # polled: Ctrl-C ends a sleep on every system
+        finally:
+            for job in own:
+                job.is_waiting = False
+            with self._lock:
+                self._waits -= 1
+
+    def _has_work(self) -> bool:
+        with self._lock:
+            return bool(self._pending) or any(not job.is_waiting for job in self._busy)
+
+    def interrupt(self, message: str, advice: str = "") -> None:
+        """End all transfers with INTERRUPTED, as logout and ABORTED do (reference 1.3).
+
+        Args:
+            message: what ends them, as a sentence; a warning in the log says how many they are.
+            advice: another sentence for the log.
+        """
+        with self._lock:
+            running, pending = list(self._running), list(self._pending)
+        jobs = [*running, *pending]
+        ended = [job.control.end(job.control.kind.cancelled(message)) for job in jobs]
+        if any(ended):
+            logger.warning(
+                "%s %d running and %d waiting transfers were interrupted. %s",
+                message,
+                sum(ended[: len(running)]),
+                sum(ended[len(running) :]),
+                advice,
+            )
         self._wake.set()
         # Each transfer must withdraw its upload at the hub before the session ends.
         wait([job.transfer for job in jobs], _INTERRUPT_TIMEOUT)
@@ -151,7 +200,7 @@ class TransferPool:
         """End all transfers and the threads. Idempotent; returns within a few seconds."""
         with self._lock:
             self._closed = True
-        self.interrupt("The client was closed.")
+        self.interrupt("The client was closed.", WAITING_ADVICE)
         if not threading.current_thread().name.startswith("rtm-sync-transfer"):
             self._watcher.join(_CLOSE_TIMEOUT)  # the watcher waits for workers: not from a worker
 
@@ -167,6 +216,7 @@ class TransferPool:
                 failure = self._give_thread(job)
                 if failure is None:
                     self._running.add(job)
+                    self._busy.add(job)
                     continue
             job.control.end(failure)
             job.finish(failure)
@@ -198,6 +248,7 @@ class TransferPool:
             self._forget(job)
             job.control.end(failure)
             job.finish(failure)
+            self._is_over(job)
         if hanging is not None:
             hanging.shutdown(wait=False)
 
@@ -205,6 +256,7 @@ class TransferPool:
         try:
             with self._lock:  # the watcher may finish a cancelled transfer at the same time
                 job.begun = True
+                job.thread = threading.get_ident()
                 if not job.transfer.done():
                     job.transfer.set_running_or_notify_cancel()
             job.control.check()
@@ -212,13 +264,22 @@ class TransferPool:
             job.control.check()  # the work may have swallowed the error of a cancelled transfer
         except BaseException as error:
             self._forget(job)
-            job.finish(self._typed(job, error))
+            failure = self._typed(job, error)
+            if self._waits and job.control.ended is None:
+                logger.warning("a transfer failed: %s", failure)
+            job.finish(failure)
         else:
             self._forget(job)
             with contextlib.suppress(InvalidStateError):
                 job.transfer.set_result(result)
         finally:
+            self._is_over(job)
             self._start_pending()
+
+    def _is_over(self, job: _Job[object]) -> None:
+        """Forget a job whose future and callbacks are done, or whose thread is left behind."""
+        with self._lock:
+            self._busy.discard(job)
 
     def _typed(self, job: _Job[object], error: BaseException) -> BaseException:
         """The exception of the future: the transfer's own error, an RtmError, or FAILURE."""
@@ -280,6 +341,7 @@ class TransferPool:
             self._forget(job)
             assert job.control.ended is not None
             job.finish(job.control.ended)
+            self._is_over(job)
         if finished:
             self._start_pending()
 

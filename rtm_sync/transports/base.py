@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
@@ -39,15 +39,15 @@ class Credentials:
     token_provider: Callable[[], str] | None = field(default=None, repr=False)
 
     def current_token(self) -> str | None:
-        """The token to present now.
+        """The token to present now, without the line end that it may have from a file.
 
         Raises:
             LoginError: UNKNOWN, the provider failed.
         """
         if self.token_provider is None:
-            return self.token
+            return _stripped(self.token)
         try:
-            return self.token_provider()
+            return _stripped(self.token_provider())
         except (Exception, SystemExit) as error:  # the application's code may raise anything
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_UNKNOWN, f"The token provider failed: {error!r}.", error
@@ -62,18 +62,23 @@ def _not_given(url: str) -> NoReturn:
     )
 
 
+def _stripped(token: str | None) -> str | None:
+    return token.strip() if isinstance(token, str) else token
+
+
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
     """The settings that the application chose for its connection. All times are seconds.
 
     Attributes:
         login_timeout: for the first connection and login (reference 1.3: 12 s).
-        connect_timeout: for one TCP and TLS handshake.
+        connect_timeout: for the TCP connection, all addresses of the name together, and then for
+            each wait of the handshakes.
         ping_interval: the time between two signs of life from the transport.
         ping_timeout: the time without a frame after which a connection counts as lost.
         reconnecting_after: the time after which a lost connection is reported as RECONNECTING
             (reference 1.3: 4 s).
-        retry_timeout: the time for which a transfer without progress is retried.
+        retry_timeout: the time that failing attempts of a transfer may take without progress.
         proxy: URL of an HTTP proxy, "" for none, None to read the environment.
         ca_file: certificates to trust, a PEM file; None to read the environment.
         media: URL of the media store for a transport without a gateway; others ignore it.
@@ -88,7 +93,7 @@ class TransportOptions:
     ping_timeout: float = 10.0
     reconnecting_after: float = 4.0
     retry_timeout: float = 30.0
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)  # it may have a password
     ca_file: str | None = None
     media: str | None = None
     make_media_store: Callable[[str], MediaStore] = field(
@@ -233,6 +238,22 @@ class Transport(ABC):
             RtmError: RenewTokenError.
         """
         self.call(RenewToken(token), timeout)
+
+    def set_listening(self, listens: bool) -> None:  # noqa: B027  an optional capability
+        """Note whether the application takes peer messages now; it may change at any time.
+
+        Called before the first `open` as well. A transport whose hub stores messages until they are
+        handled tells the hub, which keeps them while nobody takes them. Never blocks.
+        """
+
+    def messages_handled(self, keys: Sequence[int]) -> None:  # noqa: B027  an optional capability
+        """Report stored messages (`MessageFromPeer.key`) that the application has handled.
+
+        The hub deletes them. The report survives reconnects. Never blocks.
+
+        Args:
+            keys: 1 to 1,000 keys.
+        """
 
     def event_handled(self) -> None:  # noqa: B027  an optional capability
         """Note that the application has handled one more event. Used for flow control."""

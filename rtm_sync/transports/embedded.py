@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar, cast
@@ -41,8 +42,9 @@ class EmbeddedTransport(Transport):
     def __init__(self, url: str, options: TransportOptions) -> None:
         self._url = url
         self._options = options
-        self._lock = threading.Lock()  # guards _connection
+        self._lock = threading.Lock()  # guards _connection and _listens
         self._connection: _Connection | None = None
+        self._listens = True
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
         connection = _Connection(listener, self._options)
@@ -51,6 +53,7 @@ class EmbeddedTransport(Transport):
                 if self._connection is not None:
                     raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
                 self._connection = connection
+                connection.session.set_listening(self._listens)
             connection.open(self._url, self._options, credentials)
         except BaseException as error:
             connection.give_up(error)
@@ -89,6 +92,18 @@ class EmbeddedTransport(Transport):
         with self._lock:
             if self._connection is connection:
                 self._connection = None
+
+    def set_listening(self, listens: bool) -> None:
+        with self._lock:
+            self._listens = listens
+            connection = self._connection
+        if connection is not None:
+            connection.session.set_listening(listens)
+
+    def messages_handled(self, keys: Sequence[int]) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.session.messages_handled(keys)
 
     def event_handled(self) -> None:
         connection = self._connection
@@ -130,7 +145,12 @@ class _Connection:
         """
         deadline = Deadline(options.login_timeout)
         self._states.report(Lifecycle.login_started)
-        login = Login(credentials.app_id, credentials.uid, token=credentials.current_token())
+        login = Login(
+            credentials.app_id,
+            credentials.uid,
+            token=credentials.current_token(),
+            listens=self.session.listens_at_login(),
+        )
         try:
             home = EmbeddedHub.enter(url, options, self)
         except RuntimeError as error:  # no thread can be started

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import secrets
@@ -38,13 +37,13 @@ class HubAccess:
         media = self._home.hub.media
         # The key finds the upload even if a cancellation lost the answer of `begin_upload`.
         spec = UploadSpec(blob.size, blob.name, blob.content_type, secrets.token_urlsafe(24))
-        upload: Upload | None = None
         try:
             upload = self._run(media.begin_upload(self._session, spec), control)
             with self._slot(control):
                 yield _HubWriter(self, upload, control)
         except BaseException:
-            self._finally(self._give_up(spec, upload))
+            assert spec.key is not None
+            self._finally(media.cancel_upload(self._session, spec.key))
             raise
 
     def find(self, media_id: str, control: TransferControl) -> MediaInfo:
@@ -62,11 +61,10 @@ class HubAccess:
                 reader.close()
 
     def append(self, upload: Upload, data: bytes, control: TransferControl) -> None:
-        self._run(upload.append(_reading_once(data), len(data)), control)
+        self._run(upload.append(upload.offset, _reading_once(data), len(data)), control)
 
     def complete(self, upload: Upload, control: TransferControl) -> MediaInfo:
-        # Shielded: interrupted halfway, it would leave a blob without a record.
-        return self._run(_shielded(self._home.hub.media.complete_upload(upload)), control)
+        return self._run(self._home.hub.media.complete_upload(upload), control)
 
     def on_storage_thread(self, function: Callable[[], T], control: TransferControl) -> T:
         return self._run(self._home.hub.media.storage.run(function), control)
@@ -74,13 +72,6 @@ class HubAccess:
     def start_on_storage_thread(self, function: Callable[[], object]) -> None:
         """Call a function on a storage thread without waiting; skip it if the hub has stopped."""
         self._home.start(self._home.hub.media.storage.run(function))
-
-    async def _give_up(self, spec: UploadSpec, upload: Upload | None) -> None:
-        assert spec.key is not None
-        await self._home.hub.media.cancel_upload(self._session, spec.key)
-        if upload is not None:
-            async with upload.completing:  # a commit in progress sees it and rolls back
-                pass
 
     @contextlib.contextmanager
     def _slot(self, control: TransferControl) -> Iterator[MediaStore]:
@@ -184,15 +175,6 @@ def _reading_once(data: bytes) -> Callable[[], Awaitable[bytes]]:
         return parts.pop() if parts else b""
 
     return read
-
-
-async def _shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, even if the caller is cancelled."""
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(
-        lambda done: done.cancelled() or done.exception()
-    )  # retrieved  # marks it as retrieved
-    return await asyncio.shield(task)
 
 
 async def _exit(slot: contextlib.AbstractAsyncContextManager[object]) -> None:

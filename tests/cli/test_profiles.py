@@ -133,7 +133,16 @@ class DoctorTest(CommandTestCase):
             )
         self.assertNotIn("failed", printed)
         for check in (
-            *("versions", "network", "reachability", "clock", "token", "login", "plugins"),
+            *(
+                "versions",
+                "network",
+                "addresses",
+                "reachability",
+                "clock",
+                "token",
+                "login",
+                "plugins",
+            ),
             "thumbnails",
         ):
             self.assertIn(f"ok       {check}: ", printed)
@@ -148,6 +157,8 @@ class DoctorTest(CommandTestCase):
         )
         self.assertEqual(done.returncode, 1)
         records = {record["check"]: record for record in map(json.loads, done.stdout.splitlines())}
+        self.assertEqual(records["addresses"]["verdict"], "failed")
+        self.assertEqual(records["addresses"]["addresses"][0]["address"], "127.0.0.1")
         self.assertEqual(records["reachability"]["verdict"], "failed")
         self.assertIn("refused", records["reachability"]["detail"])
         self.assertEqual(records["plugins"]["plugins"][0]["status"], "loaded")

@@ -321,6 +321,27 @@ class TransferTest(TalkTestCase):
         self.assertEqual((error["type"], error["exit_code"]), ("LoginError", 3))
 
 
+class KeptTest(TalkTestCase):
+    def test_listen_takes_as_many_as_it_prints_and_send_takes_none(self) -> None:
+        lines = "".join(f"{number}\n" for number in range(1, 60)).encode()
+        self.did("send", "--to", "bob", "--offline", "--lines", "-", stdin=lines)
+        as_bob = {"RTM_SYNC_UID": "bob"}
+        self.environment.update(as_bob)
+        self.did("send", "--to", "carol", "something else", status=6)
+        for number in (1, 2, 3):
+            wait_until(lambda number=number: self.next_text() == str(number))
+
+    def next_text(self) -> str | None:
+        """What `listen` prints; None when the last login was less than half a second ago."""
+        done = self.run_with("listen", "--count", 1, "--timeout", PATIENCE, "--json")
+        if b"TOO_OFTEN" in done.stderr:
+            return None
+        self.assertEqual(done.returncode, 0, done.stderr)
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        [text] = [record["text"] for record in records if record["event"] == "message"]
+        return str(text)
+
+
 class ListenTest(TalkTestCase):
     def test_it_prints_what_arrives_one_message_a_line_and_ends_after_its_count(self) -> None:
         bob = self.client()

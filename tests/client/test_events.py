@@ -128,7 +128,7 @@ class WaitingTest(RtmTestCase):
         """Make the calls on another thread once a thread waits."""
 
         def run() -> None:
-            wait_until(lambda: self.radio._waiters)
+            wait_until(self.radio._listeners.queues)
             for call in calls:
                 call()
 
@@ -148,7 +148,7 @@ class WaitingTest(RtmTestCase):
     def test_wait_for_ends_in_time_and_leaves_nothing(self) -> None:
         with self.assertRaisesRegex(TimeoutError, "No Silence within"):
             self.radio.wait_for("Silence", 0.02)
-        self.assertEqual(self.radio._waiters, [])
+        self.assertEqual(self.radio._listeners.queues(), [])
 
     def test_a_stream_collects_from_its_making(self) -> None:
         with self.radio.events() as stream:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
 import time
+import unittest
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 from rtm_sync import (
     ChannelMessageError,
@@ -25,6 +28,7 @@ from rtm_sync import (
     UploadCancelled,
     UploadMediaError,
 )
+from rtm_sync.client import sender as sender_module
 from rtm_sync.hub.auth.tokens import make_token
 from rtm_sync.testing import FaultProxy
 from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
@@ -44,6 +48,62 @@ class SenderCase(RtmTestCase):
         self.addCleanup(client.close)
         client.login(uid, make_token("app", uid, SECRET))
         return client
+
+
+class ConnectionsTest(SenderCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.proxy = self.entered(FaultProxy(self.url))
+
+    def proxied(self) -> RtmSender:
+        return self.entered(RtmSender("app", SECRET, url=self.proxy.url))
+
+    def test_threads_that_have_ended_leave_no_connections(self) -> None:
+        sender = self.proxied()
+        for _ in range(30):
+            thread = threading.Thread(target=lambda: sender.send_message_to_peer("hi", "nobody"))
+            thread.start()
+            thread.join()
+        self.assertEqual(self.proxy.accepted, 1)
+
+    def test_many_threads_send_at_once_over_one_pool(self) -> None:
+        sender = self.proxied()
+        with ThreadPoolExecutor(40) as threads:
+            sent = [
+                threads.submit(sender.send_message_to_peer, f"{number}", "nobody", uid=f"u{number}")
+                for number in range(120)
+            ]
+            for future in sent:
+                self.assertFalse(future.result(PATIENCE).has_peer_received)
+        pool = sender._http.adapters["http://"].poolmanager.pools  # type: ignore[union-attr]
+        self.assertLessEqual(len(pool), 1)
+
+    def test_many_users_upload_over_one_pool_and_old_users_are_forgotten(self) -> None:
+        sender = self.proxied()
+        with mock.patch.object(sender_module, "_USERS_KEPT", 3):
+            for number in [*range(6), 0]:  # the first one is asked for again
+                sender.create_media_message_by_uploading(b"x", uid=f"user{number}").result(PATIENCE)
+        self.assertEqual(list(sender._bearers), ["/users/user4", "/users/user5", "/users/user0"])
+        self.assertLessEqual(self.proxy.accepted, 2)  # a transfer asks for its token as it begins
+
+    @unittest.skipUnless(hasattr(os, "fork"), "there is no fork here")
+    def test_a_forked_process_makes_its_own_connections(self) -> None:
+        sender = self.proxied()
+        sender.send_message_to_peer("parent", "nobody")
+        self.assertEqual(self.proxy.accepted, 1)
+        child = os.fork()
+        if not child:
+            try:
+                sender.send_message_to_peer("child", "nobody")
+                sender.create_media_message_by_uploading(b"x").result(PATIENCE)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+        self.assertGreater(self.proxy.accepted, 1)
+        accepted = self.proxy.accepted
+        sender.send_message_to_peer("parent again", "nobody")
+        self.assertEqual(self.proxy.accepted, accepted)
 
 
 class SendTest(SenderCase):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unittest
+from collections.abc import Callable
 
+from tests.faults import killed_clients
 from tests.faults.chaos import MODES, Plan, Report, Stream, run
 from tests.support import RtmTestCase
 
@@ -12,7 +14,7 @@ KINDS = ("peer messages", "channel messages", "offline messages", "media")
 
 
 class ChaosTest(RtmTestCase):
-    def assert_survives(self, plan: Plan) -> Report:
+    def assert_survives(self, plan: Plan, run: Callable[[Plan], Report] = run) -> Report:
         report = run(plan)
         self.assertEqual(
             report.problems,
@@ -34,6 +36,13 @@ class ChaosTest(RtmTestCase):
         for kind in KINDS:
             self.assertGreater(report.counts[f"{kind} acknowledged"], 0, report)
         self.assertGreater(report.faults["SIGKILL"], 0, report)
+
+    def test_the_books_balance_when_clients_are_killed_as_well(self) -> None:
+        report = self.assert_survives(Plan(4, 2 * SECONDS, "clients"), killed_clients.run)
+        self.assertGreater(report.counts["messages acknowledged and kept"], 0, report)
+        self.assertGreater(report.counts["channel messages acknowledged"], 0, report)
+        self.assertGreater(report.faults["SIGKILL"] + report.faults["SIGTERM"], 0, report)
+        self.assertGreater(report.faults["gateway SIGKILL"], 0, report)
 
 
 class AccountsTest(unittest.TestCase):

@@ -23,6 +23,7 @@ from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.gateway.guard.addresses import Addresses
 from rtm_sync.gateway.guard.idle import IdleConnectionReaper
 from rtm_sync.gateway.guard.origins import Origins
+from rtm_sync.gateway.readiness import Readiness
 from rtm_sync.gateway.rest import EventLog
 from rtm_sync.hub.metrics_sink import MetricsSink
 from rtm_sync.protocol.frames import Failure, decode
@@ -57,7 +58,7 @@ def routes(folder: str) -> list[tuple[str, str]]:
             EventLog(),
             AppSecrets(config),
             10.0,
-            lambda: True,
+            Readiness([]),
         )
         return [
             (route.method, route.resource.canonical.format(**IDS))

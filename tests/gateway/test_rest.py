@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 from openapi_spec_validator import validate
@@ -254,7 +255,9 @@ class MediaTest(RestCase):
             },
         )
         self.assertEqual(made.status_code, 201)
-        got = requests.get(made.headers["Location"], headers=bearer, timeout=PATIENCE)
+        got = requests.get(
+            urljoin(media, made.headers["Location"]), headers=bearer, timeout=PATIENCE
+        )
         self.assertEqual(got.content, b"hello")
 
 
@@ -466,6 +469,8 @@ class DescriptionTest(RestCase):
         yield "GET", "/message/history/count", {"params": {"source": "alice"}}
         for path in ("/bans", "/vendor/user_events", "/vendor/channel_events"):
             yield "GET", path, {}
+        for uid in ids:
+            yield "GET", "/bans", {"params": {"after": uid}}
 
 
 class OriginTest(RestCase):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import io
 import os
 import socket
 import struct
@@ -11,9 +13,10 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from tusclient.client import TusClient
@@ -31,6 +34,62 @@ from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 DATA = os.urandom(600_000)
 LARGE = DATA * 5
 STREAM = "application/offset+octet-stream"
+
+
+def location_of(answer: requests.Response) -> str:
+    """The URL of a created upload, as a tus client resolves it."""
+    return urljoin(answer.url, answer.headers["Location"])
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+class PrefixProxy(ThreadingHTTPServer):
+    """A proxy that serves a gateway's URL under a prefix of the path, for a `with` block.
+
+    Attributes:
+        url: the URL with the prefix.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        super().__init__(("127.0.0.1", 0), _PrefixHandler)
+        parts = urlsplit(url)
+        self.target = f"{parts.scheme}://{parts.netloc}"
+        self.prefix = prefix
+        self.url = f"http://127.0.0.1:{self.server_address[1]}{prefix}{parts.path}"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
+
+    def __enter__(self) -> PrefixProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+
+class _PrefixHandler(BaseHTTPRequestHandler):
+    server: PrefixProxy
+
+    def _pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        headers = {name: value for name, value in self.headers.items() if name != "Host"}
+        url = self.server.target + self.path.removeprefix(self.server.prefix)
+        answer = requests.request(
+            self.command, url, data=body, headers=headers, timeout=PATIENCE, allow_redirects=False
+        )
+        self.send_response(answer.status_code)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_GET = do_HEAD = do_POST = do_PATCH = _pass_on  # noqa: N815  http.server's names
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
 
 
 class MediaCase(RtmTestCase):
@@ -72,14 +131,15 @@ class TusTest(MediaCase):
         self.assertEqual(answer.headers["Upload-Offset"], str(len(DATA)))
         digest = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
         self.assertEqual(answer.headers["Repr-Digest"], f"sha-256=:{digest}:")
-        media_id = answer.headers["Location"].rpartition("/")[2]
+        media_id = location_of(answer).rpartition("/")[2]
         self.assertRegex(media_id, r"^[A-Za-z0-9_-]{32}$")
+        self.assertEqual(answer.headers["Location"], f"media/{media_id}")
         blob = self.client.download_media(media_id).result(10)
         self.assertEqual(blob.to_bytes(), DATA)
         self.assertEqual(self.stored_files(), [media_id])
 
     def test_an_upload_in_pieces_is_published_with_its_last_byte(self) -> None:
-        location = self.create(len(DATA)).headers["Location"]
+        location = location_of(self.create(len(DATA)))
         media_id = location.rpartition("/")[2]
         for start in range(0, len(DATA), 250_000):
             head = self.tus("HEAD", location)
@@ -105,8 +165,51 @@ class TusTest(MediaCase):
                 uploader.upload()
             self.assertEqual(self.http.get(uploader.url, timeout=PATIENCE).content, DATA)
 
+    def test_tuspy_works_behind_a_proxy_with_a_prefix(self) -> None:
+        prefixed = self.entered(PrefixProxy(self.media, "/chat")).url
+        client = TusClient(prefixed, headers={"Authorization": f"Bearer {self.token}"})
+        uploader = client.uploader(
+            file_stream=io.BytesIO(DATA), chunk_size=200_000, metadata={"filename": "naïve.bin"}
+        )
+        uploader.upload()
+        self.assertTrue(uploader.url.startswith(prefixed + "/"), uploader.url)
+        self.assertEqual(self.http.get(uploader.url, timeout=PATIENCE).content, DATA)
+
+    def test_head_returns_the_metadata_that_the_client_sent(self) -> None:
+        sent = f"filename {encoded('a.txt')},mine {encoded('x')},empty"
+        location = location_of(self.create(3, Upload_Metadata=sent))
+        self.assertEqual(self.tus("HEAD", location).headers["Upload-Metadata"], sent)
+        self.tus("PATCH", location, b"abc", Upload_Offset="0")
+        self.assertEqual(self.tus("HEAD", location).headers["Upload-Metadata"], sent)
+        # Another user sees what the medium's record has.
+        url = self.media.replace("http://", "ws://").removesuffix("/v1/media")
+        bob = self.entered(RtmClient("app", url=url))
+        bob.login("bob")
+        token = bob._transport._connection.token  # type: ignore[attr-defined]
+        head = self.tus("HEAD", location, Authorization=f"Bearer {token}")
+        known = f"filename {encoded('a.txt')},filetype {encoded('application/octet-stream')}"
+        self.assertEqual(head.headers["Upload-Metadata"], known)
+        bare = location_of(self.create(3))
+        self.assertNotIn("Upload-Metadata", self.tus("HEAD", bare).headers)
+
+    def test_content_types_keep_their_parameters(self) -> None:
+        for sent, kept in (
+            ("text/plain; charset=utf-8", "text/plain; charset=utf-8"),
+            ('text/csv;header="a \\" b"; x=1', 'text/csv;header="a \\" b"; x=1'),
+            ("text/plain; charset", "application/octet-stream"),
+            ("text/plain; a=ü", "application/octet-stream"),
+            ("text/plain; a=" + "1" * 300, "application/octet-stream"),
+        ):
+            with self.subTest(sent):
+                metadata = f"filetype {encoded(sent)}"
+                location = location_of(self.create(3, b"abc", Upload_Metadata=metadata))
+                for method in ("GET", "HEAD"):
+                    answer = self.http.request(method, location, timeout=PATIENCE)
+                    self.assertEqual(answer.status_code, 200)
+                    self.assertEqual(answer.headers["Content-Type"], kept)
+
     def test_a_wrong_checksum_keeps_nothing_of_its_chunk(self) -> None:
-        location = self.create(len(DATA)).headers["Location"]
+        location = location_of(self.create(len(DATA)))
         first, rest = DATA[:300_000], DATA[300_000:]
         good = "sha256 " + base64.b64encode(hashlib.sha256(first).digest()).decode()
         bad = "sha1 " + base64.b64encode(hashlib.sha1(b"other").digest()).decode()
@@ -120,7 +223,7 @@ class TusTest(MediaCase):
         self.assertEqual(self.http.get(location, timeout=PATIENCE).content, DATA)
 
     def test_a_terminated_upload_is_gone(self) -> None:
-        location = self.create(len(DATA)).headers["Location"]
+        location = location_of(self.create(len(DATA)))
         self.tus("PATCH", location, DATA[:1000], Upload_Offset="0")
         self.assertNotEqual(self.stored_files(), [])
         self.assertEqual(self.tus("DELETE", location).status_code, 204)
@@ -128,7 +231,7 @@ class TusTest(MediaCase):
         self.assertEqual(self.tus("PATCH", location, b"x", Upload_Offset="1000").status_code, 404)
 
     def test_the_method_can_be_overridden(self) -> None:
-        location = self.create(3).headers["Location"]
+        location = location_of(self.create(3))
         answer = self.tus(
             "POST", location, b"abc", Upload_Offset="0", X_HTTP_Method_Override="PATCH"
         )
@@ -148,18 +251,18 @@ class TusTest(MediaCase):
 
     def test_an_idempotency_key_finds_the_upload_again(self) -> None:
         first = self.create(len(DATA), Idempotency_Key="k1")
-        self.tus("PATCH", first.headers["Location"], DATA[:1234], Upload_Offset="0")
+        self.tus("PATCH", location_of(first), DATA[:1234], Upload_Offset="0")
         again = self.create(len(DATA), Idempotency_Key="k1")
-        self.assertEqual(again.headers["Location"], first.headers["Location"])
+        self.assertEqual(location_of(again), location_of(first))
         self.assertEqual(again.headers["Upload-Offset"], "1234")
         other = self.create(len(DATA), Idempotency_Key="k2")
-        self.assertNotEqual(other.headers["Location"], first.headers["Location"])
+        self.assertNotEqual(location_of(other), location_of(first))
 
     def test_a_key_is_of_one_size_and_of_the_same_bytes(self) -> None:
         first = self.create(len(DATA), DATA, Idempotency_Key="k")
         again = self.create(len(DATA), DATA, Idempotency_Key="k")
         self.assertEqual(again.status_code, 201)
-        self.assertEqual(again.headers["Location"], first.headers["Location"])
+        self.assertEqual(location_of(again), location_of(first))
         for other, reason in ((DATA[1:], "600,000 bytes"), (DATA[::-1], "different bytes")):
             answer = self.create(len(other), other, Idempotency_Key="k")
             self.assertEqual(answer.status_code, 400)
@@ -172,7 +275,7 @@ class TusTest(MediaCase):
     def test_an_interrupted_creation_with_a_key_keeps_its_bytes(self) -> None:
         kept = self.broken_off({"Idempotency-Key": "mine"})
         again = self.create(len(LARGE), Idempotency_Key="mine")
-        location, offset = again.headers["Location"], int(again.headers["Upload-Offset"])
+        location, offset = location_of(again), int(again.headers["Upload-Offset"])
         self.assertGreaterEqual(offset, kept)
         answer = self.tus("PATCH", location, LARGE[offset:], Upload_Offset=str(offset))
         self.assertEqual(answer.status_code, 204)
@@ -203,7 +306,7 @@ class TusTest(MediaCase):
         return sum(path.stat().st_size for path in (self.data / "media").glob("*/*.part"))
 
     def test_what_is_wrong_is_refused_with_its_status(self) -> None:
-        location = self.create(10).headers["Location"]
+        location = location_of(self.create(10))
         unknown = f"{self.media}/{'A' * 32}"
         refusals = {
             "no version": (
@@ -236,7 +339,7 @@ class TusTest(MediaCase):
                 self.assertEqual(answer.headers["Tus-Resumable"], "1.0.0")
 
     def test_uploads_belong_to_their_session(self) -> None:
-        location = self.create(10).headers["Location"]
+        location = location_of(self.create(10))
         url = self.media.replace("http://", "ws://").removesuffix("/v1/media")
         with RtmClient("app", url=url) as bob:
             bob.login("bob")
@@ -246,7 +349,7 @@ class TusTest(MediaCase):
             self.assertEqual(answer.status_code, 404)
 
     def test_a_hundred_unfinished_uploads_are_enough(self) -> None:
-        locations = [self.create(10).headers["Location"] for _ in range(100)]
+        locations = [location_of(self.create(10)) for _ in range(100)]
         answer = self.create(10)
         self.assertEqual(answer.status_code, 429)
         self.assertIn("CONCURRENCY_LIMIT_EXCEEDED", answer.text)
@@ -254,7 +357,8 @@ class TusTest(MediaCase):
         self.assertEqual(self.create(10).status_code, 201)
 
     def test_nine_bodies_at_once_are_enough(self) -> None:
-        locations = [self.create(300_001).headers["Location"] for _ in range(10)]
+        stored = location_of(self.create(3, b"abc"))
+        locations = [location_of(self.create(300_001)) for _ in range(10)]
         gate = threading.Event()
         self.addCleanup(gate.set)
 
@@ -271,13 +375,67 @@ class TusTest(MediaCase):
             wait_until(lambda: len([name for name in self.stored_files() if ".part" in name]) == 9)
             answer = self.tus("PATCH", locations[9], b"1" * 300_001, Upload_Offset="0")
             self.assertEqual(answer.status_code, 429)
+            # An answer without bytes takes no slot.
+            self.assertEqual(self.http.head(stored, timeout=PATIENCE).status_code, 200)
+            cached = {"If-None-Match": f'"{hashlib.sha256(b"abc").hexdigest()}"'}
+            answer = self.http.get(stored, headers=cached, timeout=PATIENCE)
+            self.assertEqual(answer.status_code, 304)
             gate.set()
             self.assertEqual({one.result(10).status_code for one in nine}, {204})
         answer = self.tus("PATCH", locations[9], b"1" * 300_001, Upload_Offset="0")
         self.assertEqual(answer.status_code, 204)
 
+    def test_of_two_requests_with_one_offset_the_second_is_refused(self) -> None:
+        location = location_of(self.create(len(DATA)))
+        with self.begun_patch(location) as first:
+            second = self.tus("PATCH", location, DATA, Upload_Offset="0")
+            self.assertEqual(second.status_code, 409, second.text)
+            self.assertIn("Another request is sending", second.text)
+            first.sendall(DATA[300_000:])
+            self.assertTrue(first.recv(1000).startswith(b"HTTP/1.1 204"))
+        late = self.tus("PATCH", location, DATA, Upload_Offset="0")
+        self.assertEqual(late.status_code, 409)
+        self.assertEqual(self.http.get(location, timeout=PATIENCE).content, DATA)
+
+    def test_of_many_requests_with_one_offset_one_is_taken(self) -> None:
+        with ThreadPoolExecutor(4) as threads:
+            for _ in range(10):
+                location = location_of(self.create(len(DATA)))
+                sent = [
+                    threads.submit(self.tus, "PATCH", location, DATA, Upload_Offset="0")
+                    for _ in range(4)
+                ]
+                found = sorted(one.result(PATIENCE).status_code for one in sent)
+                self.assertEqual(found, [204, 409, 409, 409])
+                self.assertEqual(self.http.get(location, timeout=PATIENCE).content, DATA)
+
+    def test_a_request_that_was_superseded_is_told_so_at_once(self) -> None:
+        location = location_of(self.create(len(DATA)))
+        with self.begun_patch(location) as first:
+            offset = int(self.tus("HEAD", location).headers["Upload-Offset"])
+            answer = first.recv(1000)  # although it has not sent all of its body
+            self.assertTrue(answer.startswith(b"HTTP/1.1 409"), answer)
+            self.assertIn(b"has taken over the upload", answer)
+            rest = self.tus("PATCH", location, DATA[offset:], Upload_Offset=str(offset))
+            self.assertEqual(rest.status_code, 204)
+        self.assertEqual(self.http.get(location, timeout=PATIENCE).content, DATA)
+
+    @contextlib.contextmanager
+    def begun_patch(self, location: str) -> Iterator[socket.socket]:
+        """A PATCH of DATA that has sent 300,000 bytes."""
+        parts = urlsplit(location)
+        with socket.create_connection((parts.hostname, parts.port), PATIENCE) as raw:
+            raw.sendall(
+                f"PATCH {parts.path} HTTP/1.1\r\nHost: gateway\r\nTus-Resumable: 1.0.0\r\n"
+                f"Authorization: Bearer {self.token}\r\nContent-Type: {STREAM}\r\n"
+                f"Upload-Offset: 0\r\nContent-Length: {len(DATA)}\r\n\r\n".encode()
+                + DATA[:300_000]
+            )
+            wait_until(lambda: self.bytes_stored() > 0)
+            yield raw
+
     def test_logging_out_forgets_unfinished_uploads(self) -> None:
-        location = self.create(len(DATA)).headers["Location"]
+        location = location_of(self.create(len(DATA)))
         self.tus("PATCH", location, DATA[:1000], Upload_Offset="0")
         self.client.logout()
         wait_until(lambda: self.stored_files() == [], message="a fragment stays")

@@ -18,7 +18,7 @@ from rtm_sync.hub.media.upload import Upload, UploadSpec
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.session import Session
 from rtm_sync.protocol.codec import decode_result
-from rtm_sync.protocol.events import Acknowledge, Event
+from rtm_sync.protocol.events import Acknowledge, Event, MessagesHandled
 from rtm_sync.protocol.frames import (
     Call,
     Failure,
@@ -55,12 +55,16 @@ class User:
         acknowledged: how many of its frames the hub has acknowledged.
         closed: the code and reason it was closed with.
         answers: it confirms what arrives.
+        handles: it reports stored messages as handled when they arrive.
         acknowledges: it tells the hub what it has dealt with.
     """
 
-    def __init__(self, hub: Hub, *, answers: bool = True, acknowledges: bool = True) -> None:
+    def __init__(
+        self, hub: Hub, *, answers: bool = True, handles: bool = True, acknowledges: bool = True
+    ) -> None:
         self.hub = hub
         self.answers = answers
+        self.handles = handles
         self.acknowledges = acknowledges
         self.received: list[Request[Any] | Event] = []
         self.acknowledged = 0
@@ -124,13 +128,18 @@ class User:
         if taken and self.acknowledges:
             self.tell(Acknowledge(self.counted))
 
+    def _soon(self, frame: str) -> None:
+        asyncio.get_running_loop().call_soon(self.hub.receive, self.session, self, frame)
+
     def _arrive(self, text: str) -> None:
         frame = decode(text)
         if isinstance(frame, Call):
             self.received.append(frame.request)
             if self.answers:
                 reply = encode_reply(frame.id, frame.request.RESULT())
-                asyncio.get_running_loop().call_soon(self.hub.receive, self.session, self, reply)
+                self._soon(reply)
+            if self.handles and getattr(frame.request, "key", None) is not None:
+                self._soon(encode_notice(MessagesHandled((frame.request.key,))))
         elif isinstance(frame, Notice) and isinstance(frame.event, Acknowledge):
             self.acknowledged = frame.event.received
         elif isinstance(frame, Notice):
@@ -215,5 +224,5 @@ def chunks(*parts: bytes | BaseException) -> Callable[[], Awaitable[bytes]]:
 async def upload_whole(hub: Hub, user: User, data: bytes) -> MediaInfo:
     """Upload a medium with one `append`."""
     upload: Upload = await hub.media.begin_upload(user.session, spec(len(data)))
-    await upload.append(chunks(data), len(data))
+    await upload.append(0, chunks(data), len(data))
     return await hub.media.complete_upload(upload)

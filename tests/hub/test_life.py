@@ -7,7 +7,7 @@ from unittest import mock
 
 from rtm_sync.errors import RtmError
 from rtm_sync.hub.engine.directory import Claim
-from rtm_sync.hub.engine.mailbox import OfflineMessage
+from rtm_sync.hub.engine.mailbox import StoredMessages
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.node import Hub
 from rtm_sync.hub.registry import SessionEnd
@@ -173,10 +173,12 @@ class LoginTest(HubCase):
 
     async def test_an_error_in_what_waits_for_a_user_does_not_hold_up_the_rest(self) -> None:
         class Damaged(LocalEngine):
-            async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
+            async def waiting(
+                self, app_id: str, uid: str, after: int, limit: int
+            ) -> StoredMessages:
                 raise KeyError("a bug")
 
-        with self.assertLogs("rtm_sync.hub", "ERROR"):
+        with self.assertLogs("rtm_sync", "ERROR"):
             hub = await self.hub(engine=Damaged())
             alice, bob = await self.user(hub), await self.user(hub, "bob")
             await alice.call(SendMessageToPeer("bob", RtmTextMessage("hi"), "m1"))

@@ -70,7 +70,7 @@ class MediaTest(HubCase):
         kept: UploadSpec = spec(6, key="mine", keep=True)
         first = await self.user(hub)
         upload = await hub.media.begin_upload(first.session, kept)
-        await upload.append(chunks(b"123"), 3)
+        await upload.append(0, chunks(b"123"), 3)
         hub.end(first.session)
         later = await self.user(hub)
         again = await hub.media.begin_upload(later.session, kept)
@@ -78,7 +78,7 @@ class MediaTest(HubCase):
         bob = await self.user(hub, "bob")
         self.assertIsNone(hub.media.upload(bob.session, upload.media_id))
         self.assertIsNot(await hub.media.begin_upload(bob.session, kept), upload)
-        await again.append(chunks(b"456"), 3)
+        await again.append(3, chunks(b"456"), 3)
         info = await hub.media.complete_upload(again)
         self.assertEqual(info.size, 6)
 
@@ -86,7 +86,7 @@ class MediaTest(HubCase):
         hub = await self.hub()
         alice = await self.user(hub)
         upload = await hub.media.begin_upload(alice.session, spec(3))
-        await upload.append(chunks(b"123"), 3)
+        await upload.append(0, chunks(b"123"), 3)
         infos = await asyncio.gather(*(hub.media.complete_upload(upload) for _ in range(3)))
         self.assertEqual(len({info.media_id for info in infos}), 1)
 

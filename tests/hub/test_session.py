@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from rtm_sync.hub.engine.mailbox import OfflineMessage
+from rtm_sync.hub.engine.mailbox import StoredMessages
 from rtm_sync.hub.local.engine import LocalEngine
 from rtm_sync.hub.local.replay import ReplayLimits
 from rtm_sync.hub.node import Hub
@@ -526,9 +526,9 @@ class TroubledEngine(LocalEngine):
         self.reads = asyncio.Event()
         self.is_away = False
 
-    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
+    async def waiting(self, app_id: str, uid: str, after: int, limit: int) -> StoredMessages:
         await self.reads.wait()
-        return await super().offline(app_id, uid, now)
+        return await super().waiting(app_id, uid, after, limit)
 
     async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
         if self.is_away:
@@ -548,23 +548,41 @@ class TroubledEngineTest(HubCase):
     async def test_what_is_held_back_is_answered_when_the_session_ends(self) -> None:
         self.engine.reads.clear()
         bob = await self.user(self.made, "bob")
-        send = asyncio.ensure_future(self.alice.call(peer("hi", enable_offline_messaging=True)))
-        await eventually(lambda: bob.session._deferred)
+        send = asyncio.ensure_future(self.alice.call(peer("hi")))
+        kept = await self.alice.call(peer("kept", enable_offline_messaging=True))
+        self.assertEqual(kept, PeerMessageSendResult(False, cached_by_server=True))
+        self.assertFalse(send.done())
         self.made.end(bob.session)
-        self.assertEqual(await send, PeerMessageSendResult(False, cached_by_server=True))
+        self.assertEqual(await send, PeerMessageSendResult(False))
         self.engine.reads.set()
 
     async def test_what_is_held_back_is_bounded(self) -> None:
         self.engine.reads.clear()
         bob = await self.user(self.made, "bob")
-        sends = [asyncio.ensure_future(self.alice.call(peer(str(n)))) for n in range(11)]
-        await eventually(lambda: bob.closed)
-        self.assertEqual(bob.closed and bob.closed[0], 4008)
-        bob.lose_connection()
-        await self.skip(self.made.limits.receipt_timeout + 1)
-        results = await asyncio.gather(*sends, return_exceptions=True)
-        self.assertFalse(any(getattr(result, "has_peer_received", False) for result in results))
+        sends = [asyncio.ensure_future(self.alice.call(peer(str(n)))) for n in range(10)]
+        waiting = self.made._messages._deliveries[bob.session]
+        await eventually(lambda: len(waiting._others) == 10)
+        refused = await self.alice.call(peer("one too many"))
+        self.assertEqual(refused, PeerMessageSendResult(False))
         self.engine.reads.set()
+        for result in await asyncio.gather(*sends):
+            self.assertEqual(result, PeerMessageSendResult(True))
+        self.assertEqual(bob.texts(), [str(number) for number in range(10)])
+
+    async def test_what_waits_too_long_is_withdrawn_and_makes_room(self) -> None:
+        self.engine.reads.clear()
+        bob = await self.user(self.made, "bob")
+        sends = [asyncio.ensure_future(self.alice.call(peer(str(n)))) for n in range(10)]
+        waiting = self.made._messages._deliveries[bob.session]
+        await eventually(lambda: len(waiting._others) == 10)
+        await self.skip(self.made.limits.receipt_timeout + 1)
+        for result in await asyncio.gather(*sends):  # not TIMEOUT: it was certainly not sent
+            self.assertEqual(result, PeerMessageSendResult(False))
+        late = asyncio.ensure_future(self.alice.call(peer("late")))
+        await eventually(lambda: len(waiting._others) == 1)  # the others have made room
+        self.engine.reads.set()
+        self.assertEqual(await late, PeerMessageSendResult(True))
+        self.assertEqual(bob.texts(), ["late"])
 
     async def test_a_join_that_failed_can_be_tried_again(self) -> None:
         self.engine.is_away = True

@@ -67,7 +67,7 @@ class SlidingWindowTest(unittest.TestCase):
         self.assertEqual(list(rows), [item.name for item in fields(Limits)])
         for name, (_, _, linux, web) in rows.items():
             for tier, shown in (("linux", linux), ("web", web or linux)):
-                given = "" if shown == "none" else f"{name}={shown}"
+                given = "" if shown in ("none", "enough for `sends`") else f"{name}={shown}"
                 self.assertEqual(
                     getattr(Limits.parse(f"{tier} {given}"), name),
                     getattr(Limits.parse(tier), name),
@@ -94,6 +94,8 @@ class SlidingWindowTest(unittest.TestCase):
             ("sends=0/1", "sends is '0/1'"),
             ("sends=1/nan", "sends is '1/nan'"),
             ("transfers=0", "transfers is '0'; it must be a whole number above 0"),
+            ("announced_members=3001", "announced_members is 3,001; it must be at most 3,000"),
+            ("invitation_content=99999", "it must be at most 32,768, because one frame"),
             ("session_grace=inf", "session_grace is 'inf'; it must be a number of seconds above 0"),
         ):
             with self.subTest(text), self.assertRaisesRegex(ValueError, why):

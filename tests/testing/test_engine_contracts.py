@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import unittest
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from rtm_sync.hub.engine.archive import HistoryQuery
 from rtm_sync.hub.engine.bus import Recovered
 from rtm_sync.hub.engine.directory import Claim
-from rtm_sync.hub.engine.mailbox import OfflineMessage
+from rtm_sync.hub.engine.mailbox import MailboxLimits, StoredMessages
 from rtm_sync.hub.engine.media_index import MediaUsage
 from rtm_sync.hub.engine.node import ChannelEvent, Delivery, Node
 from rtm_sync.hub.engine.part import EnginePart
@@ -169,8 +169,18 @@ class _KnowsNoAppsInBans(LocalDirectory):
 
 
 class _ListsEndedBans(LocalDirectory):
-    async def bans(self, app_id: str, now: float) -> dict[str, float]:
-        return await super().bans(app_id, 0.0)
+    async def bans(self, app_id: str, now: float, after: str, limit: int) -> dict[str, float]:
+        return await super().bans(app_id, 0.0, after, limit)
+
+
+class _ListsAllBansAtOnce(LocalDirectory):
+    async def bans(self, app_id: str, now: float, after: str, limit: int) -> dict[str, float]:
+        return await super().bans(app_id, now, after, 1000)
+
+
+class _BeginsAPageWithItsMark(LocalDirectory):
+    async def bans(self, app_id: str, now: float, after: str, limit: int) -> dict[str, float]:
+        return await super().bans(app_id, now, after[:-1], limit)
 
 
 class _KeepsTheFirstRevocation(LocalDirectory):
@@ -209,6 +219,8 @@ DIRECTORIES: tuple[tuple[type[LocalDirectory], str], ...] = (
     (_MergesAttributes, "test_a_users_attributes_live_as_long_as_the_claim"),
     (_KnowsNoAppsInBans, "test_a_ban_holds_for_its_user_until_it_is_ended"),
     (_ListsEndedBans, "test_the_bans_of_an_app_can_be_listed"),
+    (_ListsAllBansAtOnce, "test_the_bans_come_in_pages_in_the_order_of_the_ids"),
+    (_BeginsAPageWithItsMark, "test_the_bans_come_in_pages_in_the_order_of_the_ids"),
     (_KeepsTheFirstRevocation, "test_a_revocation_is_one_users_alone_and_outlives_a_restart"),
     (_ForgetsBansAtARestart, "test_a_ban_outlives_a_restart"),
     (_ServesAfterItsEnd, "test_a_directory_that_is_not_running_refuses"),
@@ -443,75 +455,161 @@ BUSES: tuple[tuple[type[LocalBus], str], ...] = (
 
 
 class _KeepsCopies(LocalMailbox):
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
+    async def store(
+        self,
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int:
         self.copies = getattr(self, "copies", 0) + 1
         copy = replace(message, message_id=f"{message.message_id} {self.copies}")
-        await super().store_offline(app_id, uid, copy, keep, retention)
+        return await super().store(app_id, uid, copy, limits, is_offered=is_offered)
 
 
 class _TakesIdsOfOthersForCopies(LocalMailbox):
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
-        known = [item.message.message_id for item in await self.offline(app_id, uid, 0)]
-        if message.message_id not in known:
-            await super().store_offline(app_id, uid, message, keep, retention)
+    async def store(
+        self,
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int:
+        for item in (await self.waiting(app_id, uid, 0, 1000)).messages:
+            if item.message.message_id == message.message_id:
+                return item.key
+        return await super().store(app_id, uid, message, limits, is_offered=is_offered)
 
 
 class _KeepsForEver(LocalMailbox):
-    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
-        return await super().offline(app_id, uid, 0)
+    async def waiting(self, app_id: str, uid: str, after: int, limit: int) -> StoredMessages:
+        now, self._now = self._now, lambda: 0.0
+        try:
+            return await super().waiting(app_id, uid, after, limit)
+        finally:
+            self._now = now
 
 
-class _KeepsAll(LocalMailbox):
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
-        await super().store_offline(app_id, uid, message, 10_000, retention)
+class _StoresOtherwise(LocalMailbox):
+    """A mailbox that changes what it is told to store."""
+
+    def changed(self, limits: MailboxLimits) -> MailboxLimits:
+        return limits
+
+    async def store(
+        self,
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int:
+        limits = self.changed(limits)
+        return await super().store(app_id, uid, message, limits, is_offered=is_offered)
+
+
+class _KeepsAll(_StoresOtherwise):
+    def changed(self, limits: MailboxLimits) -> MailboxLimits:
+        return replace(limits, offline=10_000)
+
+
+class _IsNeverFull(_StoresOtherwise):
+    def changed(self, limits: MailboxLimits) -> MailboxLimits:
+        return replace(limits, messages=10**6)
+
+
+class _CountsNoBytes(_StoresOtherwise):
+    def changed(self, limits: MailboxLimits) -> MailboxLimits:
+        return replace(limits, bytes=10**9)
+
+
+class _KeepsAWeek(_StoresOtherwise):
+    def changed(self, limits: MailboxLimits) -> MailboxLimits:
+        return replace(limits, retention=7 * 24 * 3600.0)
+
+
+class _DropsWhatWasOffered(LocalMailbox):
+    async def store(
+        self,
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int:
+        key = await super().store(app_id, uid, message, limits, is_offered=is_offered)
+        await self._running_database.run(
+            lambda connection: connection.execute(
+                "DELETE FROM offline WHERE app_id = ? AND uid = ? AND key <= (SELECT key FROM "
+                "offline WHERE app_id = ? AND uid = ? ORDER BY key DESC LIMIT 1 OFFSET ?)",
+                (app_id, uid, app_id, uid, limits.offline),
+            )
+        )
+        return key
 
 
 class _KeepsTwoHundredOfAllUsers(LocalMailbox):
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
-        await super().store_offline(app_id, uid, message, keep, retention)
+    async def store(
+        self,
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int:
+        key = await super().store(app_id, uid, message, limits, is_offered=is_offered)
         await self._running_database.run(
             lambda connection: connection.execute(
                 "DELETE FROM offline WHERE key <= "
                 "(SELECT key FROM offline ORDER BY key DESC LIMIT 1 OFFSET ?)",
-                (keep,),
+                (limits.offline,),
             )
         )
-
-
-class _KeepsAWeek(LocalMailbox):
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
-        await super().store_offline(app_id, uid, message, keep, 7 * 24 * 3600.0)
+        return key
 
 
 class _GivesTheNewestFirst(LocalMailbox):
-    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
-        return (await super().offline(app_id, uid, now))[::-1]
+    async def waiting(self, app_id: str, uid: str, after: int, limit: int) -> StoredMessages:
+        page = await super().waiting(app_id, uid, after, limit)
+        return StoredMessages(page.messages[::-1], page.last_key)
+
+
+class _GivesEverythingAtOnce(LocalMailbox):
+    async def waiting(self, app_id: str, uid: str, after: int, limit: int) -> StoredMessages:
+        return await super().waiting(app_id, uid, after, 10_000)
 
 
 class _KnowsNoApps(LocalMailbox):
-    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
-        return await super().offline("contract", uid, now)
+    async def waiting(self, app_id: str, uid: str, after: int, limit: int) -> StoredMessages:
+        return await super().waiting("contract", uid, after, limit)
 
 
 class _DiscardsForAnybody(LocalMailbox):
-    async def discard_offline(self, app_id: str, uid: str, keys: list[int]) -> None:
-        await super().discard_offline("contract", "bob", keys)
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
+        await super().discard("contract", "bob", keys)
 
 
 class _DiscardsEverything(LocalMailbox):
-    async def discard_offline(self, app_id: str, uid: str, keys: list[int]) -> None:
-        found = await self.offline(app_id, uid, 0)
-        await super().discard_offline(app_id, uid, [item.key for item in found])
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
+        found = await self.waiting(app_id, uid, 0, 1000)
+        await super().discard(app_id, uid, [item.key for item in found.messages])
+
+
+class _MarksNothing(LocalMailbox):
+    async def mark_offered(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
+        pass
+
+
+class _MarksForAnybody(LocalMailbox):
+    async def mark_offered(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
+        await super().mark_offered("contract", "bob", keys)
 
 
 class _ReusesKeys(LocalMailbox):
@@ -521,21 +619,29 @@ class _ReusesKeys(LocalMailbox):
 class _AnswersBeforeItIsStored(LocalMailbox):
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         super().__init__(path, now)
-        self.waiting: list[tuple[str, str, MessageFromPeer, int, float]] = []
+        self.begun: list[Callable[[], Awaitable[int]]] = []
 
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
-        self.waiting.append((app_id, uid, message, keep, retention))
+    async def store(
+        self,
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int:
+        store = super().store
+        self.begun.append(lambda: store(app_id, uid, message, limits, is_offered=is_offered))
+        return len(self.begun)
 
-    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
-        for each in self.waiting:
-            await super().store_offline(*each)
-        self.waiting.clear()
-        return await super().offline(app_id, uid, now)
+    async def waiting(self, app_id: str, uid: str, after: int, limit: int) -> StoredMessages:
+        for store in self.begun:
+            await store()
+        self.begun.clear()
+        return await super().waiting(app_id, uid, after, limit)
 
     async def stop(self) -> None:
-        self.waiting.clear()
+        self.begun.clear()
         await super().stop()
 
 
@@ -561,6 +667,15 @@ MAILBOXES: tuple[tuple[type[LocalMailbox], str], ...] = (
     (_ReusesKeys, "test_a_key_is_never_given_twice"),
     (_AnswersBeforeItIsStored, "test_a_mailbox_that_is_not_running_refuses"),
     (_ForgetsAtARestart, "test_waiting_messages_outlive_a_restart"),
+    (_IsNeverFull, "test_a_full_mailbox_refuses_and_has_room_again"),
+    (_CountsNoBytes, "test_a_full_mailbox_refuses_and_has_room_again"),
+    (
+        _DropsWhatWasOffered,
+        "test_what_was_offered_is_never_dropped_nor_counted_for_the_two_hundred",
+    ),
+    (_GivesEverythingAtOnce, "test_a_page_begins_after_a_key_and_is_no_longer_than_asked"),
+    (_MarksNothing, "test_what_was_offered_is_marked_and_stays_so"),
+    (_MarksForAnybody, "test_what_was_offered_is_marked_and_stays_so"),
 )
 
 

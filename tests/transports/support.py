@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from unittest import mock
 
 from rtm_sync import ConnectionState, RtmClient
-from rtm_sync.client.events import ReceivedEvent
+from rtm_sync.client.listeners import ReceivedEvent
 from rtm_sync.errors import RtmError
 from rtm_sync.plugins.hookspecs import hookimpl
 from rtm_sync.testing import FaultProxy
@@ -108,6 +109,24 @@ def deaf_address() -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def name_of(*addresses: str) -> Iterator[str]:
+    """A name with these addresses, each `host:port`; yields `name:port`."""
+    resolve = socket.getaddrinfo
+
+    def answer(host: object, *args: object, **options: object) -> list[object]:
+        if host != "several.test":
+            return list(resolve(host, *args, **options))  # type: ignore[arg-type]
+        found: list[object] = []
+        for address in addresses:
+            literal, _, port = address.rpartition(":")
+            found += resolve(literal, int(port), type=socket.SOCK_STREAM)
+        return found
+
+    with mock.patch.object(socket, "getaddrinfo", answer):
+        yield "several.test:8765"
+
+
+@contextlib.contextmanager
 def tcp_server(talk: Callable[[socket.socket], object]) -> Iterator[str]:
     """A server that lets `talk` deal with each connection, on a thread; yields `host:port`."""
 
@@ -138,6 +157,35 @@ def http_server(
             self.wfile.write(body)
 
         do_GET = do_POST = do_PATCH = answer  # noqa: N815  the names http.server calls
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, serving(server):
+        yield f"127.0.0.1:{server.server_address[1]}", asked
+
+
+@contextlib.contextmanager
+def scripted_server(
+    answers: list[tuple[int, dict[str, str]]],
+) -> Iterator[tuple[str, list[tuple[str, str, bytes]]]]:
+    """A web server with one answer after the other; the last one is its answer to all the rest.
+
+    Yields `host:port`, and of each request the method, the Idempotency-Key and the body.
+    """
+    asked: list[tuple[str, str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            status, headers = answers[min(len(asked), len(answers) - 1)]
+            asked.append((self.command, self.headers.get("Idempotency-Key", ""), body))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        do_POST = do_PATCH = answer  # noqa: N815  the names http.server calls
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import hashlib
 import io
 import os
 import sqlite3
@@ -30,6 +31,7 @@ from tests.transports.support import (
     http_server,
     media_through,
     pattern,
+    scripted_server,
 )
 
 DATA = pattern(4_000_000)
@@ -131,6 +133,87 @@ class ResumeTest(MediaCase):
             self.assertEqual(self.stored_bytes(upload.result(PATIENCE).media_id), DATA)
         for download in downloads:
             self.assertEqual(download.result(PATIENCE).to_bytes(), DATA)
+
+
+class LongSilenceTest(MediaCase):
+    """An attempt hangs in a silent network for longer than retries are patient."""
+
+    retry_timeout = 0.6
+
+    def wait_for_longer_than_that(self) -> None:
+        wait_until(lambda: self.proxy.held)
+        silent_since = time.monotonic()
+        wait_until(lambda: time.monotonic() - silent_since > 2 * self.retry_timeout)
+        self.proxy.restore()
+        self.proxy.drop()
+
+    def test_an_upload_goes_on_after_it(self) -> None:
+        self.proxy.stall(sent=PIECE, only_new=True)
+        upload = self.upload()
+        self.wait_for_longer_than_that()
+        self.assertEqual(self.stored_bytes(upload.result(PATIENCE).media_id), DATA)
+
+    def test_a_download_goes_on_after_it(self) -> None:
+        media_id = self.medium()
+        self.hang_up()
+        self.proxy.stall(received=100, only_new=True)  # a part of the answer's head
+        download = self.alice.download_media(media_id)
+        self.wait_for_longer_than_that()
+        self.assertEqual(download.result(PATIENCE).to_bytes(), DATA)
+
+
+class LostUploadTest(MediaCase):
+    """The gateway no longer has the upload, or another request has taken it over."""
+
+    retry_timeout = 30.0
+    PART = b"x" * 1000
+    BEGUN = 201, {"Location": "media/" + "A" * 32, "Upload-Offset": "400", "Content-Length": "0"}
+    TOO_LONG = 201, BEGUN[1] | {"Upload-Offset": "1500"}
+    WHOLE = (
+        201,
+        BEGUN[1]
+        | {
+            "Upload-Offset": "1000",
+            "Repr-Digest": "sha-256=:"
+            + base64.b64encode(hashlib.sha256(PART).digest()).decode()
+            + ":",
+        },
+    )
+
+    def assert_begun_anew(self, *answers: tuple[int, dict[str, str]]) -> None:
+        """The last of these answers to an upload's requests is the first one under a new key."""
+        address, asked = self.entered(scripted_server([*answers, self.WHOLE]))
+        with media_through(self.alice, address):
+            self.upload(self.PART).result(PATIENCE)
+        methods = [method for method, _, _ in asked]
+        self.assertEqual(len(asked), len(answers) + 1, asked)
+        self.assertEqual(methods[-1], "POST")
+        *earlier, last = [key for method, key, _ in asked if method == "POST"]
+        self.assertEqual(len(set(earlier)), 1)
+        self.assertNotIn(last, earlier)
+        self.assertEqual(asked[-1][2], self.PART)  # all of it
+
+    def test_a_superseded_request_begins_anew_under_another_key(self) -> None:
+        for status in (409, 410, 423):
+            with self.subTest(status=status):
+                self.assert_begun_anew((status, {"Content-Length": "0"}))
+
+    def test_a_superseded_continuation_does_as_well(self) -> None:
+        for status in (404, 409, 410, 423):
+            with self.subTest(status=status):
+                self.assert_begun_anew(self.BEGUN, self.BEGUN, (status, {"Content-Length": "0"}))
+
+    def test_more_bytes_than_the_upload_has_are_not_gone_on_with(self) -> None:
+        self.assert_begun_anew(self.TOO_LONG)
+        self.assert_begun_anew(self.BEGUN, self.TOO_LONG)
+
+    def test_what_never_works_fails_after_three_attempts(self) -> None:
+        conflict = (409, {"Content-Length": "0"})
+        address, asked = self.entered(scripted_server([conflict] * 3))
+        with media_through(self.alice, address):
+            error = self.fails("UPLOAD_MEDIA_ERR_FAILURE", self.upload(self.PART).result, PATIENCE)
+        self.assertIn("3 attempts", error.message)
+        self.assertEqual(len(asked), 3)
 
 
 class DamageTest(MediaCase):

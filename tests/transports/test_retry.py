@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rtm_sync.errors import DownloadMediaError, UploadMediaError
 from rtm_sync.transfers.control import TransferKind
-from rtm_sync.transports.retry import Damaged, RetryPolicy, Transient
+from rtm_sync.transports.retry import RetryPolicy, StartOver, Transient
 
 
 class RetryPolicyTest(unittest.TestCase):
@@ -82,6 +82,76 @@ class RetryPolicyTest(unittest.TestCase):
         self.assertGreaterEqual(self.now, 1030.0)
         self.assertLess(self.now, 1035.0)
 
+    def silent_until(self, healed: float, back: float) -> Callable[[], str]:
+        """Attempts hang until the network has healed, and are refused until the login is back."""
+
+        def attempt() -> str:
+            if self.now < healed:
+                self.now = healed
+                raise Transient("connection reset")
+            if self.now < back:
+                raise Transient("log in", reason="NOT_LOGGED_IN", is_answer=True)
+            return "done"
+
+        return attempt
+
+    def test_an_attempt_that_hung_in_a_silent_network_is_not_the_last(self) -> None:
+        """The first attempt hangs for the whole hole, or the second one does."""
+        for first in ([], [Transient("connection reset")]):
+            with self.subTest(first=first):
+                self.now = 1000.0
+                silent = self.silent_until(1045.0, 1046.0)
+                errors = list(first)
+
+                def attempt(
+                    silent: Callable[[], str] = silent, errors: list[Transient] = errors
+                ) -> str:
+                    if errors:
+                        raise errors.pop()
+                    return silent()
+
+                self.assertEqual(self.run_policy(attempt), "done")
+
+    def test_after_a_silence_the_login_has_its_own_time_to_come_back(self) -> None:
+        def attempt() -> str:
+            if self.now < 1045.0:
+                self.now += 10.0  # a connection attempt times out
+                raise Transient("connection timed out")
+            if self.now < 1070.0:
+                raise Transient("log in", reason="NOT_LOGGED_IN", is_answer=True)
+            return "done"
+
+        for chance in (0.1, 0.5):
+            with self.subTest(chance=chance):
+                self.now = 1000.0
+                self.assertEqual(self.run_policy(attempt, chance=chance), "done")
+
+    def test_a_machine_that_slept_between_two_attempts_goes_on(self) -> None:
+        def sleep(seconds: float) -> None:
+            self.now += seconds + 3600.0
+
+        done = RetryPolicy().run(
+            TransferKind.UPLOAD,
+            self.failing(Transient("reset"), Transient("reset")),
+            lambda: 0,
+            sleep,
+            lambda: self.now,
+        )
+        self.assertEqual(done, "done")
+
+    def test_neither_silence_nor_refusals_are_waited_for_without_end(self) -> None:
+        """Attempts hang for 120 seconds, or are refused at once, in turns."""
+
+        def attempt() -> str:
+            if self.tries % 2:
+                self.now += 120.0
+                raise Transient("reset")
+            raise Transient("busy", is_answer=True)
+
+        with self.assertRaises(UploadMediaError):
+            self.run_policy(attempt)
+        self.assertLess(self.tries, 20)
+
     def test_waits_double_up_to_a_few_seconds_and_chance_takes_any_part_of_them(self) -> None:
         errors = [Transient("refused")] * 7
         self.run_policy(self.failing(*errors))
@@ -116,7 +186,7 @@ class RetryPolicyTest(unittest.TestCase):
         self.assertEqual(self.waits, [30.0])
 
     def test_damaged_bytes_are_sent_again_twice(self) -> None:
-        damaged = Damaged("not the digest")
+        damaged = StartOver("not the digest")
         self.assertEqual(self.run_policy(self.failing(damaged, damaged)), "done")
         self.tries = 0
         with self.assertRaisesRegex(UploadMediaError, "failed, 3 attempts .* not the digest"):
@@ -130,7 +200,7 @@ class RetryPolicyTest(unittest.TestCase):
             self.now += 20.0
             self.size = next(sizes)
             if self.size == 0:
-                raise Damaged("not the digest")
+                raise StartOver("not the digest")
             if self.size < 40:
                 raise Transient("dropped")
             return "done"

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
+from dataclasses import replace
 from typing import Any
 
-from rtm_sync.errors import JoinChannelError, PeerMessageError, RtmError
+from rtm_sync.errors import (
+    AttributeOperationError,
+    JoinChannelError,
+    PeerMessageError,
+    RtmError,
+)
 from rtm_sync.messages import RtmTextMessage
 from rtm_sync.protocol.errors import ProtocolError
-from rtm_sync.protocol.events import Acknowledge, CancelUpload, ChannelMessage
+from rtm_sync.protocol.events import (
+    Acknowledge,
+    CancelUpload,
+    ChannelMessage,
+    ListeningChanged,
+    MessagesHandled,
+)
 from rtm_sync.protocol.frames import (
     Call,
     Failure,
@@ -21,13 +34,20 @@ from rtm_sync.protocol.frames import (
     encode_notice,
     encode_reply,
 )
-from rtm_sync.protocol.requests import JoinChannel, MessageFromPeer, SendMessageToPeer
+from rtm_sync.protocol.ids import FRAME_LIMIT
+from rtm_sync.protocol.requests import (
+    GetUserAttributes,
+    JoinChannel,
+    MessageFromPeer,
+    SendMessageToPeer,
+)
 from rtm_sync.protocol.values import (
     ChannelPosition,
     JoinResult,
     LoginResult,
     PeerMessageSendResult,
     ReceivedMessageProperties,
+    UserAttributes,
 )
 from rtm_sync.transports.session import ClientSession
 from tests.support import PATIENCE, RtmTestCase, wait_until
@@ -133,6 +153,24 @@ class CallTest(SessionTest):
         self.session.receive(encode_failure(self.calls()[0].id, error))
         wait_until(lambda: outcome)
         self.assertEqual((outcome[0].reason, outcome[0].message), ("TOO_OFTEN", "slow down"))
+
+    def test_a_call_that_is_too_large_for_a_frame_is_refused_and_never_sent(self) -> None:
+        self.attach()
+        for character in ("k", "é", "\U0001f600"):
+            with self.subTest(character):
+                keys = (character * (FRAME_LIMIT // len(character.encode())),)
+                with self.assertRaises(AttributeOperationError) as refused:
+                    self.session.call(GetUserAttributes("alice", keys), PATIENCE)
+                self.assertEqual(refused.exception.reason, "INVALID_ARGUMENT")
+                self.assertIn("the limit is 262,144", refused.exception.message)
+        room = FRAME_LIMIT - len(encode_call(2**53 - 1, GetUserAttributes("alice", ("",))))
+        outcome = self.calling(GetUserAttributes("alice", ("k" * room,)))
+        wait_until(self.calls)
+        self.assertEqual(self.calls()[0].id, 1, "a refused call has no number")
+        self.answer(self.calls()[0], UserAttributes({}))
+        wait_until(lambda: outcome)
+        with self.assertRaises(AttributeOperationError):
+            self.session.call(GetUserAttributes("alice", ("k" * (room + 1),)), PATIENCE)
 
     def test_a_call_that_is_never_answered_times_out_and_its_late_answer_is_ignored(self) -> None:
         self.attach()
@@ -255,6 +293,179 @@ class ReconnectTest(SessionTest):
         self.answer(self.calls()[0], PeerMessageSendResult(has_peer_received=True))
         wait_until(lambda: outcome)
         self.assertTrue(outcome[0].has_peer_received)
+
+
+class ReportTest(SessionTest):
+    """What the hub is told about stored messages, across connections."""
+
+    def told(self) -> list[Any]:
+        return [frame.event for frame in self.wire if isinstance(frame, Notice)]
+
+    def test_a_report_is_sent_until_the_hub_has_it(self) -> None:
+        self.attach()
+        self.session.messages_handled([1, 2])
+        self.session.messages_handled([3])
+        self.assertEqual(self.told(), [MessagesHandled((1, 2)), MessagesHandled((3,))])
+        self.session.detach()
+        self.session.messages_handled([4])
+        self.session.messages_handled([5])
+        self.attach(resumed=True, received=1)
+        self.assertEqual(self.told(), [MessagesHandled((3,)), MessagesHandled((4, 5))])
+        self.session.detach()
+        self.attach(resumed=False)  # the hub had lost the session: messages concern the user
+        self.assertEqual(self.told(), [MessagesHandled((3,)), MessagesHandled((4, 5))])
+        self.session.end("over")
+        self.session.messages_handled([6])
+        self.assertEqual(len(self.told()), 2)
+
+    def test_a_frame_has_a_thousand_keys_at_the_most(self) -> None:
+        self.session.messages_handled(range(2500))
+        self.attach()
+        self.assertEqual([len(event.keys) for event in self.told()], [1000, 1000, 500])
+        self.assertEqual([key for event in self.told() for key in event.keys], list(range(2500)))
+
+    def test_a_full_outbox_delays_a_report_and_loses_none(self) -> None:
+        self.attach()
+        for number in range(10_000):
+            self.session.notify(CancelUpload(str(number)))
+        for key in range(1500):
+            self.session.messages_handled([key])
+        self.session.set_listening(False)
+        self.assertEqual(len(self.told()), 10_000)
+        self.session.receive(encode_notice(Acknowledge(2)))
+        self.assertEqual(self.told()[10_000], ListeningChanged(False))
+        self.assertEqual(self.told()[10_001], MessagesHandled(tuple(range(1000))))
+        self.session.receive(encode_notice(Acknowledge(3)))
+        self.assertEqual(self.told()[10_002:], [MessagesHandled(tuple(range(1000, 1500)))])
+
+    def test_the_login_has_the_state_and_changes_follow(self) -> None:
+        self.session.set_listening(False)
+        self.assertFalse(self.session.listens_at_login())
+        self.attach()
+        self.session.set_listening(False)
+        self.assertEqual(self.told(), [])
+        self.session.set_listening(True)
+        self.session.set_listening(False)
+        self.assertEqual(self.told(), [ListeningChanged(True), ListeningChanged(False)])
+
+    def test_a_change_without_a_connection_is_in_the_next_login(self) -> None:
+        self.assertTrue(self.session.listens_at_login())
+        self.attach()
+        self.session.detach()
+        for listens in (False, True, False):
+            self.session.set_listening(listens)
+        self.assertFalse(self.session.listens_at_login())
+        self.session.set_listening(True)  # while the hub answers the login
+        self.attach(resumed=True, received=0)
+        self.assertEqual(self.told(), [ListeningChanged(True)])
+
+    def test_the_hub_ends_with_the_latest_state_whatever_is_sent_again(self) -> None:
+        for resumed in (True, False):
+            with self.subTest(resumed=resumed):
+                self.setUp()
+                self.session.listens_at_login()
+                self.attach()
+                self.session.set_listening(False)  # which the hub does not acknowledge
+                self.session.detach()
+                self.session.set_listening(True)
+                state = self.session.listens_at_login()
+                self.attach(resumed=resumed, received=0)
+                for event in self.told():
+                    state = event.listens
+                self.assertTrue(state)
+
+    def test_stored_messages_are_told_from_copies_by_the_client_and_not_here(self) -> None:
+        self.attach()
+        for number in (1, 1):
+            stored = replace(from_peer(number), key=5)
+            self.session.receive(encode_call(number, stored))
+            self.session.receive(encode_call(number, from_peer(2)))
+        texts = [event.message.text for event in self.app.events]
+        self.assertEqual(texts, ["text 1", "text 2", "text 1"])
+        self.app.full = True
+        self.session.receive(encode_call(9, replace(from_peer(3), key=6)))
+        self.assertIsInstance(self.wire[-1], Failure)
+        self.app.full = False
+        self.session.receive(encode_call(9, replace(from_peer(3), key=6)))
+        self.assertIsInstance(self.wire[-1], Reply)
+
+
+class FullConnectionTest(SessionTest):
+    """A connection that takes no more, for a moment."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.is_full = False
+        self.taken_over = threading.Event()
+
+        def send(frame: str) -> bool:
+            self.wire.append(decode(frame))
+            return self.is_full
+
+        self.session.attach(send, login(resumed=False), lambda: None, self.taken_over.set)
+
+    def test_nothing_is_sent_until_there_is_room_and_nobody_waits_for_it(self) -> None:
+        self.is_full = True
+        outcomes = []
+        for number in range(3):
+            outcomes.append(self.calling(send(number)))
+            wait_until(lambda number=number: len(self.session._calls) == number + 1)
+        self.session.receive(encode_call(1, from_peer(7)))
+        self.session.acknowledge()
+        with self.assertRaises(PeerMessageError):
+            self.session.call(send(3), 0.01)
+        self.assertEqual(len(self.wire), 1)
+        self.is_full = False
+        self.session.resume_sending()
+        self.assertIn(Notice(Acknowledge(1)), self.wire)
+        self.assertEqual(len(self.calls()), 4)
+        for call in self.calls()[:3]:
+            self.answer(call, PeerMessageSendResult(has_peer_received=True))
+        wait_until(lambda: all(outcomes))
+
+    def test_room_that_is_there_before_the_sender_returns_is_noticed(self) -> None:
+        def send_and_drain(frame: str) -> bool:
+            self.wire.append(decode(frame))
+            self.session.resume_sending()  # as the connection's thread may do at once
+            return True
+
+        self.session.attach(send_and_drain, login(resumed=True))
+        for number in range(3):
+            self.session.notify(CancelUpload(f"key{number}"))
+        self.assertEqual(len(self.wire), 3)
+
+    def test_after_an_interruption_the_next_caller_sends_everything(self) -> None:
+        broken = [True]
+
+        def interrupted(frame: str) -> bool:
+            if broken:
+                broken.clear()
+                raise KeyboardInterrupt
+            return bool(self.wire.append(decode(frame)))
+
+        self.session.attach(interrupted, login(resumed=True))
+        with self.assertRaises(KeyboardInterrupt):
+            self.session.notify(CancelUpload("key1"))
+        self.attach(resumed=True)
+        self.session.notify(CancelUpload("key2"))
+        self.assertEqual(self.wire, [Notice(CancelUpload("key1")), Notice(CancelUpload("key2"))])
+
+    def test_a_caller_sends_frames_of_others_until_its_deadline_only(self) -> None:
+        def send_slowly(frame: str) -> bool:
+            if not self.wire:  # the frames of others arrive meanwhile
+                for number in range(1, 4):
+                    self.session.notify(CancelUpload(f"key{number}"))
+            self.wire.append(decode(frame))
+            time.sleep(0.002)
+            return False
+
+        self.session.attach(send_slowly, login(resumed=True), lambda: None, self.taken_over.set)
+        with self.assertRaises(PeerMessageError):
+            self.session.call(send(0), 0.001)
+        self.assertTrue(self.taken_over.is_set())
+        self.assertEqual(len(self.wire), 1)
+        self.session.resume_sending()
+        self.assertEqual(len(self.wire), 4)
 
 
 class ReceiveTest(SessionTest):

@@ -31,32 +31,31 @@ class Budget:
 
 
 class Delivered:
-    """The ids of recently delivered messages, which are used to drop duplicates.
-
-    Not thread-safe.
-    """
+    """The ids of recently delivered messages, which are used to drop duplicates. Thread-safe."""
 
     def __init__(self, limits: Limits) -> None:
         # The wall clock is used, because the user's next session may be on another machine.
         self._ids = RecentIds(limits.remembered_sends_of_sender, limits.duplicate_window)
+        self._lock = threading.Lock()  # guards _ids
 
     def add(self, key: tuple[str, ...]) -> bool:
         """Add a message's key. Returns False when the message was delivered before."""
-        return self._ids.add(key, time.time(), key[:-1])
+        with self._lock:
+            return self._ids.add(key, time.time(), key[:-1])
 
     def remove(self, key: tuple[str, ...]) -> None:
-        self._ids.remove(key, key[:-1])
+        with self._lock:
+            self._ids.remove(key, key[:-1])
 
     def dump(self) -> bytes:
         """The newest keys of peer messages as JSON, for the user's next session."""
-        peer = [
-            (*key, at)
-            for key, at in self._ids.items()
-            if isinstance(key, tuple) and len(key) == _PEER_KEY
-        ]
+        with self._lock:
+            items = self._ids.items()
+        peer = [(*key, at) for key, at in items if isinstance(key, tuple) and len(key) == _PEER_KEY]
         return json.dumps(peer[-_KEPT_IDS:]).encode()
 
     def load(self, dumped: bytes) -> None:
         """Add the keys that an earlier session dumped. Raises ValueError, TypeError."""
         for sender, message_id, at in json.loads(dumped)[:_KEPT_IDS]:
-            self._ids.restore((str(sender), str(message_id)), float(at), (str(sender),))
+            with self._lock:
+                self._ids.restore((str(sender), str(message_id)), float(at), (str(sender),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import TypeVar
 
 from rtm_sync import Blob, LoginError, MediaInfo, RenewTokenError
@@ -78,6 +79,11 @@ class MqttTransport(Transport):
 
     def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
         return self._carrier(control).download_part(media_id, part, control)
+
+    def messages_handled(self, keys: Sequence[int]) -> None:
+        session = self._session
+        if session is not None:
+            session.mail.handled(keys)
 
     def close(self) -> None:
         session = self._session

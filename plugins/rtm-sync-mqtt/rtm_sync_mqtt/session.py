@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import TypeVar, cast
 
 from rtm_sync.errors import ChannelMessageError, PeerMessageError
@@ -61,6 +60,7 @@ from .contract import (
     fail,
     resolve,
 )
+from .mail import Mail
 from .memory import Budget, Delivered
 from .names import Address, Topics
 from .presence import Presence
@@ -92,6 +92,8 @@ class Session:
         self.connection = Connection(address, options, credentials, listener, name, will)
         self._began = time.time()
         self._budget = Budget(self._limits)
+        self._delivered = Delivered(self._limits)
+        self.mail = Mail(self.connection, listener, self._delivered)
         shared = (self.connection, self._topics, listener, self._limits, self._budget, self._fence)
         self.records = BrokerRecords(self.connection, self._topics, self._fence)
         self._channels = Channels(*shared)
@@ -114,7 +116,6 @@ class Session:
             Logout: self._log_out,
         }
         # Used by the reader thread alone:
-        self._delivered = Delivered(self._limits)
         self._other_sessions: set[str] = set()  # the user's other sessions
         self._held: list[Arrived] | None = None  # messages that arrive during the login
 
@@ -437,7 +438,11 @@ class Session:
             return
         answer = b""
         key = (message.peer_id, message.message_id)
-        if self._delivered.add(key) and not self._listener.on_event(message):
+        if (
+            not self.mail.is_waiting(key)
+            and self._delivered.add(key)
+            and not self._listener.on_event(message)
+        ):
             self._delivered.remove(key)
             answer = _QUEUE_FULL
         self._answer(arrived, answer)
@@ -450,15 +455,10 @@ class Session:
 
     def _take_mail(self, arrived: Arrived) -> None:
         message = _decoded(MessageFromPeer, arrived)
-        if message is not None:
-            offline = replace(message.message_props, is_offline_message=True)
-            key = (message.peer_id, message.message_id)
-            if self._delivered.add(key) and not self._listener.on_event(
-                replace(message, message_props=offline)
-            ):
-                self._delivered.remove(key)
-                return  # the broker keeps it for the next login
-        self.connection.publish(arrived.topic, retain=True)
+        if message is None:
+            self.mail.delete(arrived.topic)
+        else:
+            self.mail.take(arrived.topic, message)
 
     def _take_channel_message(self, name: str, arrived: Arrived) -> None:
         message = _decoded(ChannelMessage, arrived)

@@ -365,6 +365,29 @@ class TopicTest(BrokerCase):
         self.assertEqual(self.next_of(arriving)[0].text, "last")
 
 
+class HandledTest(BrokerCase):
+    def test_an_offline_message_stays_until_it_is_handled(self) -> None:
+        alice = self.client("alice")
+        for number in range(5):
+            alice.send_message_to_peer(str(number), "bob", enable_offline_messaging=True)
+        with self.client("bob"):
+            pass  # a script that only sends something
+        texts = []
+        for _ in range(2):
+            with self.client("bob") as bob:
+                texts.append(bob.wait_for("MessageFromPeer", PATIENCE)[0].text)
+        bob = self.client()
+        arriving = self.listen(bob, "MessageFromPeer")
+        bob.login("bob")
+        alice.send_message_to_peer("new", "bob")
+        texts += [self.next_of(arriving)[0].text for _ in range(4)]
+        self.assertEqual(texts, ["0", "1", "2", "3", "4", "new"])
+        bob.logout()
+        bob.login("bob")
+        alice.send_message_to_peer("last", "bob")
+        self.assertEqual(self.next_of(arriving)[0].text, "last")
+
+
 class ThreadTest(BrokerCase):
     def test_threads_of_one_client_send_at_once_and_each_in_its_order(self) -> None:
         alice, bob = self.client("alice"), self.client("bob")

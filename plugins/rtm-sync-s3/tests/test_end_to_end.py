@@ -10,7 +10,7 @@ from typing import Any
 import rtm_sync_s3
 from rtm_sync_s3.store import PART_SIZE
 
-from rtm_sync import RtmClient, RtmError, RtmFileMessage
+from rtm_sync import RtmClient, RtmError, RtmFileMessage, TransferCancelled
 from rtm_sync.testing import FaultProxy, local_gateway, wait_until
 
 from .support import S3Case
@@ -92,6 +92,31 @@ class EndToEndTest(S3Case):
         wait_until(lambda: not self.unfinished(), PATIENCE, "the parts stay")
         self.assertEqual(self.keys(), [])
 
+    def test_an_upload_that_is_cancelled_while_the_service_stores_it_leaves_nothing(self) -> None:
+        for kind in ("gateway", "embedded"):
+            with self.subTest(kind):
+                service = self.entered(FaultProxy(self.server.url))
+                if kind == "gateway":
+                    alice = self.client(self.gateway(endpoint=service.url), "alice")
+                else:
+                    alice = self.entered(
+                        RtmClient(
+                            "app",
+                            url=f"memory://{self.bucket}",
+                            media=self.url(endpoint=service.url),
+                            plugins=(rtm_sync_s3,),
+                        )
+                    )
+                    alice.login("alice")
+                service.stall(received=0)  # the service stores the object; its answer is late
+                upload = alice.create_media_message_by_uploading(b"x" * 1_000_000)
+                wait_until(self.keys, PATIENCE, "the object has not been stored")
+                self.assertTrue(upload.cancel())
+                service.restore()
+                with self.assertRaises(TransferCancelled):
+                    upload.result(PATIENCE)
+                wait_until(lambda: not self.keys(), PATIENCE, "the object stays")
+
     def test_a_server_that_is_killed_in_an_upload_is_a_clear_error(self) -> None:
         server = self.own_server()
         gateway = self.entered(FaultProxy(self.gateway()))
@@ -100,20 +125,22 @@ class EndToEndTest(S3Case):
         upload = alice.create_media_message_by_uploading(DATA)
         wait_until(self.unfinished, PATIENCE, "no part has been sent")
         server.kill()
-        with self.assertLogs("rtm_sync", "WARNING"):
+        with self.assertLogs("rtm_sync", "WARNING") as logged:
             gateway.restore()
             error = self.assert_fails("UPLOAD_MEDIA_ERR_FAILURE", upload)
-        self.assertIn("The media store failed: S3 failed at storing", error.message)
-        self.assertIn("Could not connect", error.message)
+        self.assertEqual(error.message, "The media store failed.")
+        self.assertIn("S3 failed at storing", logged.output[0])
+        self.assertIn("Could not connect", logged.output[0])
 
     def test_a_server_that_is_gone_is_a_clear_error_of_a_download(self) -> None:
         server = self.own_server()
         alice = self.client(self.gateway(), "alice")
         media_id = self.uploaded(alice, b"x").media_id
         server.kill()
-        with self.assertLogs("rtm_sync", "WARNING"):
+        with self.assertLogs("rtm_sync", "WARNING") as logged:
             error = self.assert_fails("DOWNLOAD_MEDIA_ERR_FAILURE", alice.download_media(media_id))
-        self.assertIn("The media store failed: S3 failed at reading", error.message)
+        self.assertEqual(error.message, "The media store failed.")
+        self.assertIn("S3 failed at reading", logged.output[0])
 
     def test_what_was_deleted_in_the_bucket_does_not_exist(self) -> None:
         for options in ("", "&redirect=1"):

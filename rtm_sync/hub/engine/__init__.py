@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .bus import Bus, Recovered
     from .contract import Engine
     from .directory import Claim, Directory
-    from .mailbox import Mailbox, OfflineMessage
+    from .mailbox import Mailbox, MailboxFull, MailboxLimits, StoredMessage, StoredMessages
     from .media_index import MediaIndex, MediaUsage
     from .node import ChannelEvent, Delivery, Node
     from .part import EnginePart
@@ -34,7 +34,10 @@ else:
             ),
             ".mailbox": (
                 "Mailbox",
-                "OfflineMessage",
+                "MailboxFull",
+                "MailboxLimits",
+                "StoredMessage",
+                "StoredMessages",
             ),
             ".media_index": (
                 "MediaIndex",
@@ -60,9 +63,12 @@ __all__ = [
     "EnginePart",
     "HistoryQuery",
     "Mailbox",
+    "MailboxFull",
+    "MailboxLimits",
     "MediaIndex",
     "MediaUsage",
     "Node",
-    "OfflineMessage",
     "Recovered",
+    "StoredMessage",
+    "StoredMessages",
 ]

@@ -57,6 +57,15 @@ class Bus(EnginePart):
         """
 
     @abstractmethod
+    async def listens(self, app_id: str, uid: str) -> bool:
+        """Whether the user has a session whose client takes stored messages now.
+
+        It decides how a message is stored before it is sent, so a late answer does no harm: a
+        message that counts as offered is not dropped, and one that does not is marked before it is
+        offered.
+        """
+
+    @abstractmethod
     async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
         """Make the session a member.
 

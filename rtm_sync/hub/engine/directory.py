@@ -112,10 +112,15 @@ class Directory(EnginePart):
         """
 
     @abstractmethod
-    async def bans(self, app_id: str, now: float) -> dict[str, float]:
-        """The currently banned users, each with the ban's end, epoch seconds, in order of the end.
+    async def bans(self, app_id: str, now: float, after: str, limit: int) -> dict[str, float]:
+        """A page of the currently banned users, each with the ban's end, epoch seconds.
 
-        `now` is epoch seconds.
+        Args:
+            app_id: the app.
+            now: epoch seconds.
+            after: the page begins with the first user behind this id, in the order of the ids as
+                bytes; "" for the first page.
+            limit: the most users of the page.
         """
 
     @abstractmethod

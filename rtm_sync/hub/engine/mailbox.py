@@ -1,43 +1,108 @@
-"""The Mailbox contract: offline messages, which wait for a user's next login."""
+"""The Mailbox contract: stored messages, which stay until their receiver has handled them."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...protocol.requests import MessageFromPeer
 from .part import EnginePart
 
 
+class MailboxFull(Exception):
+    """The receiver has too many stored messages; the message was not stored."""
+
+
 @dataclass(frozen=True, slots=True)
-class OfflineMessage:
-    """A stored peer message. `key` names it for `discard_offline`; keys grow with time."""
+class MailboxLimits:
+    """How much is stored for one user.
+
+    Attributes:
+        offline: messages that were stored while the user did not listen, and never offered; the
+            oldest are dropped.
+        messages: all messages; more are refused.
+        bytes: the size of all messages; more are refused. A mailbox may measure them in its own
+            form.
+        retention: seconds for which a message is stored.
+    """
+
+    offline: int
+    messages: int
+    bytes: int
+    retention: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A stored message.
+
+    Attributes:
+        key: names it. The keys of a user grow with time, and are never used again.
+        message: the message, without its key.
+        was_offered: a client of the user may have been offered the message.
+    """
 
     key: int
     message: MessageFromPeer
+    was_offered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessages:
+    """A page of a user's stored messages.
+
+    Attributes:
+        messages: in the order of their keys, without those that cannot be decoded.
+        last_key: the key of the last message that the page covers, including those that cannot be
+            decoded; None at the end, when there are no messages.
+    """
+
+    messages: tuple[StoredMessage, ...]
+    last_key: int | None
 
 
 class Mailbox(EnginePart):
-    """Stores the peer messages that wait for a user's next login."""
+    """Stores the peer messages that their receivers have not handled yet."""
 
     @abstractmethod
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
-        """Store a message durably for `retention` seconds.
+    async def store(
+        self,
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int:
+        """Store a message durably, and return its key.
 
-        At most `keep` messages of a user are stored; the oldest are dropped. Storing a message id
-        of the same sender again while the message waits changes nothing.
+        While a message waits, storing its id again, from the same sender, returns its key and
+        stores nothing.
+
+        Args:
+            app_id, uid: the receiver.
+            message: the message; its `key` is ignored.
+            limits: how much may be stored for the receiver.
+            is_offered: the message is about to be offered to a client of the receiver: it counts as
+                offered from now on, and is not dropped.
+
+        Raises:
+            MailboxFull: the receiver has as many messages, or bytes, as may be stored.
         """
 
     @abstractmethod
-    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
-        """The user's messages that have not expired, in the order in which they were stored.
+    async def waiting(self, app_id: str, uid: str, after: int, limit: int) -> StoredMessages:
+        """The user's messages after a key that have not expired, at most `limit`.
 
-        The answer includes every message that was stored before this call, except those that
-        cannot be decoded: they are logged, and keep back no other.
+        The answer includes every message that was stored before this call. Messages that cannot be
+        decoded are logged, and keep back no other.
         """
 
     @abstractmethod
-    async def discard_offline(self, app_id: str, uid: str, keys: list[int]) -> None:
+    async def mark_offered(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
+        """Note durably that these messages are about to be offered; unknown keys are ignored."""
+
+    @abstractmethod
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
         """Forget these messages of the user durably; unknown keys are ignored."""

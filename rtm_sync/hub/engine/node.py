@@ -31,7 +31,13 @@ class Node(Protocol):
 
         Returns the receipt, or UNCONFIRMED after the hub's `receipt_timeout`. Returns OFFLINE at
         once when the user has no session on this node.
+
+        A stored message (`MessageFromPeer.key`) that cannot be offered now is offered later, in
+        order; the answer is OFFLINE as well.
         """
+
+    def listens(self, app_id: str, uid: str) -> bool:
+        """Whether the user has a session on this node whose client takes stored messages now."""
 
     def deliver_to_channel(self, app_id: str, event: ChannelEvent) -> None:
         """Deliver an event to the channel's members on this node, except its originator."""

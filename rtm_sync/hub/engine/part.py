@@ -23,3 +23,14 @@ class EnginePart(ABC):
 
         Idempotent. Every other method raises `OSError` afterwards.
         """
+
+    async def problem(self) -> str | None:
+        """The sentence that says why the part cannot do its work for now, or None.
+
+        It makes the gateway's `/readyz` answer 503. Everybody may read it: it names no path, host
+        or user. A part that has nothing to add keeps this one, which answers None.
+
+        Raises:
+            OSError: the back end failed.
+        """
+        return None

@@ -65,6 +65,9 @@ class LocalBus(LocalPart, Bus):
         finally:
             await self._close_log()
 
+    async def problem(self) -> str | None:
+        return await super().problem() or await self._running_log.problem()
+
     async def _close_log(self) -> None:
         log, self._log = self._log, None
         if log is not None:
@@ -72,6 +75,9 @@ class LocalBus(LocalPart, Bus):
 
     async def send_to_peer(self, app_id: str, uid: str, message: PeerCall) -> Delivery:
         return await self._running_node.deliver_to_peer(app_id, uid, message)
+
+    async def listens(self, app_id: str, uid: str) -> bool:
+        return self._running_node.listens(app_id, uid)
 
     async def join(self, app_id: str, channel_id: str, uid: str, session_id: str) -> None:
         node, key = self._running_node, (app_id, channel_id)

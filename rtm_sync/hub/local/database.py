@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...rules.timing import Deadline
+from ..open_paths import OpenPaths
 from .migrations import MIGRATIONS, Migration, prepare
 from .worker import Operation, Worker
 
@@ -57,9 +58,8 @@ class Database:
         synced: bool = True,
     ) -> None:
         self._path = path
-        self._damage = ""  # the sentence about the last operation's damage
-        self._logged = ""
-        self._files: dict[Path, tuple[int, int] | None] = {}
+        self._damage = ""  # the log's sentence
+        self._files = OpenPaths("The database's file", ())
         with contextlib.ExitStack() as opened:
             try:
                 self._connection = self._connect(opened)
@@ -70,7 +70,8 @@ class Database:
                 if not synced:
                     self._connection.execute("PRAGMA synchronous = NORMAL")
                 if path != ":memory:":
-                    self._files = _identities(path)
+                    files = [Path(path + suffix) for suffix in _SUFFIXES]
+                    self._files = OpenPaths("The database's file", files)
                     reading = self._connect(opened)
                     reading.execute("PRAGMA query_only = ON")
             except (OSError, *_ERRORS) as error:
@@ -116,10 +117,12 @@ class Database:
     def problem(self) -> str | None:
         """The sentence that says why nothing can be stored for now, or None.
 
-        It looks at the files, and remembers the last write. A full disk is no such problem: what
-        needs no room goes on.
+        It looks at the files, and remembers damage that an operation met: it stays until the start
+        checks the file. A full disk is no such problem: what needs no room goes on.
         """
-        return self._replaced() or self._damage or None
+        if self._damage:
+            return "The database is damaged; the gateway's log says more."
+        return self._files.problem()
 
     def close(self) -> None:
         """Commit the waiting operations and end the threads. Idempotent."""
@@ -154,7 +157,7 @@ class Database:
                 try:
                     result = operation.run(connection)
                     if connection.total_changes != changes:
-                        self._require_files()
+                        self._files.require()
                     answers.append((operation, result, None))
                 except Exception as error:  # one failed operation does not undo the others
                     if not connection.in_transaction or _is_damage(error):
@@ -172,21 +175,18 @@ class Database:
                     self._commit([operation])
                 return
             answers = [(operation, None, error) for operation in batch]
-        else:
-            self._damage = ""
         for operation, result, failure in answers:
             operation.answer(result, failure)
 
     def _execute(self, operation: Operation) -> None:
         """Run an operation of one statement, and answer it."""
         try:
-            self._require_files()
+            self._files.require()
             result = operation.run(self._connection)
         except Exception as error:
             self._note_damage(error)
             operation.answer(None, error)
         else:
-            self._damage = ""
             operation.answer(result, None)
 
     def _query(self, connection: sqlite3.Connection, operation: Operation) -> None:
@@ -210,30 +210,10 @@ class Database:
 
     def _note_damage(self, error: Exception) -> None:
         if _is_damage(error):
-            self._damage = "The database is damaged; the gateway's log says more."
-            self._log(_damaged(self._path, error))
-
-    def _require_files(self) -> None:
-        problem = self._replaced()
-        if problem is not None:
-            raise OSError(problem)
-
-    def _replaced(self) -> str | None:
-        """The sentence about a file that is no longer the one that is open, or None."""
-        for name, opened in self._files.items():
-            if _identity(name) != opened:
-                self._log(
-                    f"{name} was removed or replaced while it is open, and what would be written "
-                    "now would be lost; restart the gateway."
-                )
-                return "The database's file was removed or replaced; the gateway must be restarted."
-        return None
-
-    def _log(self, sentence: str) -> None:
-        """Log a problem when it is new."""
-        if sentence != self._logged:
-            self._logged = sentence
-            logger.error("%s", sentence)
+            sentence = _damaged(self._path, error)
+            if sentence != self._damage:
+                self._damage = sentence
+                logger.error("%s", sentence)
 
 
 def _decoded(text: bytes) -> str:
@@ -279,18 +259,3 @@ def _damaged(path: str, error: Exception) -> str:
         f"what is readable with `sqlite3 {path} .recover`; or move the file away and begin with an "
         "empty one."
     )
-
-
-def _identities(path: str) -> dict[Path, tuple[int, int] | None]:
-    """The identities of a database's three files."""
-    files = [Path(path + suffix) for suffix in _SUFFIXES]
-    return {file: _identity(file) for file in files}
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """The device and inode of a file, which no other file has, or None where there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

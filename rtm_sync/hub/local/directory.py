@@ -123,11 +123,12 @@ CREATE TABLE IF NOT EXISTS revocations (
             "SELECT until FROM bans WHERE app_id = ? AND uid = ?", app_id, uid
         )
 
-    async def bans(self, app_id: str, now: float) -> dict[str, float]:
+    async def bans(self, app_id: str, now: float, after: str, limit: int) -> dict[str, float]:
         def load(connection: sqlite3.Connection) -> list[tuple[str, float]]:
             return connection.execute(
-                "SELECT uid, until FROM bans WHERE app_id = ? AND until > ? ORDER BY until",
-                (app_id, now),
+                "SELECT uid, until FROM bans WHERE app_id = ? AND uid > ? AND until > ? "
+                "ORDER BY uid LIMIT ?",
+                (app_id, after, now, limit),
             ).fetchall()
 
         return dict(await self._running_database.run(load))

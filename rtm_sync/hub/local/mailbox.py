@@ -1,113 +1,145 @@
-"""Offline messages, in SQLite."""
+"""Stored messages, in SQLite."""
 
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import ClassVar
 
-from ...protocol.codec import decode_json, encode_json
-from ...protocol.errors import ProtocolError
+from ...protocol.codec import encode_json
 from ...protocol.requests import MessageFromPeer
-from ..engine.mailbox import Mailbox, OfflineMessage
+from ..engine.mailbox import Mailbox, MailboxFull, MailboxLimits, StoredMessage, StoredMessages
 from .part import LocalPart
 
 logger = logging.getLogger(__name__)
-_MAX_REPORTED = 10_000  # keys of damaged messages that the log has named
 
 
 class LocalMailbox(LocalPart, Mailbox):
-    """The mailbox of one machine."""
+    """The mailbox of one machine. Triggers count what each user has, so that stores need not."""
 
     SCHEMA: ClassVar[str] = """
 CREATE TABLE IF NOT EXISTS offline (
     key INTEGER PRIMARY KEY AUTOINCREMENT,
     app_id TEXT NOT NULL, uid TEXT NOT NULL, expires_at REAL NOT NULL,
     sender TEXT NOT NULL, message_id TEXT NOT NULL, message TEXT NOT NULL,
+    was_offered INTEGER NOT NULL DEFAULT 0,
     UNIQUE (app_id, uid, sender, message_id)
 );
 CREATE INDEX IF NOT EXISTS offline_by_user ON offline (app_id, uid, key);
+CREATE INDEX IF NOT EXISTS offline_not_offered ON offline (app_id, uid, key) WHERE NOT was_offered;
 CREATE INDEX IF NOT EXISTS offline_by_end ON offline (expires_at);
+CREATE TABLE IF NOT EXISTS offline_use (
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (app_id, uid)
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS offline_stored AFTER INSERT ON offline BEGIN
+    INSERT INTO offline_use VALUES (
+        NEW.app_id, NEW.uid, 1, LENGTH(CAST(NEW.message AS BLOB))
+    ) ON CONFLICT DO UPDATE SET messages = messages + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER IF NOT EXISTS offline_discarded AFTER DELETE ON offline BEGIN
+    UPDATE offline_use SET messages = messages - 1,
+        bytes = bytes - LENGTH(CAST(OLD.message AS BLOB))
+    WHERE app_id = OLD.app_id AND uid = OLD.uid;
+    DELETE FROM offline_use WHERE app_id = OLD.app_id AND uid = OLD.uid AND messages <= 0;
+END;
 """
 
-    def __init__(
+    async def store(
         self,
-        path: str | os.PathLike[str] | None = None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        super().__init__(path, now)
-        self._reported_damaged: set[int] = set()
-
-    async def store_offline(
-        self, app_id: str, uid: str, message: MessageFromPeer, keep: int, retention: float
-    ) -> None:
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int:
         body = encode_json(message)
         now = self._now()
-        expires_at = now + retention
-        clean_up = self._should_clean_up("offline")
+        user = (app_id, uid)
 
-        def store(connection: sqlite3.Connection) -> None:
-            if clean_up:
-                connection.execute("DELETE FROM offline WHERE expires_at <= ?", (now,))
-            connection.execute(  # OR IGNORE: the message may be sent twice
-                "INSERT OR IGNORE INTO offline "
-                "(app_id, uid, expires_at, sender, message_id, message) VALUES (?, ?, ?, ?, ?, ?)",
-                (app_id, uid, expires_at, message.peer_id, message.message_id, body),
-            )
-            connection.execute(
-                "DELETE FROM offline WHERE app_id = ? AND uid = ? AND key <= ("
-                "SELECT key FROM offline WHERE app_id = ? AND uid = ? "
-                "ORDER BY key DESC LIMIT 1 OFFSET ?)",
-                (app_id, uid, app_id, uid, keep),
-            )
+        def store(connection: sqlite3.Connection) -> int:
+            self._clean_up(connection, "offline", now)
+            copy = (*user, message.peer_id, message.message_id)
+            known = connection.execute(
+                "SELECT key, was_offered FROM offline "
+                "WHERE app_id = ? AND uid = ? AND sender = ? AND message_id = ?",
+                copy,
+            ).fetchone()
+            if known is not None:
+                key, was_offered = known
+                if is_offered and not was_offered:
+                    connection.execute("UPDATE offline SET was_offered = 1 WHERE key = ?", (key,))
+                return int(key)
+            size = len(body.encode())
+            if not _has_room(connection, user, size, limits):
+                connection.execute(
+                    "DELETE FROM offline WHERE app_id = ? AND uid = ? AND expires_at <= ?",
+                    (*user, now),
+                )
+                if not _has_room(connection, user, size, limits):
+                    raise MailboxFull(
+                        f"The mailbox of {uid!r} is full; the limits are {limits.messages:,} "
+                        f"messages that are not handled, and {limits.bytes:,} bytes. Send it again "
+                        "when the user has handled some."
+                    )
+            stored = connection.execute(
+                "INSERT INTO offline "
+                "(app_id, uid, sender, message_id, expires_at, message, was_offered) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*copy, now + limits.retention, body, is_offered),
+            ).lastrowid
+            if not is_offered:
+                connection.execute(
+                    "DELETE FROM offline WHERE app_id = ? AND uid = ? AND NOT was_offered "
+                    "AND key <= (SELECT key FROM offline WHERE app_id = ? AND uid = ? "
+                    "AND NOT was_offered ORDER BY key DESC LIMIT 1 OFFSET ?)",
+                    (*user, *user, limits.offline),
+                )
+            assert stored is not None
+            return stored
 
-        await self._running_database.run(store)
+        return await self._running_database.run(store)
 
-    async def offline(self, app_id: str, uid: str, now: float) -> list[OfflineMessage]:
-        def load(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
-            connection.execute(
-                "DELETE FROM offline WHERE app_id = ? AND uid = ? AND expires_at <= ?",
-                (app_id, uid, now),
-            )
-            # As bytes: the connection replaces what is not UTF-8, and another text would arrive.
-            return connection.execute(
-                "SELECT key, CAST(message AS BLOB) FROM offline "
-                "WHERE app_id = ? AND uid = ? ORDER BY key",
-                (app_id, uid),
+    async def waiting(self, app_id: str, uid: str, after: int, limit: int) -> StoredMessages:
+        now = self._now()
+        # As bytes: the connection replaces what is not UTF-8, and another text would arrive.
+        rows = await self._running_database.read(
+            lambda connection: connection.execute(
+                "SELECT key, CAST(message AS BLOB), was_offered FROM offline "
+                "WHERE app_id = ? AND uid = ? AND key > ? AND expires_at > ? ORDER BY key LIMIT ?",
+                (app_id, uid, after, now, limit),
             ).fetchall()
-
-        rows = await self._running_database.run(load)
+        )
         found = []
-        for key, body in rows:
-            try:
-                found.append(OfflineMessage(key, decode_json(MessageFromPeer, body)))
-            except ProtocolError as error:
-                self._report_damaged(key, uid, error)
-        return found
+        for key, body, was_offered in rows:
+            message = self._decoded(MessageFromPeer, body, f"stored message {key} of {uid!r}")
+            if message is not None:
+                found.append(StoredMessage(key, message, bool(was_offered)))
+        return StoredMessages(tuple(found), rows[-1][0] if rows else None)
 
-    def _report_damaged(self, key: int, uid: str, error: ProtocolError) -> None:
-        """Log a message that cannot be decoded, once. It stays stored until it expires."""
-        if key in self._reported_damaged:
-            return
-        if len(self._reported_damaged) >= _MAX_REPORTED:
-            self._reported_damaged.clear()
-        self._reported_damaged.add(key)
-        logger.error(
-            "offline message %d of %r cannot be decoded and is skipped; it stays in the table "
-            "'offline' until it expires: %s",
-            key,
-            uid,
-            error,
+    async def mark_offered(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
+        await self._for_each(
+            "UPDATE offline SET was_offered = 1 WHERE key = ? AND app_id = ? AND uid = ?",
+            [(key, app_id, uid) for key in keys],
         )
 
-    async def discard_offline(self, app_id: str, uid: str, keys: list[int]) -> None:
-        def discard(connection: sqlite3.Connection) -> None:
-            connection.executemany(
-                "DELETE FROM offline WHERE key = ? AND app_id = ? AND uid = ?",
-                [(key, app_id, uid) for key in keys],
-            )
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
+        await self._for_each(
+            "DELETE FROM offline WHERE key = ? AND app_id = ? AND uid = ?",
+            [(key, app_id, uid) for key in keys],
+        )
 
-        await self._running_database.run(discard)
+    async def _for_each(self, statement: str, rows: list[tuple[int, str, str]]) -> None:
+        await self._running_database.run(lambda connection: connection.executemany(statement, rows))
+
+
+def _has_room(
+    connection: sqlite3.Connection, user: tuple[str, str], size: int, limits: MailboxLimits
+) -> bool:
+    """Whether a user's mailbox has room for a message of `size` bytes."""
+    messages, stored = connection.execute(
+        "SELECT messages, bytes FROM offline_use WHERE app_id = ? AND uid = ?", user
+    ).fetchone() or (0, 0)
+    return bool(messages < limits.messages and stored + size <= limits.bytes)

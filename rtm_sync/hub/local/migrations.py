@@ -26,6 +26,19 @@ MIGRATIONS: tuple[Migration, ...] = (
         "history",
         "DROP INDEX IF EXISTS history_by_destination; DROP INDEX IF EXISTS history_by_source",
     ),
+    Migration(  # stored messages stay until they are handled, and are counted
+        "offline",
+        """
+ALTER TABLE offline ADD COLUMN was_offered INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE offline_use (
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (app_id, uid)
+) WITHOUT ROWID;
+INSERT INTO offline_use
+    SELECT app_id, uid, COUNT(*), SUM(LENGTH(CAST(message AS BLOB)))
+    FROM offline GROUP BY app_id, uid
+""",
+    ),
 )
 """In the order in which they run. How many have run is the database's `PRAGMA user_version`:
 append entries, and never change one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sqlite3
@@ -62,6 +63,12 @@ class LocalPart(EnginePart):
         database, self._database = self._database, None
         if database is not None:
             database.close()
+
+    async def problem(self) -> str | None:
+        self._require_running()
+        if self._database is None:
+            return None
+        return await asyncio.to_thread(self._database.problem)  # the disk may hang
 
     def _require_running(self) -> None:
         if self._node is None:

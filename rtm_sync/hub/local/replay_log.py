@@ -145,6 +145,11 @@ class ReplayLog:
         """The messages after a position; none without a position."""
         return self._logs.since(app_id, channel_id, since)
 
+    async def problem(self) -> str | None:
+        """The sentence that says why nothing can be written for now, or None."""
+        database = self._database
+        return None if database is None else await asyncio.to_thread(database.problem)
+
     async def close(self) -> None:
         """Finish the writing, and release the file."""
         if self._writer is not None:

@@ -11,11 +11,14 @@ import contextlib
 import errno
 import logging
 import os
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import PluginError
-from ...portable import folder_in_url, is_in_use, sync_folder
+from ...portable import folder_in_url, is_in_use, open_folder, sync_folder
+from ..open_paths import OpenPaths
 from .store import MEDIA_ID, Fragment, MediaStore, MediaWriter
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,9 @@ class DiskMediaStore(MediaStore):
         # Blobs that are deleted although their files still exist. Set operations are atomic.
         self._undeleted: set[Path] = set()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Without it, every path leads into a folder that another one has replaced.
+        self._opened = OpenPaths("The media folder", [self._folder])
+        self._release = _hold_open(self, self._folder)
         for part in self._folder.glob(f"*/*{_PART}"):
             if not part.with_suffix(_METADATA).exists():  # it cannot be resumed without metadata
                 part.unlink(missing_ok=True)
@@ -55,26 +61,35 @@ class DiskMediaStore(MediaStore):
 
     def create(self, media_id: str, metadata: str) -> MediaWriter:
         path = self._path(media_id)
+        self._opened.require()
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(mode=0o700)
             sync_folder(self._folder)
         path.with_name(media_id + _METADATA).write_text(metadata, "utf-8")
-        return _DiskWriter(path, "xb")
+        return _DiskWriter(path, "xb", self._opened)
 
     def open(self, media_id: str) -> BinaryIO:
         path = self._path(media_id)
         if path in self._undeleted:
             raise FileNotFoundError(errno.ENOENT, "The blob is deleted", media_id)
+        self._opened.require()
         return path.open("rb")
 
     def delete(self, media_id: str) -> None:
         path = self._path(media_id)
+        self._opened.require()
         for ending in ("", _PART, _METADATA):
             self._remove(path.with_name(path.name + ending))
         self._retry_deletes()
 
+    def problem(self) -> str | None:
+        return self._opened.problem()
+
     def close(self) -> None:
-        self._retry_deletes()
+        try:
+            self._retry_deletes()
+        finally:
+            self._release()
 
     def fragments(self) -> list[Fragment]:
         found = []
@@ -94,7 +109,8 @@ class DiskMediaStore(MediaStore):
 
     def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:
         path = self._path(media_id)
-        writer = _DiskWriter(path, "r+b")
+        self._opened.require()
+        writer = _DiskWriter(path, "r+b", self._opened)
         return writer, path.with_name(path.name + _PART).open("rb")
 
     def finalize(self, media_id: str) -> None:
@@ -119,14 +135,22 @@ class DiskMediaStore(MediaStore):
         return self._folder / media_id[:2] / media_id
 
 
+def _hold_open(owner: object, folder: Path) -> Callable[[], object]:
+    """Keep a folder open until its owner is gone; the returned function closes it before."""
+    descriptor = open_folder(folder)
+    return (lambda: None) if descriptor is None else weakref.finalize(owner, os.close, descriptor)
+
+
 class _DiskWriter(MediaWriter):
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(self, path: Path, mode: str, opened: OpenPaths) -> None:
         self._path = path
+        self._opened = opened
         self._part = path.with_name(path.name + _PART)
         self._file = self._part.open(mode, buffering=0)
         self._file.seek(0, os.SEEK_END)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._opened.require()
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
@@ -136,6 +160,7 @@ class _DiskWriter(MediaWriter):
         self._file.seek(size)
 
     def commit(self) -> None:
+        self._opened.require()
         os.fsync(self._file.fileno())
         self._file.close()
         self._part.replace(self._path)

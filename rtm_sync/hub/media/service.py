@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from ...errors import DownloadMediaError, RtmError, UploadMediaError
 from ...protocol.codec import decode_json, encode_json
-from ...protocol.errors import ProtocolError
 from ...protocol.values import MediaInfo
 from ...rules.limits import Limits
 from ...rules.rates import KeyedWindows
@@ -18,10 +17,13 @@ from ..auth.tokens import NotPrivileged
 from ..engine.media_index import MediaIndex
 from ..metrics_sink import MetricsSink
 from ..session import Session
+from ..tasks import BackgroundTasks, shielded
+from .failures import log_failure, store_failure
 from .storage import StorageThreads
 from .store import MEDIA_ID, Fragment, MediaStore, new_media_id
-from .upload import Upload, UploadSpec
+from .upload import Upload, UploadCancelled, UploadSpec, UploadSuspended
 
+_STOP_TIMEOUT = 30.0  # seconds for an upload that is being published or removed
 _SLOT_TIMEOUT = 3.0  # a cancelled transfer frees its slot a moment after the client cancels it
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ class MediaService:
         self._store = store
         self._limits = limits
         self._now = now
+        self._tasks = BackgroundTasks()  # each must end: a medium is published or removed
+        self._is_stopping = False
         self._uploads: dict[str, Upload] = {}
         self._by_key: dict[tuple[str, str, str], Upload] = {}
         self._unfinished: dict[tuple[str, str], set[str]] = {}  # media ids of each user
@@ -76,19 +80,29 @@ class MediaService:
         for fragment in await self.storage.run(self._store.fragments):
             try:
                 await self._restore(fragment)
-            except (ProtocolError, OSError) as error:
-                logger.warning("the fragment %s cannot be resumed: %s", fragment.media_id, error)
+            except Exception as error:
+                log_failure(f"resuming the fragment {fragment.media_id}", error)
                 if not fragment.is_whole:  # a whole blob may be a recorded medium
-                    with contextlib.suppress(OSError):  # the sweep or the next start tries again
-                        await self.storage.run(self._store.delete, fragment.media_id)
+                    await self._delete_blob(fragment.media_id)
 
     async def stop(self) -> None:
         """Suspend the uploads and close the store. Fragments stay, if the store keeps them."""
-        for upload in self._uploads.values():
-            await upload.suspend()
-        self._uploads.clear()
-        await self.storage.run(self._store.close)
-        self.storage.close()
+        self._is_stopping = True
+        while self._uploads:
+            upload = next(iter(self._uploads.values()))
+            if upload.publishing is not None:
+                await asyncio.wait([upload.publishing], timeout=_STOP_TIMEOUT)
+            self._forget_upload(upload)
+            await _attempt(f"suspending {upload.media_id}", upload.suspend())
+        await self._tasks.close(_STOP_TIMEOUT)
+        try:
+            await self.storage.run(self._store.close)
+        finally:
+            self.storage.close()
+
+    async def problem(self) -> str | None:
+        """The sentence that says why the store cannot be used for now, or None."""
+        return await self.storage.run(self._store.problem)
 
     @property
     def unfinished_count(self) -> int:
@@ -107,6 +121,8 @@ class MediaService:
                 large. CONCURRENCY_LIMIT_EXCEEDED when too many uploads of the user are unfinished.
         """
         session.require_life(UploadMediaError)
+        if self._is_stopping:
+            raise UploadMediaError.named("FAILURE", "The hub is stopping.", UploadSuspended())
         if not session.privileges.upload:
             raise UploadMediaError.named(
                 "FAILURE", "The token does not allow uploads.", NotPrivileged()
@@ -123,7 +139,7 @@ class MediaService:
                     )
                 return known
             if spec.key in session.cancelled_uploads:
-                raise UploadMediaError.named("FAILURE", "The upload was cancelled.")
+                raise _cancelled()
         if spec.size < 1:
             raise UploadMediaError.named("INVALID_ARGUMENT", "The medium is empty.")
         if spec.size > self._limits.media_size:
@@ -157,37 +173,16 @@ class MediaService:
         return upload if upload is not None and upload.owner == session.user else None
 
     async def complete_upload(self, upload: Upload) -> MediaInfo:
-        """Publish a completely received upload: durable, recorded, and downloadable."""
-        async with upload.completing:
-            if upload.info is not None:
-                return upload.info
-            try:
-                info = await self._publish(upload)
-            except (OSError, RtmError) as error:
-                # No second try: after a failed fsync the data is lost, even if the next succeeds.
-                await self.drop_upload(upload)
-                await self.storage.run(self._store.delete, upload.media_id)
-                if isinstance(error, RtmError):
-                    raise
-                raise UploadMediaError.named("FAILURE", str(error), error) from error
-            if self._uploads.get(upload.media_id) is not upload:  # cancelled meanwhile
-                await self._remove_medium(upload.media_id)
-                raise UploadMediaError.named("FAILURE", "The upload was cancelled.")
-            upload.info = info
-            self._mark_finished(upload)
-            self._metrics_sink.uploaded(info.size)
-            app_id, uid = upload.owner
-            logger.info(
-                "%s@%s stored a medium of %s bytes",
-                uid,
-                app_id,
-                f"{info.size:,}",
-                extra={"event": "upload", "app_id": app_id, "uid": uid, "size": info.size},
-            )
-        # Remember the key for the grace period: if this answer is lost, the client asks again.
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._limits.session_grace, self._forget_upload, upload)
-        return info
+        """Publish a completely received upload: durable, recorded, and downloadable.
+
+        It goes on even if the caller is cancelled. A failed upload leaves nothing.
+
+        Raises:
+            UploadMediaError: FAILURE, the store failed, or the upload was cancelled meanwhile.
+        """
+        if upload.publishing is None:
+            upload.publishing = self._tasks.start(self._publish(upload))
+        return await shielded(upload.publishing)
 
     def expires_at(self, upload: Upload) -> float:
         """When the medium expires, or an idle upload. Seconds since the epoch."""
@@ -197,10 +192,14 @@ class MediaService:
         return self._now() + self._limits.upload_idle - idle
 
     async def drop_upload(self, upload: Upload) -> None:
-        """Forget an unfinished upload and its bytes."""
+        """Forget an unfinished upload and its bytes.
+
+        It goes on even if the caller is cancelled. When it returns, nothing of the upload is left,
+        unless the store failed, which is logged.
+        """
         if self._uploads.get(upload.media_id) is upload:
             self._forget_upload(upload)
-            await upload.abort()
+            await shielded(self._tasks.start(self._discard(upload)))
 
     def discardable_uploads(self, session: Session) -> list[Upload]:
         """The user's unfinished uploads that a logout drops (`UploadSpec.keep` is not set)."""
@@ -215,9 +214,8 @@ class MediaService:
         if upload is None:  # the upload's request has not arrived yet, over another connection
             session.cancelled_uploads.append(key)
             return
-        await self.drop_upload(upload)
-        if upload.info is not None:  # the client got no answer, so no client knows the media id
-            await self._remove_medium(upload.media_id)
+        self._forget_upload(upload)
+        await shielded(self._tasks.start(self._discard(upload)))
 
     # -- stored media --
 
@@ -236,7 +234,12 @@ class MediaService:
             raise DownloadMediaError.named(
                 "INVALID_ARGUMENT", f"{media_id[:40]!r} is not a media id."
             )
-        info = await self._index.media(session.app_id, media_id)
+        try:
+            info = await self._index.media(session.app_id, media_id)
+        except Exception as error:
+            raise store_failure(
+                DownloadMediaError, f"looking for the record of {media_id}", error
+            ) from error
         if info is None or info.expires_at <= self._now():
             state = "does not exist" if info is None else "has expired"
             raise DownloadMediaError.named("NOT_EXIST", f"The medium {media_id} {state}.")
@@ -249,7 +252,8 @@ class MediaService:
         Waits up to 3 seconds for a free slot.
 
         Raises:
-            RtmError: CONCURRENCY_LIMIT_EXCEEDED, of that family.
+            RtmError: of that family: CONCURRENCY_LIMIT_EXCEEDED; NOT_LOGGED_IN, the session has
+                ended meanwhile.
         """
         try:
             await asyncio.wait_for(session.transfers.acquire(), _SLOT_TIMEOUT)
@@ -260,6 +264,7 @@ class MediaService:
                 "limit; wait until one has ended.",
             ) from None
         try:
+            session.require_life(family)
             yield self._store
         finally:
             session.transfers.release()
@@ -272,12 +277,16 @@ class MediaService:
                 await self.drop_upload(upload)
 
     async def sweep_media(self) -> int:
-        """Remove the expired media, and return their number."""
+        """Remove the expired media, and return their number.
+
+        A medium that the store cannot remove now keeps its record, and is tried again next time.
+        """
         swept = 0
         while batch := await self._index.expired_media(self._now()):
-            for media_id in batch:
-                await self._remove_medium(media_id)
-            swept += len(batch)
+            removed = [media_id for media_id in batch if await self._sweep_medium(media_id)]
+            swept += len(removed)
+            if len(removed) < len(batch):  # the next batch would have the others again
+                break
         return swept
 
     # -- inside --
@@ -309,8 +318,8 @@ class MediaService:
         ]
         try:
             stored = await self._index.media_usage(app_id, uid)
-        except OSError as error:
-            raise UploadMediaError.named("FAILURE", str(error), error) from error
+        except Exception as error:
+            raise store_failure(UploadMediaError, "reading the quotas", error) from error
         of_user = stored.user + sum(size for owner, size in in_flight if owner == upload.owner)
         of_app = stored.app + sum(size for _, size in in_flight)
         for owner_name, total, quota in zip(
@@ -324,6 +333,38 @@ class MediaService:
                 )
 
     async def _publish(self, upload: Upload) -> MediaInfo:
+        """Do the work of `complete_upload`: store and record the medium, or remove it."""
+        try:
+            info = await self._record(upload)
+            if self._uploads.get(upload.media_id) is not upload:
+                raise _cancelled()
+        except BaseException as error:
+            if isinstance(error, RtmError) and isinstance(error.cause, UploadSuspended):
+                raise  # before the commit: the bytes stay for the next process
+            # No second try: after a failed fsync the data is lost, even if the next succeeds.
+            self._forget_upload(upload)
+            await self._remove(upload)
+            if isinstance(error, RtmError) or not isinstance(error, Exception):
+                raise
+            action = f"recording {upload.media_id}"
+            raise store_failure(UploadMediaError, action, error) from error
+        upload.info = info
+        self._mark_finished(upload)
+        self._metrics_sink.uploaded(info.size)
+        app_id, uid = upload.owner
+        logger.info(
+            "%s@%s stored a medium of %s bytes",
+            uid,
+            app_id,
+            f"{info.size:,}",
+            extra={"event": "upload", "app_id": app_id, "uid": uid, "size": info.size},
+        )
+        # Remember the key for the grace period: if this answer is lost, the client asks again.
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._limits.session_grace, self._forget_upload, upload)
+        return info
+
+    async def _record(self, upload: Upload) -> MediaInfo:
         sha256 = await upload.finish()
         spec = upload.spec
         info = MediaInfo(
@@ -338,8 +379,32 @@ class MediaService:
         await self.storage.run(self._store.finalize, upload.media_id)
         return info
 
+    async def _discard(self, upload: Upload) -> None:
+        """Remove a forgotten upload, and its medium, which no client knows."""
+        await _attempt(f"aborting {upload.media_id}", upload.abort())
+        if upload.publishing is not None:  # it finds the upload forgotten, and removes the medium
+            await asyncio.wait([upload.publishing])
+        if upload.info is not None:  # it was published before
+            await self._remove(upload)
+
+    async def _remove(self, upload: Upload) -> None:
+        """Remove the bytes and the record of an upload. Failures are logged."""
+        media_id = upload.media_id
+        await _attempt(f"aborting {media_id}", upload.abort())
+        # The record first: without its bytes, it would use the quota.
+        await _attempt(f"forgetting {media_id}", self._index.delete_media(media_id))
+        await self._delete_blob(media_id)
+
+    async def _delete_blob(self, media_id: str) -> bool:
+        """Delete a blob. A failure is logged; returns whether it is deleted."""
+        return await _attempt(
+            f"deleting {media_id}", self.storage.finish(self._store.delete, media_id)
+        )
+
     async def _restore(self, fragment: Fragment) -> None:
         metadata = decode_json(_UploadMetadata, fragment.metadata)
+        if fragment.size > metadata.spec.size:
+            raise OSError(f"it has {fragment.size:,} of {metadata.spec.size:,} bytes")
         if fragment.is_whole:  # the hub was killed after the commit, before `finalize`
             if await self._index.media(metadata.app_id, fragment.media_id) is None:
                 # Not recorded, so no client has been given its id.
@@ -370,7 +435,9 @@ class MediaService:
         self._mark_finished(upload)
         self._uploads.pop(upload.media_id, None)
         if upload.spec.key is not None:
-            self._by_key.pop((*upload.owner, upload.spec.key), None)
+            key = (*upload.owner, upload.spec.key)
+            if self._by_key.get(key) is upload:  # a later upload may have the key by now
+                del self._by_key[key]
 
     def _mark_finished(self, upload: Upload) -> None:
         unfinished = self._unfinished.get(upload.owner)
@@ -379,6 +446,22 @@ class MediaService:
             if not unfinished:
                 del self._unfinished[upload.owner]
 
-    async def _remove_medium(self, media_id: str) -> None:
-        await self.storage.run(self._store.delete, media_id)
-        await self._index.delete_media(media_id)
+    async def _sweep_medium(self, media_id: str) -> bool:
+        """Remove an expired medium: its bytes first, because its record leads to them."""
+        return await self._delete_blob(media_id) and await _attempt(
+            f"forgetting {media_id}", self._index.delete_media(media_id)
+        )
+
+
+async def _attempt(action: str, work: Awaitable[object]) -> bool:
+    """Clean up. A failure is only logged: it must not hide an error, or stop other work."""
+    try:
+        await work
+    except Exception as error:
+        log_failure(action, error)
+        return False
+    return True
+
+
+def _cancelled() -> RtmError:
+    return UploadMediaError.named("FAILURE", "The upload was cancelled.", UploadCancelled())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from ..tasks import shielded
 
 T = TypeVar("T")
 
@@ -21,14 +24,29 @@ class StorageThreads:
         self._executor = ThreadPoolExecutor(count, "rtm-sync-storage")
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call `function(*args)` on one of the threads; return its result or raise its error."""
+        """Call `function(*args)` once, on a thread; return its result or raise its error."""
+        outcome: Future[T] = Future()
+        is_open = threading.Lock()  # whoever acquires it makes the call
+
+        def call() -> None:
+            if is_open.acquire(blocking=False) and outcome.set_running_or_notify_cancel():
+                try:
+                    outcome.set_result(function(*args))
+                except BaseException as error:
+                    outcome.set_exception(error)
+
         try:
-            work = asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+            self._executor.submit(call)
         except RuntimeError:
-            # The interpreter is shutting down and its executors take no new work, but an embedded
-            # hub still has fragments to delete. No other task needs the loop, so block it.
-            return function(*args)
-        return await work
+            # The system allows no more threads: the executor has queued the call nevertheless. Or
+            # the interpreter is shutting down, and an embedded hub still has fragments to delete.
+            # Both are rare, so block the loop.
+            call()
+        return await asyncio.wrap_future(outcome)
+
+    async def finish(self, function: Callable[..., object], *args: Any) -> None:
+        """Like `run`, for cleaning up: the call happens even if the caller is cancelled."""
+        await shielded(self.run(function, *args))
 
     def close(self) -> None:
         """Wait for the running calls, and end the threads."""

@@ -152,6 +152,17 @@ class MediaStore(ABC):
     def finalize(self, media_id: str) -> None:  # noqa: B027  an optional capability
         """A committed blob is recorded: remove its metadata."""
 
+    def problem(self) -> str | None:
+        """The sentence that says why the store cannot be used for now, or None.
+
+        It makes the gateway's `/readyz` answer 503. Everybody may read it: it names no path or
+        host.
+
+        Raises:
+            OSError: the store failed.
+        """
+        return None
+
     def settle(self, media_id: str) -> None:
         """Deprecated: the former name of `finalize`."""
         warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from ..auth.policy import LoginPolicy
 from ..engine.directory import Directory
 from ..service_sessions import ServiceSessions
 from ..session import Session
+
+_BANS_PAGE = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +93,19 @@ class AdministrationService:
         )
         return was_online
 
-    async def bans(self, app_id: str) -> dict[str, float]:
-        """The banned users, each with the end of the ban, seconds since the epoch."""
-        return await self._directory.bans(app_id, self._now())
+    async def bans(self, app_id: str, after: str = "") -> tuple[dict[str, float], str | None]:
+        """A page of at most 1,000 banned users, each with the ban's end, seconds since the epoch.
+
+        Args:
+            app_id: the app.
+            after: the page begins behind this user; "" for the first page.
+
+        Returns:
+            The page, in the order of the ids, and the `after` of the next one; None at the end.
+        """
+        found = await self._directory.bans(app_id, self._now(), after, _BANS_PAGE + 1)
+        page = dict(itertools.islice(found.items(), _BANS_PAGE))
+        return page, next(reversed(page)) if len(found) > len(page) else None
 
     def sweep(self) -> None:
         """End the idle service sessions."""

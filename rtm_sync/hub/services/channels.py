@@ -255,7 +255,7 @@ class ChannelService:
             request.message,
             session.uid,
             request.message_id,
-            ReceivedMessageProperties(int(self._now() * 1000)),
+            ReceivedMessageProperties(int(self._now() * 1000), message_id=request.message_id),
         )
         if request.enable_historical_messaging:
             await self._history.keep(session, request.channel_id, message)

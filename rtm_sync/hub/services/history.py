@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...errors import HistoryError
-from ...protocol.codec import encode_json
+from ...protocol.codec import MAX_INTEGER, encode_json
 from ...protocol.events import ChannelMessage
 from ...protocol.frames import encode_reply
 from ...protocol.ids import FRAME_LIMIT, id_problem
@@ -19,7 +19,7 @@ from ..session import Session
 _PAGE = 100
 """The maximum number of messages in one answer."""
 
-_ENVELOPE = len(encode_reply(2**53 - 1, HistoryPage((), 2**63 - 1)))
+_ENVELOPE = len(encode_reply(MAX_INTEGER, HistoryPage((), MAX_INTEGER)))
 """The bytes of a page's frame without its messages, with the longest numbers."""
 
 

@@ -1,41 +1,47 @@
-"""Messages from user to user: delivered with a receipt, or stored for the next login."""
+"""Messages from user to user: delivered with a receipt, and stored until they are handled."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 from ...errors import PeerMessageError
-from ...protocol.errors import ProtocolError
-from ...protocol.requests import MessageFromPeer, SendMessageToPeer
+from ...protocol.errors import ProtocolError, RpcCode
+from ...protocol.events import ListeningChanged, MessagesHandled
+from ...protocol.requests import MessageFromPeer, PeerCall, SendMessageToPeer
 from ...protocol.values import PeerMessageSendResult, ReceivedMessageProperties
 from ...rules.limits import Limits
 from ...rules.requests import peer_message_refusal
 from ..engine.bus import Bus
-from ..engine.mailbox import Mailbox
+from ..engine.mailbox import Mailbox, MailboxFull, MailboxLimits
 from ..engine.node import Delivery
 from ..metrics_sink import MetricsSink, timed
 from ..session import Session
-from ..tasks import Outcomes, once
+from ..tasks import BackgroundTasks, Outcomes, once
+from .deliveries import Deliveries
 from .history import HistoryService
+
+_REPORTED_AT_ONCE = 1000  # keys in one report of a client
+_MAX_REPORTED = 20_000  # keys of one user that wait for their deletion
+_PAUSE = 1.0  # seconds until a failed deletion is tried again
 
 logger = logging.getLogger(__name__)
 
 
 class MessageService:
-    """Serves `send_message_to_peer`, and delivers a user's offline messages to a new session.
+    """Serves `send_message_to_peer`, and delivers messages to the sessions of this node.
 
     Args:
         bus: delivers messages.
-        mailbox: stores messages for the next login.
+        mailbox: stores messages until they are handled.
         history: stores the messages sent with `enable_historical_messaging`.
         sends: the outcomes of recent sends: a message sent twice is delivered once.
         limits: rates, sizes and times.
         now: the wall clock, seconds since the epoch.
         metrics_sink: records each message.
+        tasks: runs what delivers and deletes stored messages.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class MessageService:
         limits: Limits,
         now: Callable[[], float],
         metrics_sink: MetricsSink,
+        tasks: BackgroundTasks,
     ) -> None:
         self._bus = bus
         self._mailbox = mailbox
@@ -55,6 +62,18 @@ class MessageService:
         self._limits = limits
         self._now = now
         self._metrics_sink = metrics_sink
+        self._tasks = tasks
+        self._deliveries: dict[Session, Deliveries] = {}
+        self._reported: dict[tuple[str, str], set[int]] = {}  # handled, and not deleted yet
+        self._is_deleting = False
+        self._mailbox_limits = MailboxLimits(
+            limits.offline_messages,
+            limits.mailbox_messages,
+            limits.mailbox_bytes,
+            limits.retention,
+        )
+
+    # -- sending --
 
     async def send(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
         refusal = peer_message_refusal(request)
@@ -66,7 +85,7 @@ class MessageService:
                 self._sends,
                 session.user,
                 f"peer {request.peer_id} {request.message_id}",
-                lambda: self._deliver(session, request),
+                lambda: self._send(session, request),
                 PeerMessageError,
                 # Remember only a delivery: an offline peer may be online at the next attempt.
                 lambda result: result.has_peer_received or result.cached_by_server,
@@ -75,48 +94,114 @@ class MessageService:
                 timing.outcome = "cached" if result.cached_by_server else "offline"
             return result
 
-    async def deliver_offline_messages(self, session: Session) -> None:
-        """Send a new session its user's offline messages, then the frames deferred since login."""
-        receipts: list[asyncio.Future[Delivery]] = []
-        try:
-            waiting = await self._mailbox.offline(session.app_id, session.uid, self._now())
-            receipts = [await session.call_first(item.message) for item in waiting]
-        except (OSError, ProtocolError):
-            logger.exception("offline messages of %r cannot be read; they stay stored", session)
-        finally:
-            session.release()
-        for item, receipt in zip(waiting if receipts else (), receipts, strict=True):
-            if await receipt is Delivery.RECEIVED:
-                # On failure the message is delivered again; the client drops duplicates.
-                with contextlib.suppress(OSError):
-                    await self._mailbox.discard_offline(session.app_id, session.uid, [item.key])
-
-    async def _deliver(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
-        message = MessageFromPeer(
-            request.message,
-            session.uid,
-            request.message_id,
-            ReceivedMessageProperties(int(self._now() * 1000)),
-        )
+    async def _send(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
+        props = ReceivedMessageProperties(int(self._now() * 1000), message_id=request.message_id)
+        message = MessageFromPeer(request.message, session.uid, request.message_id, props)
         if request.enable_historical_messaging:
             await self._history.keep(session, request.peer_id, message)
-        delivery = await self._bus.send_to_peer(session.app_id, request.peer_id, message)
+        if request.enable_offline_messaging:
+            message = await self._stored(session.app_id, request.peer_id, message)
+        try:
+            delivery = await self._bus.send_to_peer(session.app_id, request.peer_id, message)
+        except OSError:
+            if message.key is None:
+                raise
+            delivery = Delivery.OFFLINE
+        if message.key is not None:
+            received = delivery is Delivery.RECEIVED
+            return PeerMessageSendResult(received, cached_by_server=not received)
         if delivery is Delivery.UNCONFIRMED:
             raise PeerMessageError.named(
                 "TIMEOUT",
                 f"{request.peer_id!r} did not confirm within {self._limits.receipt_timeout:g} "
                 "seconds; it may still arrive.",
             )
-        if delivery is Delivery.RECEIVED or not request.enable_offline_messaging:
-            return PeerMessageSendResult(delivery is Delivery.RECEIVED)
-        kept = replace(
-            message, message_props=replace(message.message_props, is_offline_message=True)
+        return PeerMessageSendResult(delivery is Delivery.RECEIVED)
+
+    async def _stored(self, app_id: str, uid: str, message: MessageFromPeer) -> MessageFromPeer:
+        """Store a message before it is offered. Returns it with its key."""
+        listens = await self._bus.listens(app_id, uid)
+        props = replace(message.message_props, is_offline_message=not listens)
+        message = replace(message, message_props=props)
+        try:
+            key = await self._mailbox.store(
+                app_id, uid, message, self._mailbox_limits, is_offered=listens
+            )
+        except MailboxFull as full:
+            raise PeerMessageError.named("FAILURE", str(full), full) from full
+        return replace(message, key=key)
+
+    # -- delivering to the sessions of this node --
+
+    def opened(self, session: Session, *, listens: bool) -> None:
+        """A new session of this node receives its user's messages, the stored ones first."""
+        self._deliveries[session] = Deliveries(
+            session, self._mailbox, self._limits, self._tasks, listens=listens
         )
-        await self._mailbox.store_offline(
-            session.app_id,
-            request.peer_id,
-            kept,
-            self._limits.offline_messages,
-            self._limits.retention,
-        )
-        return PeerMessageSendResult(has_peer_received=False, cached_by_server=True)
+
+    def forget(self, session: Session) -> None:
+        """The session has ended. What it has not handled stays stored. Idempotent."""
+        deliveries = self._deliveries.pop(session, None)
+        if deliveries is not None:
+            deliveries.end()
+
+    async def deliver(self, session: Session, call: PeerCall) -> Delivery:
+        """Deliver a message, or a step of an invitation, to a session of this node."""
+        deliveries = self._deliveries.get(session)
+        if deliveries is None:
+            return Delivery.OFFLINE
+        if isinstance(call, MessageFromPeer):
+            return await deliveries.deliver(call)
+        return await session.call(call)
+
+    def listens(self, session: Session) -> bool:
+        """Whether the session's client takes stored messages now."""
+        deliveries = self._deliveries.get(session)
+        return deliveries is not None and deliveries.listens
+
+    def set_listening(self, session: Session, event: ListeningChanged) -> None:
+        """The session's client has begun or stopped to take stored messages."""
+        deliveries = self._deliveries.get(session)
+        if deliveries is not None:
+            deliveries.set_listening(event.listens)
+
+    def handled(self, session: Session, event: MessagesHandled) -> None:
+        """The session's client has handled stored messages: delete them.
+
+        Raises:
+            ProtocolError: the report has too many keys.
+        """
+        if len(event.keys) > _REPORTED_AT_ONCE:
+            raise ProtocolError(
+                RpcCode.INVALID_PARAMS,
+                f"{len(event.keys):,} keys are reported; the limit is {_REPORTED_AT_ONCE:,}.",
+            )
+        deliveries = self._deliveries.get(session)
+        if deliveries is not None:
+            deliveries.handled(event.keys)
+        reported = self._reported.setdefault(session.user, set())
+        if len(reported) < _MAX_REPORTED:  # a message that is not deleted comes again
+            reported.update(event.keys)
+        if not self._is_deleting:
+            self._is_deleting = True
+            self._tasks.spawn(self._delete_reported())
+
+    async def _delete_reported(self) -> None:
+        """Delete what was reported; what is reported meanwhile is deleted together, later."""
+        try:
+            while self._reported:
+                batch, self._reported = self._reported, {}
+                outcomes = await asyncio.gather(
+                    *(self._mailbox.discard(*user, sorted(keys)) for user, keys in batch.items()),
+                    return_exceptions=True,
+                )
+                failures = []
+                for (user, keys), outcome in zip(batch.items(), outcomes, strict=True):
+                    if isinstance(outcome, BaseException):
+                        failures.append(outcome)
+                        self._reported.setdefault(user, set()).update(keys)
+                if failures:
+                    logger.warning("handled messages cannot be deleted yet: %s", failures[0])
+                    await asyncio.sleep(_PAUSE)
+        finally:
+            self._is_deleting = False

@@ -43,6 +43,11 @@ class LifetimeTests(MediaStoreKit):
         self.assertEqual(store.fragments(), [])
         self.assertEqual(self.read(store, ID), b"x")
 
+    def test_a_store_that_works_has_no_problem(self) -> None:
+        store = self.opened()
+        self.put(store, ID, b"x")
+        self.assertIsNone(store.problem())
+
     def test_closing_is_idempotent(self) -> None:
         store = self.store()
         self.put(store, ID, b"x")

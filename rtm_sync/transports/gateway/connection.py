@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
+import ssl
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
@@ -30,6 +30,7 @@ from ..base import Credentials, Listener, TransportOptions
 from ..retry import RetryPolicy
 from ..session import ClientSession
 from ..states import StateReports
+from .frame_socket import FrameSocket
 from .proxy_settings import ProxySettings
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class Connection:
         self._ended: ConnectionChangeReason | None = None
         self._renewed: str | None = None
         self._opened: Future[None] = Future()
-        self._socket: websocket.WebSocket | None = None
-        self._asked: websocket.WebSocket | None = None  # the socket on which a login was sent
+        self._socket: FrameSocket | None = None
+        self._asked: FrameSocket | None = None  # the socket on which a login was sent
         self._socket_lock = threading.Lock()  # guards _socket against closing from outside
         self._http: MediaHttp | None = None
         self._http_lock = threading.Lock()  # guards making _http
@@ -214,21 +215,16 @@ class Connection:
                 self.call(Logout(), _LOGOUT_TIMEOUT)
             elif asked is not None:  # the hub handles it after the login
                 asked.send(encode_call(1, Logout()))
+                asked.wait_until_sent(_LOGOUT_TIMEOUT)
         except (RtmError, OSError, websocket.WebSocketException) as error:
             logger.info("the logout did not reach the hub: %s", error)
 
     def _hang_up(self) -> None:
-        """Shut the connection down from any thread; this wakes a thread blocked on it.
-
-        Only the reader closes the socket. If another thread closed the descriptor just before the
-        reader waits for it, its number might already belong to another file.
-        """
+        """Shut the connection down from any thread; this wakes a thread blocked on it."""
         with self._socket_lock:
-            carrier = None if self._socket is None else self._socket.sock
-        if carrier is not None:
-            with contextlib.suppress(OSError):  # not connected yet, or no longer
-                # Not the TLS socket's method, which drops the TLS state that the reader uses.
-                socket.socket.shutdown(carrier, socket.SHUT_RDWR)
+            sock = self._socket
+        if sock is not None:
+            sock.hang_up()
 
     def _give_up_connection(self) -> None:
         """Drop the connection after an interrupted frame; the reader reconnects and resends it."""
@@ -328,8 +324,10 @@ class Connection:
     def _log_in_on_new_socket(self, timeout: float) -> bool:
         deadline = Deadline(timeout)
         token = self._token_now()
-        sock = websocket.WebSocket(
-            sslopt=self._proxy_settings.tls_for_websocket(),
+        options = self._options
+        sock = FrameSocket(
+            options.ping_interval + options.ping_timeout,
+            self.session.resume_sending,
             enable_multithread=True,
             skip_utf8_validation=True,  # the codec decodes strictly, and much faster
         )
@@ -337,11 +335,11 @@ class Connection:
             self._socket = sock  # from before the handshake, so that closing can end it
         if self._stopping.is_set():
             raise OSError("the client was closed")
-        sock.connect(  # type: ignore[no-untyped-call]
+        sock.open(
             self._url,
-            timeout=min(timeout, self._options.connect_timeout),
-            suppress_origin=True,
-            **self._proxy_settings.proxy_for_websocket(),
+            self._proxy_settings,
+            min(timeout, options.connect_timeout),
+            self._stopping.is_set,
         )
         login = Login(
             self._credentials.app_id,
@@ -349,16 +347,20 @@ class Connection:
             token=token,
             session=self.token or None,
             received=self.session.received,
+            listens=self.session.listens_at_login(),
         )
         sock.settimeout(max(0.1, deadline.left))
         sock.send(encode_call(0, login))
         self._asked = sock
         if self._is_leaving:  # `_tell_hub` may have come too early to see that it was sent
             sock.send(encode_call(1, Logout()))
+        sock.wait_until_sent(max(0.1, deadline.left))
         result = _login_result(sock.recv())
         self.token = result.session
-        sock.settimeout(self._options.ping_interval)
-        self.session.attach(lambda frame: _send(sock, frame), result, self._give_up_connection)
+        sock.settimeout(options.ping_interval)
+        self.session.attach(
+            lambda frame: _send(sock, frame), result, self._give_up_connection, sock.call_thread
+        )
         return result.resumed
 
     def _token_now(self) -> str | None:
@@ -403,7 +405,7 @@ class Connection:
             sock, self._socket = self._socket, None
         if sock is not None:
             with contextlib.suppress(Exception):  # it may be in any state; closing must not fail
-                sock.shutdown()  # type: ignore[no-untyped-call]
+                sock.shutdown()
 
     def _first_failure(self, error: BaseException) -> LoginError:
         if isinstance(error, LoginError):
@@ -425,6 +427,12 @@ class Connection:
         hint = ""
         if isinstance(error, ConnectionRefusedError):
             hint = " Is the gateway running? Start one with: rtm-sync serve"
+        elif not self._url.startswith("wss:") and _may_be_tls(error):
+            hint = " If the gateway or a proxy before it uses TLS, write wss:// in the url."
+        elif isinstance(error, ssl.SSLError) and not isinstance(
+            error, ssl.SSLCertVerificationError
+        ):
+            hint = " If the gateway does not use TLS, write ws:// in the url."
         return LoginError(code, f"Cannot reach {self._url}: {error}.{hint}", error)
 
     def _aborted(self, error: BaseException | None) -> LoginError:
@@ -432,8 +440,17 @@ class Connection:
         return LoginError(code, "logout() or close() ended the login.", error)
 
 
-def _send(sock: websocket.WebSocket, frame: str) -> None:
+def _may_be_tls(error: BaseException) -> bool:
+    """Whether a plain handshake failed as it does at a server that expects TLS."""
+    if isinstance(error, websocket.WebSocketBadStatusException):
+        return error.status_code == HTTPStatus.BAD_REQUEST  # nginx, Apache and Go answer so
+    return isinstance(error, (websocket.WebSocketException, ConnectionError))
+
+
+def _send(sock: FrameSocket, frame: str) -> bool:
+    """Send a frame. Returns whether the socket is full."""
     sock.send(frame)
+    return sock.is_full
 
 
 def _login_result(text: str | bytes) -> LoginResult:

@@ -30,14 +30,16 @@ from ...rules.limits import MAX_TRANSFERS
 from ...transfers.control import TransferControl, TransferKind
 from ...transfers.sink import PartSink, Sink
 from ...transfers.source import Source, opened_source
-from ...version import __version__
-from ..retry import Damaged, RetryPolicy, Transient
+from ..retry import RetryPolicy, StartOver, Transient
 from .proxy_settings import ProxySettings
-from .wire import WiredAdapter, wired
+from .wire import http_session, wired
 
-_RETRIED_STATUS = frozenset({401, 408, 409, 423, 429, *range(500, 600)}) - {501, 505, 507}
-"""401: the session may be reconnecting. 409 and 423: the gateway may still hold the upload for a
-lost connection. 501, 505 and 507 (the store failed) are final."""
+_RETRIED_STATUS = frozenset({401, 408, 429, *range(500, 600)}) - {501, 505, 507}
+"""401: the session may be reconnecting. 501, 505 and 507 (the store failed) are final."""
+
+_LOST_UPLOAD_STATUS = frozenset({409, 410, 423})
+"""An earlier request of the upload arrived late and has superseded this one (409, 423), or the
+gateway has dropped the upload (410). Under a new key no request can interfere."""
 
 _OFFSET_STREAM = "application/offset+octet-stream"
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -53,6 +55,7 @@ class MediaHttp:
         token: returns the session's current bearer token.
         connect_timeout, read_timeout: seconds; the transfer's own stall time-out is tighter.
         retries: the retry policy; a retried transfer resumes where it stopped.
+        http: a session of `http_session` that the caller shares and closes; None makes one.
     """
 
     def __init__(
@@ -63,21 +66,19 @@ class MediaHttp:
         connect_timeout: float,
         read_timeout: float,
         retries: RetryPolicy,
+        http: requests.Session | None = None,
     ) -> None:
         self._url = url
         self._retries = retries
         self._token = token
         self._timeout = (connect_timeout, read_timeout)
-        self._http = requests.Session()
-        proxy_settings.for_requests(self._http)
-        self._http.headers["User-Agent"] = f"rtm_sync/{__version__}"
-        adapter = WiredAdapter(pool_connections=2, pool_maxsize=MAX_TRANSFERS)
-        self._http.mount("http://", adapter)
-        self._http.mount("https://", adapter)
+        self._owns_http = http is None
+        self._http = http or http_session(proxy_settings, MAX_TRANSFERS)
 
     def close(self) -> None:
-        """Close the kept-alive connections."""
-        self._http.close()
+        """Close the kept-alive connections, unless they are shared."""
+        if self._owns_http:
+            self._http.close()
 
     def upload(
         self,
@@ -90,7 +91,8 @@ class MediaHttp:
     ) -> MediaInfo:
         """Upload a blob under an idempotency key; resume after a lost connection.
 
-        If the digest of the stored bytes differs, the upload starts again under another key.
+        If the gateway's bytes cannot be this upload's, or another request has taken the upload
+        over, it starts again under another key.
 
         Args:
             give_up: called with the key of each abandoned upload. It is not called for `key` itself
@@ -134,6 +136,13 @@ class MediaHttp:
     # -- upload --
 
     def _try_upload(self, upload: _Upload, control: TransferControl) -> MediaInfo:
+        try:
+            return self._resume_upload(upload, control)
+        except StartOver:
+            upload.renew()
+            raise
+
+    def _resume_upload(self, upload: _Upload, control: TransferControl) -> MediaInfo:
         size = upload.blob.size
         with opened_source(upload.blob, control) as source:
             body = _Body(source, control)
@@ -151,7 +160,7 @@ class MediaHttp:
             response = self._request(control, "POST", self._url, headers, creation)
             media_id, offset = self._upload_state(response, control.kind)
             upload.offset = offset
-            if creation is None:
+            if creation is None and offset <= size:
                 body.skip_to(offset)
                 if offset < size:
                     patch = {
@@ -163,12 +172,13 @@ class MediaHttp:
                     address = f"{self._url}/{media_id}"
                     response = self._request(control, "PATCH", address, patch, body)
                     _, offset = self._upload_state(response, control.kind)
-        if offset != size:
-            raise Transient(f"the gateway has {offset:,} of {size:,} bytes")
+        if offset > size:
+            raise StartOver(f"the gateway has {offset:,} bytes of an upload of {size:,}")
+        if offset < size:
+            raise Transient(f"the gateway has {offset:,} of {size:,} bytes", is_answer=True)
         sha256 = body.sha256()
         if _digest(response) != sha256:
-            upload.renew()  # the stored bytes differ from the source: send all again
-            raise Damaged("the stored bytes do not have the digest of the sent ones")
+            raise StartOver("the stored bytes do not have the digest of the sent ones")
         return MediaInfo(
             media_id,
             size,
@@ -220,7 +230,7 @@ class MediaHttp:
                 raise Transient(f"{sink.position:,} of {sink.end(info):,} bytes arrived")
             if not sink.matches(info):
                 if sink.restart():
-                    raise Damaged("the received bytes do not have the stored ones' digest")
+                    raise StartOver("the received bytes do not have the stored ones' digest")
                 raise control.kind.error("FAILURE", "The received bytes are damaged.")
             return info
 
@@ -324,11 +334,16 @@ class MediaHttp:
             return
         error = _error_in(response)
         message = error.message if error else f"{status} {response.text[:200].strip()}"
+        method = response.request.method
+        is_lost = method in ("POST", "PATCH") and status in _LOST_UPLOAD_STATUS
+        if is_lost or (method == "PATCH" and status == 404):
+            raise StartOver(f"the {who} answered {message}", is_answer=True)
         if status in _RETRIED_STATUS:
             raise Transient(
                 f"the {who} answered {message}",
                 retry_after(response),
                 error.reason if error is not None else "FAILURE",
+                is_answer=True,
             )
         if error is not None:
             raise error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from ...transfers.control import TransferControl
 from ...transfers.sink import PartSink, Sink
 from ..base import Credentials, Listener, Transport, TransportOptions
 from .connection import Connection
-from .proxy_settings import find_proxy_settings
+from .proxy_settings import find_proxy_settings, gateway_url_problem
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
@@ -33,17 +34,19 @@ class GatewayTransport(Transport):
     """
 
     def __init__(self, url: str, options: TransportOptions) -> None:
+        problem = gateway_url_problem(url)
+        if problem is not None:
+            raise ValueError(problem)
         parts = urlsplit(url)
-        if not parts.hostname:
-            raise ValueError(f"url must be like ws://host:8765, not {url!r}.")
         secure = parts.scheme in ("wss", "https")
         base = parts.netloc + parts.path.rstrip("/")
         self._signalling = f"{'wss' if secure else 'ws'}://{base}{SIGNALLING_PATH}"
         self._media_url = f"{'https' if secure else 'http'}://{base}{MEDIA_PATH}"
         self._options = options
         self._proxy_settings = find_proxy_settings(self._media_url, options.proxy, options.ca_file)
-        self._lock = threading.Lock()  # guards _connection
+        self._lock = threading.Lock()  # guards _connection and _listens
         self._connection: Connection | None = None
+        self._listens = True
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
         connection = Connection(
@@ -59,6 +62,7 @@ class GatewayTransport(Transport):
                 if self._connection is not None:
                     raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
                 self._connection = connection
+                connection.session.set_listening(self._listens)
             connection.start()
         except BaseException as error:
             connection.give_up(error)
@@ -78,8 +82,8 @@ class GatewayTransport(Transport):
         if connection is None:
             raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
         if connection.session.is_attached:
-            connection.session.call(RenewToken(token), timeout)
-        connection.use_token(token)
+            connection.session.call(RenewToken(token.strip()), timeout)
+        connection.use_token(token.strip())
 
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
@@ -119,6 +123,18 @@ class GatewayTransport(Transport):
         with self._lock:
             if self._connection is connection:
                 self._connection = None
+
+    def set_listening(self, listens: bool) -> None:
+        with self._lock:
+            self._listens = listens
+            connection = self._connection
+        if connection is not None:
+            connection.session.set_listening(listens)
+
+    def messages_handled(self, keys: Sequence[int]) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.session.messages_handled(keys)
 
     def event_handled(self) -> None:
         connection = self._connection

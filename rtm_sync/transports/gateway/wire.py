@@ -1,4 +1,7 @@
-"""Overrides of urllib3 that expose a connection's socket, so that a transfer can be cancelled.
+"""Overrides of urllib3: all addresses of a name are tried, and a transfer can be cancelled.
+
+urllib3 tries a name's addresses one after the other, each for the whole time-out
+(`happy_eyeballs.py`), and has no way to be given a connected socket.
 
 urllib3 has no public way to shut a connection down while it connects, sends or waits for an answer.
 Without one, a cancelled transfer would end at its time-out: 120 s instead of the promised
@@ -15,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -22,8 +26,15 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ...blob import CHUNK
 from ...transfers.control import TransferControl
+from ...version import __version__
+from .happy_eyeballs import open_socket, resolve
+from .proxy_settings import ProxySettings
 
 _UNSENT = 256 * 1024  # bytes; the limit of unsent data in the kernel, which is not progress yet
+_SOCKET_OPTIONS = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+    # Otherwise megabytes may wait there on a slow line, and look like a stall.
+    _SOCKET_OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT))
 
 
 class Wire:
@@ -33,6 +44,11 @@ class Wire:
         self._lock = threading.Lock()  # guards both below
         self._socket: socket.socket | None = None
         self._cut = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the transfer has ended."""
+        return self._cut
 
     @property
     def in_use(self) -> socket.socket | None:
@@ -78,14 +94,40 @@ def wired(control: TransferControl) -> Iterator[Wire]:
 
 
 class _WiredConnection(HTTPConnection):
-    """Registers its socket with the thread's wire before it connects."""
+    """Tries all addresses of its host, and registers its socket with the thread's wire."""
 
     def _new_conn(self) -> socket.socket:
-        wire: Wire | None = _wires.get(threading.get_ident())
-        if wire is None:
-            return super()._new_conn()
+        wire = _wires.get(threading.get_ident())
         timeout = self.timeout if isinstance(self.timeout, (int, float)) else None
-        return _connect(self._dns_host, self.port, timeout, wire)
+        with contextlib.ExitStack() as owner:  # closes the socket on every path but success
+            try:
+                sock = owner.enter_context(
+                    open_socket(
+                        resolve(self._dns_host, self.port),
+                        timeout,
+                        lambda: wire is not None and wire.is_cut,
+                        _SOCKET_OPTIONS,
+                    )
+                )
+            except socket.gaierror as error:
+                raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
+            except TimeoutError as error:
+                raise urllib3.exceptions.ConnectTimeoutError(
+                    self, f"Cannot connect to {self.host}:{self.port}: {error}"
+                ) from error
+            except OSError as error:
+                raise urllib3.exceptions.NewConnectionError(
+                    self, f"Cannot connect to {self.host}:{self.port}: {error}"
+                ) from error
+            if wire is not None:
+                owner.callback(wire.use, None)
+                wire.use(self._handle(sock))
+            owner.pop_all()
+            return sock
+
+    def _handle(self, sock: socket.socket) -> socket.socket:
+        """The socket that a wire can shut down, until the connection is made."""
+        return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         wire: Wire | None = _wires.get(threading.get_ident())
@@ -97,6 +139,27 @@ class _WiredConnection(HTTPConnection):
 class _WiredTlsConnection(_WiredConnection, HTTPSConnection):
     """The same over TLS."""
 
+    _duplicate: socket.socket | None = None
+
+    def _handle(self, sock: socket.socket) -> socket.socket:
+        # TLS takes the descriptor over before its handshake, which would leave the wire without.
+        self._duplicate = sock.dup()
+        return self._duplicate
+
+    def connect(self) -> None:
+        wire = _wires.get(threading.get_ident())
+        with contextlib.ExitStack() as owner:
+            owner.callback(self._close_duplicate)
+            if wire is not None:
+                # Before the duplicate is closed; `request` registers the TLS socket.
+                owner.callback(wire.use, None)
+            super().connect()
+
+    def _close_duplicate(self) -> None:
+        duplicate, self._duplicate = self._duplicate, None
+        if duplicate is not None:
+            duplicate.close()
+
 
 class _WiredPool(HTTPConnectionPool):
     ConnectionCls = _WiredConnection
@@ -104,33 +167,6 @@ class _WiredPool(HTTPConnectionPool):
 
 class _WiredTlsPool(HTTPSConnectionPool):
     ConnectionCls = _WiredTlsConnection
-
-
-def _connect(host: str, port: int, timeout: float | None, wire: Wire) -> socket.socket:
-    """`socket.create_connection`, but the wire has the socket while it connects."""
-    error: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-                # Otherwise megabytes may wait here on a slow line, and look like a stall.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
-            sock.settimeout(timeout)
-            wire.use(sock)
-            sock.connect(address)
-        except OSError as failure:
-            error = failure
-            wire.use(None)
-            sock.close()
-        else:
-            return sock
-    raise urllib3.exceptions.NewConnectionError(
-        None,  # type: ignore[arg-type]  # only kept for its repr
-        f"Cannot connect to {host}:{port}: {error}",
-    )
 
 
 class WiredAdapter(HTTPAdapter):
@@ -158,3 +194,19 @@ class WiredAdapter(HTTPAdapter):
     @staticmethod
     def _wire(manager: urllib3.PoolManager) -> None:
         manager.pool_classes_by_scheme = {"http": _WiredPool, "https": _WiredTlsPool}
+
+
+def http_session(settings: ProxySettings, connections: int) -> requests.Session:
+    """A `requests` session for a gateway, over `WiredAdapter`. Threads may share it.
+
+    Args:
+        settings: the HTTP proxy and the trusted certificates.
+        connections: how many idle connections are kept.
+    """
+    session = requests.Session()
+    settings.for_requests(session)
+    session.headers["User-Agent"] = f"rtm_sync/{__version__}"
+    adapter = WiredAdapter(pool_connections=2, pool_maxsize=connections)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session

@@ -286,7 +286,7 @@ class FailureTest(DatabaseCase):
                     gone.unlink()
                     if replaced:
                         gone.touch()
-                    with self.assertLogs("rtm_sync.hub.local.database", "ERROR") as logs:
+                    with self.assertLogs("rtm_sync.hub.open_paths", "ERROR") as logs:
                         outcomes = await self.burst(
                             lambda c: insert(c, 2), numbers, lambda c: insert(c, 3)
                         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import unittest
+from dataclasses import replace
 from pathlib import Path
 
+from rtm_sync.hub.engine.mailbox import StoredMessages
 from rtm_sync.hub.local.archive import LocalArchive
 from rtm_sync.hub.local.bus import LocalBus
 from rtm_sync.hub.local.directory import LocalDirectory
@@ -23,6 +25,7 @@ from rtm_sync.testing import (
     MediaIndexContract,
 )
 from rtm_sync.testing.engine_kit import APP, NotingNode, historical, medium, peer_message
+from rtm_sync.testing.mailbox_contract import LIMITS
 from tests.support import RtmTestCase
 
 from ..support import DAY
@@ -74,11 +77,11 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
 
     async def test_a_key_is_never_given_twice_though_it_restarts(self) -> None:
         await self.store("1")
-        (old,) = await self.engine.offline(APP, "bob", self.wall)
-        await self.engine.discard_offline(APP, "bob", [old.key])
+        (old,) = await self.stored()
+        await self.engine.discard(APP, "bob", [old.key])
         await self.restart()
         await self.store("2")
-        (new,) = await self.engine.offline(APP, "bob", self.wall)
+        (new,) = await self.stored()
         self.assertGreater(new.key, old.key)
 
     async def test_messages_end_to_the_second_and_are_removed_then(self) -> None:
@@ -87,12 +90,19 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
         self.assertEqual(await self.waiting(), ["1"])
         self.wall += 1
         self.assertEqual(await self.waiting(), [])
-        self.wall -= 1
-        self.assertEqual(await self.waiting(), [])  # removed, not hidden
+        await self.store("2")
+        self.assertEqual((await self.rows())["offline"], 1)  # removed, not hidden
+
+    async def test_messages_that_have_ended_take_no_room(self) -> None:
+        limits = replace(LIMITS, messages=2, retention=60.0)
+        await self.store("1", "2", limits=limits, is_offered=True)
+        self.wall += 61
+        await self.store("3", "4", limits=limits, is_offered=True)
+        self.assertEqual(await self.waiting(), ["3", "4"])
 
     async def test_a_damaged_message_keeps_back_no_other_and_is_named_once(self) -> None:
         await self.store("1", "2", "3", "4", "5")
-        _, second, third, fourth, _ = await self.engine.offline(APP, "bob", self.wall)
+        _, second, third, fourth, _ = await self.stored()
 
         def damage(connection: sqlite3.Connection) -> None:
             change = "UPDATE offline SET message = CAST(? AS TEXT) WHERE key = ?"
@@ -144,7 +154,7 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
         self.assertEqual(await self.rows(), {"offline": 1, "history": 1, "bans": 1})
 
     async def test_old_rows_are_looked_for_once_an_hour(self) -> None:
-        await self.engine.store_offline(APP, "bob", peer_message("1"), 200, 60.0)
+        await self.store("1", limits=replace(LIMITS, retention=60.0))
         for minutes, rows in ((59, 2), (1, 2)):
             self.wall += minutes * 60
             await self.store(f"after {minutes}", uid="carol")
@@ -199,11 +209,11 @@ class UrlTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         engine = LocalEngine.from_url("local:")
         await engine.start(NotingNode())
         self.addAsyncCleanup(engine.stop)
-        await engine.store_offline(APP, "bob", peer_message("1"), 200, WEEK)
-        self.assertEqual(len(await engine.offline(APP, "bob", 0)), 1)
+        key = await engine.store(APP, "bob", peer_message("1"), LIMITS, is_offered=False)
+        self.assertEqual((await engine.waiting(APP, "bob", 0, 10)).last_key, key)
         await engine.stop()
         await engine.start(NotingNode())
-        self.assertEqual(await engine.offline(APP, "bob", 0), [])
+        self.assertEqual(await engine.waiting(APP, "bob", 0, 10), StoredMessages((), None))
 
     async def test_a_url_names_its_folder(self) -> None:
         folder = self.folder() / "with space"

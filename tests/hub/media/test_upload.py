@@ -67,40 +67,40 @@ class AppendTest(UploadCase):
         for start in range(0, len(data), 300_000):
             piece = data[start : start + 300_000]
             self.assertEqual(await upload.current_offset(), start)
-            await upload.append(chunks(piece[:1], piece[1:]), len(piece))
+            await upload.append(start, chunks(piece[:1], piece[1:]), len(piece))
         self.assert_stored(await self.made.media.complete_upload(upload), data)
         self.assertEqual(self.files(), [upload.media_id])
 
     async def test_bytes_before_a_break_are_kept(self) -> None:
         upload = await self.begin()
         with self.assertRaises(ConnectionError):
-            await upload.append(chunks(DATA[:100], ConnectionError("gone")), len(DATA))
+            await upload.append(0, chunks(DATA[:100], ConnectionError("gone")), len(DATA))
         self.assertEqual(await upload.current_offset(), 100)
-        await upload.append(chunks(DATA[100:]), len(DATA) - 100)
+        await upload.append(100, chunks(DATA[100:]), len(DATA) - 100)
         self.assert_stored(await self.made.media.complete_upload(upload))
 
     async def test_more_than_announced_is_refused(self) -> None:
         upload = await self.begin()
-        too_much = upload.append(chunks(DATA[:9], DATA), len(DATA))
+        too_much = upload.append(0, chunks(DATA[:9], DATA), len(DATA))
         await self.refused("UPLOAD_MEDIA_ERR_INVALID_ARGUMENT", too_much)
         self.assertLess(await upload.current_offset(), len(DATA))
 
     async def test_a_chunk_with_a_wrong_checksum_leaves_what_was_before(self) -> None:
         upload = await self.begin()
-        await upload.append(chunks(DATA[:10]), 10)
+        await upload.append(0, chunks(DATA[:10]), 10)
         wrong = Checksum("sha256", b"\0" * 32)
         with self.assertRaises(ChecksumMismatch):
-            await upload.append(chunks(b"damaged"), 7, wrong)
+            await upload.append(10, chunks(b"damaged"), 7, wrong)
         self.assertEqual(await upload.current_offset(), 10)
         right = Checksum("sha1", hashlib.sha1(DATA[10:]).digest())
-        await upload.append(chunks(DATA[10:]), len(DATA) - 10, right)
+        await upload.append(10, chunks(DATA[10:]), len(DATA) - 10, right)
         self.assert_stored(await self.made.media.complete_upload(upload))
 
     async def test_a_chunk_with_a_checksum_counts_whole_or_not_at_all(self) -> None:
         upload = await self.begin()
         checksum = Checksum("sha256", hashlib.sha256(DATA).digest())
         with self.assertRaises(ConnectionError):
-            await upload.append(chunks(DATA[:500], ConnectionError()), len(DATA), checksum)
+            await upload.append(0, chunks(DATA[:500], ConnectionError()), len(DATA), checksum)
         self.assertEqual(await upload.current_offset(), 0)
 
     async def test_checksum_headers_that_say_nothing_are_refused(self) -> None:
@@ -119,9 +119,10 @@ class AppendTest(UploadCase):
             await gate.wait()
             return await late()
 
-        old = asyncio.ensure_future(upload.append(hangs, len(DATA)))
+        old = asyncio.ensure_future(upload.append(0, hangs, len(DATA)))
         await started.wait()
-        await upload.append(chunks(DATA), len(DATA))
+        self.assertEqual(await upload.current_offset(), 0)
+        await upload.append(0, chunks(DATA), len(DATA))
         gate.set()
         await self.refused("UPLOAD_MEDIA_ERR_FAILURE", old)
         self.assert_stored(await self.made.media.complete_upload(upload))
@@ -137,13 +138,13 @@ class AppendTest(UploadCase):
             await asyncio.Event().wait()
             return b""
 
-        request = asyncio.ensure_future(upload.append(then_hangs, len(DATA)))
+        request = asyncio.ensure_future(upload.append(0, then_hangs, len(DATA)))
         await started.wait()
         request.cancel()
         with self.assertRaises(asyncio.CancelledError):
             await request
         offset = await upload.current_offset()
-        await upload.append(chunks(DATA[offset:]), len(DATA) - offset)
+        await upload.append(offset, chunks(DATA[offset:]), len(DATA) - offset)
         self.assert_stored(await self.made.media.complete_upload(upload))
 
 
@@ -151,7 +152,7 @@ class LifeTest(UploadCase):
     async def test_a_key_names_no_second_upload_of_another_size(self) -> None:
         upload = await self.begin(5, key="mine")
         await self.refused("UPLOAD_MEDIA_ERR_INVALID_ARGUMENT", self.begin(6, key="mine"))
-        await upload.append(chunks(b"hello"), 5)
+        await upload.append(0, chunks(b"hello"), 5)
         await self.made.media.complete_upload(upload)
         await self.refused("UPLOAD_MEDIA_ERR_INVALID_ARGUMENT", self.begin(6, key="mine"))
         self.assertIs(await self.begin(5, key="mine"), upload)
@@ -166,7 +167,7 @@ class LifeTest(UploadCase):
 
     async def test_a_lost_answer_is_given_again_and_not_for_ever(self) -> None:
         upload = await self.begin(key="mine")
-        await upload.append(chunks(DATA), len(DATA))
+        await upload.append(0, chunks(DATA), len(DATA))
         info = await self.made.media.complete_upload(upload)
         self.assertIs(await self.made.media.complete_upload(await self.begin(key="mine")), info)
         await self.skip(self.made.limits.session_grace + 1)
@@ -176,7 +177,7 @@ class LifeTest(UploadCase):
         for sent, complete in ((0, False), (100, False), (len(DATA), False), (len(DATA), True)):
             with self.subTest(sent=sent, complete=complete):
                 upload = await self.begin(key=f"key-{sent}-{complete}")
-                await upload.append(chunks(DATA[:sent]), sent)
+                await upload.append(0, chunks(DATA[:sent]), sent)
                 if complete:
                     await self.made.media.complete_upload(upload)
                 self.alice.tell(CancelUpload(f"key-{sent}-{complete}"))
@@ -192,15 +193,15 @@ class LifeTest(UploadCase):
 
     async def test_bytes_for_an_upload_that_was_given_up_are_refused(self) -> None:
         upload = await self.begin()
-        await upload.append(chunks(DATA[:100]), 100)
+        await upload.append(0, chunks(DATA[:100]), 100)
         await self.made.media.drop_upload(upload)
-        await self.refused("UPLOAD_MEDIA_ERR_FAILURE", upload.append(chunks(b"x"), 1))
+        await self.refused("UPLOAD_MEDIA_ERR_FAILURE", upload.append(100, chunks(b"x"), 1))
         await self.refused("UPLOAD_MEDIA_ERR_FAILURE", self.made.media.complete_upload(upload))
         self.assertEqual(self.files(), [])
 
     async def test_logging_out_forgets_what_was_not_to_be_kept(self) -> None:
         upload = await self.begin()
-        await upload.append(chunks(DATA[:100]), 100)
+        await upload.append(0, chunks(DATA[:100]), 100)
         kept = await self.made.media.begin_upload(self.alice.session, spec(9, key="k", keep=True))
         await self.alice.call(Logout())
         await eventually(lambda: self.files() == [])
@@ -210,7 +211,7 @@ class LifeTest(UploadCase):
 
     async def test_one_without_a_byte_for_ten_minutes_ends(self) -> None:
         upload = await self.begin()
-        await upload.append(chunks(DATA[:100]), 100)
+        await upload.append(0, chunks(DATA[:100]), 100)
         await self.skip(599)
         await self.made.media.sweep_uploads()
         self.assertEqual(len(self.files()), 2)
@@ -222,7 +223,7 @@ class LifeTest(UploadCase):
     async def test_the_hundred_and_first_unfinished_is_refused_until_one_ends(self) -> None:
         uploads = [await self.begin() for _ in range(100)]
         await self.refused("UPLOAD_MEDIA_ERR_CONCURRENCY_LIMIT_EXCEEDED", self.begin())
-        await uploads[0].append(chunks(DATA), len(DATA))
+        await uploads[0].append(0, chunks(DATA), len(DATA))
         await self.made.media.complete_upload(uploads[0])
         await self.made.media.drop_upload(uploads[1])
         for _ in range(2):
@@ -252,16 +253,16 @@ class RestartTest(UploadCase):
 
     async def test_a_fragment_goes_on_where_it_was(self) -> None:
         upload = await self.begin(key="mine")
-        await upload.append(chunks(DATA[:100]), 100)
+        await upload.append(0, chunks(DATA[:100]), 100)
         hub, alice = await self.restarted()
         again = await hub.media.begin_upload(alice.session, spec(len(DATA), key="mine"))
         self.assertEqual((again.media_id, again.offset), (upload.media_id, 100))
-        await again.append(chunks(DATA[100:]), len(DATA) - 100)
+        await again.append(100, chunks(DATA[100:]), len(DATA) - 100)
         self.assert_stored(await hub.media.complete_upload(again))
 
     async def test_a_fragment_nobody_goes_on_with_ends(self) -> None:
         upload = await self.begin(key="mine")
-        await upload.append(chunks(DATA[:100]), 100)
+        await upload.append(0, chunks(DATA[:100]), 100)
         hub, _ = await self.restarted()
         await self.skip(601)
         await hub.media.sweep_uploads()
@@ -269,7 +270,7 @@ class RestartTest(UploadCase):
 
     async def test_a_fragment_whose_note_is_damaged_is_removed(self) -> None:
         upload = await self.begin()
-        await upload.append(chunks(DATA[:100]), 100)
+        await upload.append(0, chunks(DATA[:100]), 100)
         self.note_of(upload).write_text('{"half":')
         await self.restarted()
         self.assertEqual(self.files(), [])
@@ -283,7 +284,7 @@ class RestartTest(UploadCase):
 
     async def test_a_recorded_medium_is_kept_though_the_engine_is_away(self) -> None:
         upload = await self.begin()
-        await upload.append(chunks(DATA), len(DATA))
+        await upload.append(0, chunks(DATA), len(DATA))
         text = self.note_of(upload).read_text()
         info = await self.made.media.complete_upload(upload)
         self.note_of(upload).write_text(text)  # killed before it was finalized
@@ -299,7 +300,7 @@ class RestartTest(UploadCase):
 
     async def test_a_blob_that_was_never_recorded_is_removed(self) -> None:
         upload = await self.begin()
-        await upload.append(chunks(DATA), len(DATA))
+        await upload.append(0, chunks(DATA), len(DATA))
         await upload.finish()
         await self.restarted()
         self.assertEqual(self.files(), [])
@@ -358,21 +359,21 @@ class BrokenDiskTest(UploadCase):
         upload = await self.begin()
         self.store.room = 100
         error = await self.refused(
-            "UPLOAD_MEDIA_ERR_FAILURE", upload.append(chunks(DATA), len(DATA))
+            "UPLOAD_MEDIA_ERR_FAILURE", upload.append(0, chunks(DATA), len(DATA))
         )
         self.assertIn("No space left on device", str(error))
         self.store.room = 10**6
         offset = await upload.current_offset()
-        await upload.append(chunks(DATA[offset:]), len(DATA) - offset)
+        await upload.append(offset, chunks(DATA[offset:]), len(DATA) - offset)
         self.assert_stored(await self.made.media.complete_upload(upload))
 
     async def test_a_disk_that_fails_at_the_end_leaves_no_upload_and_no_bytes(self) -> None:
         self.store.room, self.store.refuses_commit = 10**6, True
         upload = await self.begin(key="mine")
-        await upload.append(chunks(DATA), len(DATA))
+        await upload.append(0, chunks(DATA), len(DATA))
         await self.refused("UPLOAD_MEDIA_ERR_FAILURE", self.made.media.complete_upload(upload))
         self.assertEqual(self.files(), [])
         self.store.refuses_commit = False
         again = await self.begin(key="mine")
-        await again.append(chunks(DATA), len(DATA))
+        await again.append(0, chunks(DATA), len(DATA))
         self.assert_stored(await self.made.media.complete_upload(again))

@@ -1,0 +1,252 @@
+"""The order of one session's peer messages: stored ones by their keys, others behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ...protocol.requests import MessageFromPeer
+from ...rules.limits import Limits
+from ..engine.mailbox import Mailbox, StoredMessage
+from ..engine.node import Delivery
+from ..session import Session
+from ..tasks import BackgroundTasks, supervised
+
+_PAGE = 100  # stored messages in one read
+_RECEIPT_TIME = 2.0
+"""Seconds that the sender of a stored message waits for its receipt. Less than `receipt_timeout`,
+because without a receipt the answer is certain too: the message is kept."""
+
+_PAUSE = 1.0  # seconds until a refused message is offered again, or a failed mailbox is read again
+
+logger = logging.getLogger(__name__)
+
+
+class _Waiting:
+    """A message that is not stored, and waits for stored ones."""
+
+    __slots__ = ("is_offered", "message", "receipt")
+
+    def __init__(self, message: MessageFromPeer, receipt: asyncio.Future[Delivery]) -> None:
+        self.message = message
+        self.receipt = receipt
+        self.is_offered = False
+
+
+class Deliveries:
+    """Offers a session its user's peer messages, in order. Used on the hub's loop only.
+
+    While the client listens, stored messages are offered in the order of their keys, as long as the
+    client keeps up: see `_has_room`. A new message that is next in order is offered at once. When
+    messages wait, one task reads them from the mailbox. Messages that are not stored wait until
+    that task is done, so that no message of a sender overtakes another.
+
+    Args:
+        session: the receiver's session.
+        mailbox: has the stored messages.
+        limits: sizes and times.
+        tasks: runs the reading task, which ends with the session.
+        listens: whether the client takes stored messages now.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        mailbox: Mailbox,
+        limits: Limits,
+        tasks: BackgroundTasks,
+        *,
+        listens: bool,
+    ) -> None:
+        self._session = session
+        self._mailbox = mailbox
+        self._limits = limits
+        self._tasks = tasks
+        self._listens = False
+        self._cursor = 0  # all stored messages up to this key were offered, or are gone
+        self._newest = 0  # the newest key that the bus brought
+        self._first_live: int | None = None  # the first key that it brought to a listening client
+        self._unhandled: set[int] = set()  # keys that were offered and are not reported
+        self._handled: set[int] = set()  # keys that were reported while the task reads
+        self._refusals = 0
+        self._was_refused = False  # since the task last waited
+        self._is_reading = False  # the task runs: stored messages may wait
+        self._has_failed = False  # the mailbox has, at the task's last look
+        self._others: deque[_Waiting] = deque()
+        self.set_listening(listens)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the session's client takes stored messages now."""
+        return self._listens and self._session.lives
+
+    def set_listening(self, listens: bool) -> None:
+        """The client has begun or stopped to take stored messages."""
+        if listens is self._listens:
+            return
+        self._listens = listens
+        self._first_live = None
+        if listens:
+            self._read()
+        self._session.notice_change()
+
+    def handled(self, keys: Iterable[int]) -> None:
+        """The client has reported these messages as handled."""
+        if self._is_reading:
+            self._handled.update(keys)
+        self._unhandled.difference_update(keys)
+        self._session.notice_change()
+
+    async def deliver(self, message: MessageFromPeer) -> Delivery:
+        """Offer a message, and wait for its receipt.
+
+        Returns OFFLINE for a message that was not offered; a stored one is offered later.
+        """
+        if message.key is not None:
+            return await self._deliver_stored(message, message.key)
+        if not self._is_reading or self._has_failed:
+            return await self._session.call(message)
+        if len(self._others) >= self._limits.outbox_frames:
+            self._others = deque(item for item in self._others if not item.receipt.done())
+            if len(self._others) >= self._limits.outbox_frames:
+                return Delivery.OFFLINE
+        waiting = _Waiting(message, self._session.new_receipt(self._limits.receipt_timeout))
+        self._others.append(waiting)
+        delivery = await waiting.receipt
+        return delivery if waiting.is_offered else Delivery.OFFLINE
+
+    def end(self) -> None:
+        """The session has ended: nothing more is offered."""
+        self._release_others()
+        self._session.notice_change()
+
+    async def _deliver_stored(self, message: MessageFromPeer, key: int) -> Delivery:
+        if not self.listens:
+            return Delivery.OFFLINE
+        self._newest = max(self._newest, key)
+        if key <= self._cursor:  # sent again under its id
+            return Delivery.OFFLINE
+        is_marked = not message.message_props.is_offline_message
+        if is_marked and self._first_live is None:
+            self._first_live = key
+        if is_marked and not self._is_reading and self._has_room():
+            return await self._offer(message, key)
+        self._read()
+        return Delivery.OFFLINE
+
+    def _offer(self, message: MessageFromPeer, key: int) -> asyncio.Future[Delivery]:
+        self._cursor = max(self._cursor, key)
+        self._unhandled.add(key)
+        time = min(_RECEIPT_TIME, self._limits.receipt_timeout)
+        receipt = self._session.call(message, self._session.new_receipt(time))
+        receipt.add_done_callback(lambda done: self._note_receipt(key, done))
+        return receipt
+
+    def _note_receipt(self, key: int, receipt: asyncio.Future[Delivery]) -> None:
+        if receipt.cancelled() or receipt.result() is not Delivery.OFFLINE:
+            return
+        if self.listens and key in self._unhandled:  # the client's queue is full
+            self._unhandled.discard(key)
+            self._cursor = min(self._cursor, key - 1)
+            self._refusals += 1
+            self._was_refused = True
+            self._read()
+
+    def _has_room(self) -> bool:
+        return self._session.has_room() and len(self._unhandled) < self._limits.unhandled_messages
+
+    # -- the task that reads --
+
+    def _read(self) -> None:
+        """Have the task offer the stored messages after the cursor."""
+        if not self._is_reading:
+            self._is_reading = True
+            self._tasks.spawn(self._read_all())
+
+    async def _read_all(self) -> None:
+        try:
+            await supervised("stored messages", self._read_pages)
+        finally:
+            self._is_reading = False
+            self._handled.clear()
+            self._release_others()
+
+    async def _read_pages(self) -> None:
+        while True:
+            while self.listens and not await self._is_at_end():
+                pass
+            self._release_others()
+            if self._others:
+                await self._session.wait_until(self._session.has_room)
+            elif not self.listens or self._newest <= self._cursor:
+                return
+
+    async def _is_at_end(self) -> bool:
+        """Offer the next page. Returns whether there was none."""
+        if self._was_refused:  # until the client has dealt with something
+            self._was_refused = False
+            await self._session.wait_for_change(_PAUSE)
+        await self._wait_for_room()
+        if not self.listens:
+            return True
+        after, newest, refusals = self._cursor, self._newest, self._refusals
+        self._handled = {key for key in self._handled if key > after}
+        user = self._session.user
+        try:
+            page = await self._mailbox.waiting(*user, after, _PAGE)
+            fresh = [item for item in page.messages if self._is_due(item)]
+            unmarked = [item.key for item in fresh if not item.was_offered]
+            if unmarked:
+                await self._mailbox.mark_offered(*user, unmarked)
+        except Exception as error:
+            self._has_failed = True  # no reason to keep back those that are not stored
+            self._release_others()
+            if not isinstance(error, OSError):
+                raise
+            logger.warning("stored messages of %r cannot be read; they stay: %s", user, error)
+            await self._session.wait_for_change(_PAUSE)
+            return False
+        self._has_failed = False
+        if page.last_key is None:
+            if self._newest != newest or self._refusals != refusals:
+                return False
+            self._cursor = max(after, newest)  # the newest one is gone
+            return True
+        for item in fresh:
+            await self._wait_for_room()
+            if not self.listens:
+                return True
+            if self._refusals != refusals:
+                break
+            if self._is_due(item):
+                self._offer(self._as_offered(item), item.key)
+        if self._refusals == refusals:
+            self._cursor = max(self._cursor, page.last_key)
+        return False
+
+    async def _wait_for_room(self) -> None:
+        await self._session.wait_until(lambda: not self._listens or self._has_room())
+
+    def _is_due(self, item: StoredMessage) -> bool:
+        """Whether a message of a page is neither with the client nor handled."""
+        return item.key not in self._unhandled and item.key not in self._handled
+
+    def _as_offered(self, item: StoredMessage) -> MessageFromPeer:
+        is_live = self._first_live is not None and item.key >= self._first_live
+        props = replace(
+            item.message.message_props,
+            is_offline_message=not is_live,
+            is_redelivered=item.was_offered and not is_live,
+        )
+        return replace(item.message, message_props=props, key=item.key)
+
+    def _release_others(self) -> None:
+        """Offer the messages that waited for the stored ones, as far as there is room."""
+        while self._others and (self._session.has_room() or not self._session.lives):
+            waiting = self._others.popleft()
+            if not waiting.receipt.done():
+                waiting.is_offered = True
+                self._session.call(waiting.message, waiting.receipt)

@@ -1,0 +1,1 @@
+"""Attacks by one user, app or local account on the others."""
