@@ -94,12 +94,15 @@ class PeerMessages:
     def arrived(self, message: MessageFromPeer) -> bool:
         """Queue a message. Returns False when there is no room for it.
 
-        A stored message that came before is not queued again.
+        A stored message that came before is not queued again. A message that is not stored is
+        dropped when nobody listens: it would overtake those that the hub keeps until one does.
         """
         if not message.message_props.message_id:
             props = replace(message.message_props, message_id=message.message_id)
             message = replace(message, message_props=props)
         with self._lock:
+            if message.key is None and not self._listens():
+                return True
             arrival, entry = self._inbox.arrived(message)
         if entry is None:
             if arrival is Arrival.KNOWN:

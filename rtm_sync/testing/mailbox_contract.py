@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..hub.engine.mailbox import (
@@ -51,13 +52,20 @@ class MailboxContract(EnginePartContract):
         is_offered: bool = False,
         limits: MailboxLimits = LIMITS,
     ) -> list[int]:
-        """Store messages, and return their keys."""
-        return [
+        """Store messages, and return the keys of those that were not handled before."""
+        keys = [
             await self.mailbox.store(
                 APP, uid, peer_message(text, sender), limits, is_offered=is_offered
             )
             for text in texts
         ]
+        return [key for key in keys if key is not None]
+
+    async def discard(
+        self, keys: Sequence[int], *, uid: str = "bob", app_id: str = APP, remember: float = 120.0
+    ) -> None:
+        """Discard messages, and have their ids remembered."""
+        await self.mailbox.discard(app_id, uid, keys, remember=remember)
 
     async def stored(self, uid: str = "bob", app_id: str = APP) -> list[StoredMessage]:
         """All stored messages of a user, read in pages."""
@@ -101,16 +109,37 @@ class MailboxContract(EnginePartContract):
         await self.store("1", "2", "3")
         first, second, third = await self.stored()
         self.assertEqual(second.message, peer_message("2"))
-        await self.mailbox.discard(APP, "bob", [first.key, second.key])
-        await self.mailbox.discard(APP, "carol", [third.key])
-        await self.mailbox.discard(OTHER_APP, "bob", [third.key])
-        await self.mailbox.discard(APP, "bob", [])
+        await self.discard([first.key, second.key])
+        await self.discard([third.key], uid="carol")
+        await self.discard([third.key], app_id=OTHER_APP)
+        await self.discard([])
         self.assertEqual(await self.waiting(), ["3"])
+
+    async def test_a_copy_of_a_handled_message_is_not_stored_while_it_is_remembered(self) -> None:
+        await self.discard(await self.store("1"))
+        if self.outlives_process:
+            await self.restart()
+        self.assertEqual(await self.store("1"), [])
+        self.assertEqual(len(await self.store("1", sender="carol")), 1)
+        self.assertEqual(len(await self.store("1", uid="dave")), 1)
+        self.wall += 119
+        self.assertEqual(await self.store("1"), [])
+        self.assertEqual(await self.waiting(), ["1"])  # carol's
+        self.wall += 2
+        self.assertEqual(len(await self.store("1")), 1)
+        self.assertEqual(await self.waiting(), ["1", "1"])
+
+    async def test_the_ids_of_messages_that_only_a_stranger_discards_are_not_remembered(
+        self,
+    ) -> None:
+        keys = await self.store("1")
+        await self.discard(keys, uid="carol")
+        self.assertEqual(await self.store("1"), keys)
 
     async def test_a_key_is_never_given_twice(self) -> None:
         await self.store("1")
         (old,) = await self.stored()
-        await self.mailbox.discard(APP, "bob", [old.key])
+        await self.discard([old.key])
         await self.store("2")
         (new,) = await self.stored()
         self.assertGreater(new.key, old.key)
@@ -118,7 +147,7 @@ class MailboxContract(EnginePartContract):
     async def test_waiting_messages_outlive_a_restart(self) -> None:
         await self.store("1", "2", "3")
         first, *_ = await self.stored()
-        await self.mailbox.discard(APP, "bob", [first.key])
+        await self.discard([first.key])
         await self.restart()
         self.assertEqual(await self.waiting(), ["2", "3"] if self.outlives_process else [])
 
@@ -179,23 +208,24 @@ class MailboxContract(EnginePartContract):
     async def test_a_full_mailbox_refuses_and_has_room_again(self) -> None:
         for limits in (replace(LIMITS, messages=3), replace(LIMITS, bytes=700)):
             with self.subTest(limits):
+                texts = [f"{number} of {limits.messages}" for number in range(10)]
                 stored = 0
                 with self.assertRaises(MailboxFull):
-                    while stored < 10:
-                        await self.store(f"{stored}", limits=limits, is_offered=True)
+                    for text in texts:
+                        await self.store(text, limits=limits, is_offered=True)
                         stored += 1
-                self.assertEqual(await self.waiting(), [str(number) for number in range(stored)])
-                await self.store("carol's", uid="carol", limits=limits)  # a limit for each user
-                await self.store("0", limits=limits, is_offered=True)  # a copy needs no room
+                self.assertEqual(await self.waiting(), texts[:stored])
+                await self.store(texts[0], uid="carol", limits=limits)  # a limit for each user
+                await self.store(texts[0], limits=limits, is_offered=True)  # a copy needs no room
                 keys = [item.key for item in await self.stored()]
-                await self.mailbox.discard(APP, "bob", [keys[0], keys[0]])
-                await self.store("new", limits=limits, is_offered=True)
-                await self.mailbox.discard(APP, "bob", [item.key for item in await self.stored()])
+                await self.discard([keys[0], keys[0]])
+                await self.store(texts[-1], limits=limits, is_offered=True)
+                await self.discard([item.key for item in await self.stored()])
 
     async def test_a_mailbox_that_is_not_running_refuses(self) -> None:
         await self.assert_needs_running(
             lambda: self.store("1"),
             lambda: self.mailbox.waiting(APP, "bob", 0, 10),
             lambda: self.mailbox.mark_offered(APP, "bob", [1]),
-            lambda: self.mailbox.discard(APP, "bob", [1]),
+            lambda: self.discard([1]),
         )

@@ -11,6 +11,7 @@ from rtm_sync import ConnectionState, RtmClient, hookimpl
 from rtm_sync.client.inbox import Arrival, Entry, Inbox
 from rtm_sync.client.listeners import ReceivedEvent, StreamQueue
 from rtm_sync.messages import RtmTextMessage
+from rtm_sync.protocol.events import TokenExpired
 from rtm_sync.protocol.requests import Logout, MessageFromPeer, Request
 from rtm_sync.protocol.values import ConnectionChangeReason, Done, ReceivedMessageProperties
 from rtm_sync.transports.base import Credentials, Listener, Transport, TransportOptions
@@ -154,7 +155,22 @@ class WaitingTest(LineTest):
         self.client.on("MessageFromPeer", self.hear)
         self.offer(4)
         self.wait_for_reports(1, 3, 4)
-        self.assertEqual(self.heard, ["m1", "m2", "m3", "m4"])
+        self.assertEqual(self.heard, ["m1", "m3", "m4"])
+
+    def test_a_message_that_came_when_nobody_listened_overtakes_none_that_the_hub_keeps(
+        self,
+    ) -> None:
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        self.client.on("TokenExpired", lambda: gate.wait(PATIENCE))
+        assert self.line.listener is not None
+        self.line.listener.on_event(TokenExpired())
+        self.line.offer(2, key=None)  # its turn comes when the gate opens
+        self.client.on("MessageFromPeer", self.hear)
+        self.offer(1)  # which the hub kept until now
+        gate.set()
+        self.wait_for_reports(1)
+        self.assertEqual(self.heard, ["m1"])
 
     def test_a_message_that_is_not_stored_is_dropped_when_nobody_listens(self) -> None:
         self.line.offer(1, key=None)

@@ -169,10 +169,10 @@ class HandledTest(DeliveriesCase):
         assert message.key is not None
         discard, failures = self.engine.discard, iter([OSError("the disk is full")])
 
-        async def fail_once(*args: Any) -> None:
+        async def fail_once(*args: Any, remember: float) -> None:
             for failure in failures:
                 raise failure
-            await discard(*args)
+            await discard(*args, remember=remember)
 
         self.engine.discard = fail_once  # type: ignore[method-assign]
         with self.assertLogs("rtm_sync.hub", "WARNING") as logs:
@@ -180,6 +180,20 @@ class HandledTest(DeliveriesCase):
             await eventually(lambda: logs.output)
         await self.skip(2)
         await self.empties()
+
+    async def test_a_handled_message_that_is_sent_again_to_a_restarted_hub_comes_once(self) -> None:
+        await self.start()
+        await self.user(self.made, "bob")
+        request = to_bob("once")
+        self.assertEqual(await self.alice.call(request), RECEIVED)
+        await self.empties()
+        await self.made.stop()
+        self.engine = LocalEngine(self.path, now=lambda: self.wall)
+        await self.start()
+        bob = await self.user(self.made, "bob")
+        self.assertEqual(await self.alice.call(request), RECEIVED)
+        await self.send("next")
+        self.assertEqual(bob.texts(), ["next"])
 
     async def test_a_message_sent_again_under_its_id_is_stored_and_offered_once(self) -> None:
         await self.start()
@@ -320,6 +334,44 @@ class OrderTest(DeliveriesCase):
         away = False
         await self.skip(2)
         await eventually(lambda: bob.texts() == ["plain", "1"])
+
+
+class LateAnswerTest(DeliveriesCase):
+    async def test_a_refusal_that_comes_late_is_a_refusal(self) -> None:
+        await self.start()
+        bob = await self.user(self.made, "bob", answers=False, handles=False)
+        sending = asyncio.ensure_future(self.send("1", "2"))
+        await eventually(lambda: bob.texts() == ["1"])
+        await self.skip(3)
+        await eventually(lambda: bob.texts() == ["1", "2"])
+        await self.skip(3)
+        self.assertEqual(await sending, [CACHED, CACHED])
+        full = PeerMessageError.named("FAILURE", "The receiver's event queue is full.")
+        for call_id in (1, 2):
+            self.made.receive(bob.session, bob, encode_failure(call_id, full))
+        await self.skip(2)
+        await eventually(lambda: bob.texts() == ["1", "2", "1", "2"])
+
+    async def test_what_waits_while_listening_stops_was_not_offered(self) -> None:
+        await self.start(unhandled_messages=1)
+        bob = await self.user(self.made, "bob", handles=False)
+        self.assertEqual(await self.send("1", "2"), [RECEIVED, CACHED])
+        bob.tell(ListeningChanged(listens=False))
+        self.assertEqual(await self.send("3"), [CACHED])
+        bob.tell(ListeningChanged(listens=True))
+        (message,) = messages_of(bob)
+        bob.handles = True
+        assert message.key is not None
+        bob.tell(MessagesHandled((message.key,)))
+        await self.empties()
+        self.assertEqual(seen(bob), [("1", False, False), ("2", False, False), ("3", True, False)])
+
+    async def test_what_is_reported_needs_no_answer(self) -> None:
+        await self.start()
+        bob = await self.user(self.made, "bob", answers=False)
+        self.assertEqual(await self.send("1"), [RECEIVED])
+        await self.empties()
+        self.assertEqual(bob.session._calls, {})
 
 
 class BoundsTest(DeliveriesCase):

@@ -463,7 +463,7 @@ class _KeepsCopies(LocalMailbox):
         limits: MailboxLimits,
         *,
         is_offered: bool,
-    ) -> int:
+    ) -> int | None:
         self.copies = getattr(self, "copies", 0) + 1
         copy = replace(message, message_id=f"{message.message_id} {self.copies}")
         return await super().store(app_id, uid, copy, limits, is_offered=is_offered)
@@ -478,7 +478,7 @@ class _TakesIdsOfOthersForCopies(LocalMailbox):
         limits: MailboxLimits,
         *,
         is_offered: bool,
-    ) -> int:
+    ) -> int | None:
         for item in (await self.waiting(app_id, uid, 0, 1000)).messages:
             if item.message.message_id == message.message_id:
                 return item.key
@@ -508,7 +508,7 @@ class _StoresOtherwise(LocalMailbox):
         limits: MailboxLimits,
         *,
         is_offered: bool,
-    ) -> int:
+    ) -> int | None:
         limits = self.changed(limits)
         return await super().store(app_id, uid, message, limits, is_offered=is_offered)
 
@@ -542,7 +542,7 @@ class _DropsWhatWasOffered(LocalMailbox):
         limits: MailboxLimits,
         *,
         is_offered: bool,
-    ) -> int:
+    ) -> int | None:
         key = await super().store(app_id, uid, message, limits, is_offered=is_offered)
         await self._running_database.run(
             lambda connection: connection.execute(
@@ -563,7 +563,7 @@ class _KeepsTwoHundredOfAllUsers(LocalMailbox):
         limits: MailboxLimits,
         *,
         is_offered: bool,
-    ) -> int:
+    ) -> int | None:
         key = await super().store(app_id, uid, message, limits, is_offered=is_offered)
         await self._running_database.run(
             lambda connection: connection.execute(
@@ -592,14 +592,45 @@ class _KnowsNoApps(LocalMailbox):
 
 
 class _DiscardsForAnybody(LocalMailbox):
-    async def discard(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
-        await super().discard("contract", "bob", keys)
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int], *, remember: float) -> None:
+        await super().discard("contract", "bob", keys, remember=remember)
 
 
 class _DiscardsEverything(LocalMailbox):
-    async def discard(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int], *, remember: float) -> None:
         found = await self.waiting(app_id, uid, 0, 1000)
-        await super().discard(app_id, uid, [item.key for item in found.messages])
+        every = [item.key for item in found.messages]
+        await super().discard(app_id, uid, every, remember=remember)
+
+
+class _ForgetsWhatWasHandled(LocalMailbox):
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int], *, remember: float) -> None:
+        await super().discard(app_id, uid, keys, remember=0.0)
+
+
+class _RemembersWhatWasHandledForEver(LocalMailbox):
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int], *, remember: float) -> None:
+        await super().discard(app_id, uid, keys, remember=10**9)
+
+
+class _RemembersWhatAStrangerDiscards(LocalMailbox):
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int], *, remember: float) -> None:
+        page = await self.waiting("contract", "bob", 0, 1000)
+        self.strange = {item.message.message_id for item in page.messages if uid != "bob"}
+        await super().discard(app_id, uid, keys, remember=remember)
+
+    async def store(
+        self,
+        app_id: str,
+        uid: str,
+        message: MessageFromPeer,
+        limits: MailboxLimits,
+        *,
+        is_offered: bool,
+    ) -> int | None:
+        if message.message_id in getattr(self, "strange", ()):
+            return None
+        return await super().store(app_id, uid, message, limits, is_offered=is_offered)
 
 
 class _MarksNothing(LocalMailbox):
@@ -619,7 +650,7 @@ class _ReusesKeys(LocalMailbox):
 class _AnswersBeforeItIsStored(LocalMailbox):
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
         super().__init__(path, now)
-        self.begun: list[Callable[[], Awaitable[int]]] = []
+        self.begun: list[Callable[[], Awaitable[int | None]]] = []
 
     async def store(
         self,
@@ -629,7 +660,7 @@ class _AnswersBeforeItIsStored(LocalMailbox):
         limits: MailboxLimits,
         *,
         is_offered: bool,
-    ) -> int:
+    ) -> int | None:
         store = super().store
         self.begun.append(lambda: store(app_id, uid, message, limits, is_offered=is_offered))
         return len(self.begun)
@@ -664,6 +695,18 @@ MAILBOXES: tuple[tuple[type[LocalMailbox], str], ...] = (
     (_KnowsNoApps, "test_messages_wait_in_order_for_their_receiver_only"),
     (_DiscardsForAnybody, "test_only_the_receiver_discards_messages_and_only_those"),
     (_DiscardsEverything, "test_only_the_receiver_discards_messages_and_only_those"),
+    (
+        _ForgetsWhatWasHandled,
+        "test_a_copy_of_a_handled_message_is_not_stored_while_it_is_remembered",
+    ),
+    (
+        _RemembersWhatWasHandledForEver,
+        "test_a_copy_of_a_handled_message_is_not_stored_while_it_is_remembered",
+    ),
+    (
+        _RemembersWhatAStrangerDiscards,
+        "test_the_ids_of_messages_that_only_a_stranger_discards_are_not_remembered",
+    ),
     (_ReusesKeys, "test_a_key_is_never_given_twice"),
     (_AnswersBeforeItIsStored, "test_a_mailbox_that_is_not_running_refuses"),
     (_ForgetsAtARestart, "test_waiting_messages_outlive_a_restart"),

@@ -74,11 +74,12 @@ class Mailbox(EnginePart):
         limits: MailboxLimits,
         *,
         is_offered: bool,
-    ) -> int:
+    ) -> int | None:
         """Store a message durably, and return its key.
 
-        While a message waits, storing its id again, from the same sender, returns its key and
-        stores nothing.
+        A copy, which has the id of a message from the same sender, is not stored. While that
+        message waits, the answer is its key; None while it is remembered as handled: the sender did
+        not get the answer, and the hub that forgot the message was restarted.
 
         Args:
             app_id, uid: the receiver.
@@ -104,5 +105,11 @@ class Mailbox(EnginePart):
         """Note durably that these messages are about to be offered; unknown keys are ignored."""
 
     @abstractmethod
-    async def discard(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
-        """Forget these messages of the user durably; unknown keys are ignored."""
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int], *, remember: float) -> None:
+        """Remove these messages of the user durably; unknown keys are ignored.
+
+        Args:
+            app_id, uid: the receiver.
+            keys: the messages that the receiver has handled.
+            remember: seconds for which a copy of them is not stored.
+        """

@@ -33,6 +33,12 @@ CREATE TABLE IF NOT EXISTS offline_use (
     app_id TEXT NOT NULL, uid TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
     PRIMARY KEY (app_id, uid)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS offline_handled (
+    key INTEGER PRIMARY KEY,
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, sender TEXT NOT NULL, message_id TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    UNIQUE (app_id, uid, sender, message_id)
+);
 CREATE TRIGGER IF NOT EXISTS offline_stored AFTER INSERT ON offline BEGIN
     INSERT INTO offline_use VALUES (
         NEW.app_id, NEW.uid, 1, LENGTH(CAST(NEW.message AS BLOB))
@@ -54,12 +60,12 @@ END;
         limits: MailboxLimits,
         *,
         is_offered: bool,
-    ) -> int:
+    ) -> int | None:
         body = encode_json(message)
         now = self._now()
         user = (app_id, uid)
 
-        def store(connection: sqlite3.Connection) -> int:
+        def store(connection: sqlite3.Connection) -> int | None:
             self._clean_up(connection, "offline", now)
             copy = (*user, message.peer_id, message.message_id)
             known = connection.execute(
@@ -72,6 +78,12 @@ END;
                 if is_offered and not was_offered:
                     connection.execute("UPDATE offline SET was_offered = 1 WHERE key = ?", (key,))
                 return int(key)
+            if connection.execute(
+                "SELECT 1 FROM offline_handled WHERE app_id = ? AND uid = ? AND sender = ? "
+                "AND message_id = ? AND expires_at > ?",
+                (*copy, now),
+            ).fetchone():
+                return None
             size = len(body.encode())
             if not _has_room(connection, user, size, limits):
                 connection.execute(
@@ -120,19 +132,35 @@ END;
         return StoredMessages(tuple(found), rows[-1][0] if rows else None)
 
     async def mark_offered(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
-        await self._for_each(
-            "UPDATE offline SET was_offered = 1 WHERE key = ? AND app_id = ? AND uid = ?",
-            [(key, app_id, uid) for key in keys],
+        await self._running_database.run(
+            lambda connection: connection.executemany(
+                "UPDATE offline SET was_offered = 1 WHERE key = ? AND app_id = ? AND uid = ?",
+                [(key, app_id, uid) for key in keys],
+            )
         )
 
-    async def discard(self, app_id: str, uid: str, keys: Sequence[int]) -> None:
-        await self._for_each(
-            "DELETE FROM offline WHERE key = ? AND app_id = ? AND uid = ?",
-            [(key, app_id, uid) for key in keys],
-        )
+    async def discard(self, app_id: str, uid: str, keys: Sequence[int], *, remember: float) -> None:
+        now = self._now()
+        rows = [(key, app_id, uid) for key in keys]
 
-    async def _for_each(self, statement: str, rows: list[tuple[int, str, str]]) -> None:
-        await self._running_database.run(lambda connection: connection.executemany(statement, rows))
+        def discard(connection: sqlite3.Connection) -> None:
+            # Twice as many as are added, so that the table never has more than its window.
+            connection.execute(
+                "DELETE FROM offline_handled WHERE expires_at <= ? AND key IN "
+                "(SELECT key FROM offline_handled ORDER BY key LIMIT ?)",
+                (now, 2 * len(rows)),
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO offline_handled "
+                "SELECT key, app_id, uid, sender, message_id, ? FROM offline "
+                "WHERE key = ? AND app_id = ? AND uid = ?",
+                [(now + remember, *row) for row in rows],
+            )
+            connection.executemany(
+                "DELETE FROM offline WHERE key = ? AND app_id = ? AND uid = ?", rows
+            )
+
+        await self._running_database.run(discard)
 
 
 def _has_room(

@@ -69,7 +69,8 @@ class Deliveries:
         self._cursor = 0  # all stored messages up to this key were offered, or are gone
         self._newest = 0  # the newest key that the bus brought
         self._first_live: int | None = None  # the first key that it brought to a listening client
-        self._unhandled: set[int] = set()  # keys that were offered and are not reported
+        # Keys that were offered and are not reported, with the client's answers, also late ones.
+        self._unhandled: dict[int, asyncio.Future[Delivery]] = {}
         self._handled: set[int] = set()  # keys that were reported while the task reads
         self._refusals = 0
         self._was_refused = False  # since the task last waited
@@ -88,7 +89,6 @@ class Deliveries:
         if listens is self._listens:
             return
         self._listens = listens
-        self._first_live = None
         if listens:
             self._read()
         self._session.notice_change()
@@ -97,7 +97,10 @@ class Deliveries:
         """The client has reported these messages as handled."""
         if self._is_reading:
             self._handled.update(keys)
-        self._unhandled.difference_update(keys)
+        for key in keys:
+            answer = self._unhandled.pop(key, None)
+            if answer is not None and not answer.done():
+                answer.set_result(Delivery.RECEIVED)
         self._session.notice_change()
 
     async def deliver(self, message: MessageFromPeer) -> Delivery:
@@ -139,17 +142,19 @@ class Deliveries:
 
     def _offer(self, message: MessageFromPeer, key: int) -> asyncio.Future[Delivery]:
         self._cursor = max(self._cursor, key)
-        self._unhandled.add(key)
         time = min(_RECEIPT_TIME, self._limits.receipt_timeout)
-        receipt = self._session.call(message, self._session.new_receipt(time))
-        receipt.add_done_callback(lambda done: self._note_receipt(key, done))
+        receipt = self._session.new_receipt(time)
+        answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda done: self._note_answer(key, done.result(), receipt))
+        self._unhandled[key] = answer
+        self._session.call(message, answer)
         return receipt
 
-    def _note_receipt(self, key: int, receipt: asyncio.Future[Delivery]) -> None:
-        if receipt.cancelled() or receipt.result() is not Delivery.OFFLINE:
-            return
-        if self.listens and key in self._unhandled:  # the client's queue is full
-            self._unhandled.discard(key)
+    def _note_answer(self, key: int, answer: Delivery, receipt: asyncio.Future[Delivery]) -> None:
+        if not receipt.done():
+            receipt.set_result(answer)
+        if answer is Delivery.OFFLINE and self.listens and key in self._unhandled:
+            del self._unhandled[key]  # the client's queue is full
             self._cursor = min(self._cursor, key - 1)
             self._refusals += 1
             self._was_refused = True
@@ -235,9 +240,18 @@ class Deliveries:
         return item.key not in self._unhandled and item.key not in self._handled
 
     def _as_offered(self, item: StoredMessage) -> MessageFromPeer:
-        is_live = self._first_live is not None and item.key >= self._first_live
+        """A message of the mailbox as the client gets it.
+
+        What this session's time brought counts as offered since it was stored, and was not offered.
+        """
+        props = item.message.message_props
+        is_live = (
+            self._first_live is not None
+            and item.key >= self._first_live
+            and not props.is_offline_message
+        )
         props = replace(
-            item.message.message_props,
+            props,
             is_offline_message=not is_live,
             is_redelivered=item.was_offered and not is_live,
         )

@@ -100,7 +100,10 @@ class MessageService:
         if request.enable_historical_messaging:
             await self._history.keep(session, request.peer_id, message)
         if request.enable_offline_messaging:
-            message = await self._stored(session.app_id, request.peer_id, message)
+            stored = await self._stored(session.app_id, request.peer_id, message)
+            if stored is None:
+                return PeerMessageSendResult(has_peer_received=True)
+            message = stored
         try:
             delivery = await self._bus.send_to_peer(session.app_id, request.peer_id, message)
         except OSError:
@@ -118,8 +121,14 @@ class MessageService:
             )
         return PeerMessageSendResult(delivery is Delivery.RECEIVED)
 
-    async def _stored(self, app_id: str, uid: str, message: MessageFromPeer) -> MessageFromPeer:
-        """Store a message before it is offered. Returns it with its key."""
+    async def _stored(
+        self, app_id: str, uid: str, message: MessageFromPeer
+    ) -> MessageFromPeer | None:
+        """Store a message before it is offered. Returns it with its key.
+
+        Returns None for a copy of a message that the receiver has handled: another hub, or this one
+        before its restart, delivered it, and the sender was not told.
+        """
         listens = await self._bus.listens(app_id, uid)
         props = replace(message.message_props, is_offline_message=not listens)
         message = replace(message, message_props=props)
@@ -129,7 +138,7 @@ class MessageService:
             )
         except MailboxFull as full:
             raise PeerMessageError.named("FAILURE", str(full), full) from full
-        return replace(message, key=key)
+        return None if key is None else replace(message, key=key)
 
     # -- delivering to the sessions of this node --
 
@@ -192,7 +201,12 @@ class MessageService:
             while self._reported:
                 batch, self._reported = self._reported, {}
                 outcomes = await asyncio.gather(
-                    *(self._mailbox.discard(*user, sorted(keys)) for user, keys in batch.items()),
+                    *(
+                        self._mailbox.discard(
+                            *user, sorted(keys), remember=self._limits.duplicate_window
+                        )
+                        for user, keys in batch.items()
+                    ),
                     return_exceptions=True,
                 )
                 failures = []

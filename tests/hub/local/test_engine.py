@@ -78,7 +78,7 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
     async def test_a_key_is_never_given_twice_though_it_restarts(self) -> None:
         await self.store("1")
         (old,) = await self.stored()
-        await self.engine.discard(APP, "bob", [old.key])
+        await self.discard([old.key])
         await self.restart()
         await self.store("2")
         (new,) = await self.stored()
