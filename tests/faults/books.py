@@ -82,8 +82,8 @@ class Account:
         counts["messages sent again"] += sum(len(times) - 1 for times in self.tried.values())
         for how, _ in self.answers.values():
             counts[f"answered with {how}"] += 1
-        was_killed = any(life.uid == self.receiver and life.end is End.CRASHED for life in lives)
-        yield from self._losses(acknowledged, was_killed, counts)
+        has_ended_early = any(life.uid == self.receiver and not life.saw_the_end for life in lives)
+        yield from self._losses(acknowledged, has_ended_early, counts)
         first = list(dict.fromkeys(given.number for given in self.given))
         early = [(a, b) for a, b in itertools.pairwise(first) if b < a]
         if early:
@@ -97,7 +97,7 @@ class Account:
         yield from self._copies(sorted(gateway_ended), counts)
 
     def _losses(
-        self, acknowledged: set[int], was_killed: bool, counts: Counter[str]
+        self, acknowledged: set[int], has_ended_early: bool, counts: Counter[str]
     ) -> Iterator[str]:
         missing = acknowledged - self.handled
         lost = missing & self.kept
@@ -105,9 +105,9 @@ class Account:
         if lost:
             yield f"{self}: kept and lost {_some(lost)} of {len(acknowledged & self.kept)}"
         plain = missing - self.kept
-        counts["plain messages lost with a killed receiver"] += len(plain)
-        if plain and not was_killed:
-            yield f"{self}: plain and lost {_some(plain)}, and no receiver was killed"
+        counts["plain messages lost with the end of a receiver"] += len(plain)
+        if plain and not has_ended_early:
+            yield f"{self}: plain and lost {_some(plain)}, and no receiver ended"
 
     def _copies(self, gateway_ended: list[float], counts: Counter[str]) -> Iterator[str]:
         times: dict[int, list[Given]] = {}
@@ -119,9 +119,8 @@ class Account:
                     yield f"{self}: {number} twice in one process ({before.life})"
                 elif self._is_announced(before, after):
                     counts[f"given again and marked, client {before.life.end.value}"] += 1
-                elif self._was_sent_anew(number, gateway_ended):
-                    kind = "kept" if number in self.kept else "plain"
-                    counts[f"{kind} copies, sent again after the gateway's end"] += 1
+                elif number not in self.kept and self._was_sent_anew(number, gateway_ended):
+                    counts["plain copies, sent again after the gateway's end"] += 1
                 elif number not in self.kept:
                     yield f"{self}: {number} twice, and not kept"
                 elif before.life.end is End.CLOSED:

@@ -264,6 +264,7 @@ class KilledClients:
         self._wait_for(users, "finished")
         self._wait_until_quiet(users)
         for user in users:
+            user.life.saw_the_end = True
             user.close()
         self._over.set()
 

@@ -88,15 +88,17 @@ class PeerTest(BooksCase):
         self.given(self.life(), 2)
         self.assert_problems()
 
-    def test_a_plain_message_may_be_lost_only_with_a_killed_receiver(self) -> None:
+    def test_a_plain_message_may_be_lost_only_with_the_end_of_a_receiver(self) -> None:
         self.sent(0, kept=False)
         self.sent(1, kept=False)
         life = self.life(CRASHED)
         self.given(life, 0)
         self.assert_problems()
-        self.assert_count("plain messages lost with a killed receiver", 1)
+        self.assert_count("plain messages lost with the end of a receiver", 1)
         life.end = CLOSED
-        self.assert_problems("alice to bob: plain and lost [1], and no receiver was killed")
+        self.assert_problems()
+        life.saw_the_end = True
+        self.assert_problems("alice to bob: plain and lost [1], and no receiver ended")
 
     def test_first_handlings_out_of_order_are_named_across_processes_as_well(self) -> None:
         for number in range(4):
@@ -141,17 +143,25 @@ class PeerTest(BooksCase):
         self.given(self.life(), 0)
         self.assert_problems("alice to bob: 0 twice and not marked (bob, life 1)")
 
-    def test_a_gateway_that_ended_between_two_sends_of_a_message_knows_no_copy(self) -> None:
-        self.sent(0, None)
+    def test_a_gateway_that_ended_between_two_sends_of_a_plain_message_knows_no_copy(self) -> None:
+        self.sent(0, None, kept=False)
         ended = self.tick()
+        self.sent(0, kept=False)
+        self.given(self.life(CRASHED), 0)
+        self.given(self.life(), 0)
+        self.assert_problems("alice to bob: 0 twice, and not kept")
+        self.books.gateway_ended.append(ended)
+        self.assert_problems()
+        self.assert_count("plain copies, sent again after the gateway's end", 1)
+        self.books.gateway_ended[:] = [ended + 10]
+        self.assert_problems("alice to bob: 0 twice, and not kept")
+
+    def test_a_gateway_that_ended_between_two_sends_of_a_kept_message_knows_it(self) -> None:
+        self.sent(0, None)
+        self.books.gateway_ended.append(self.tick())
         self.sent(0)
         self.given(self.life(CRASHED), 0)
         self.given(self.life(), 0)
-        self.assert_problems("alice to bob: 0 twice and not marked (bob, life 1)")
-        self.books.gateway_ended.append(ended)
-        self.assert_problems()
-        self.assert_count("kept copies, sent again after the gateway's end", 1)
-        self.books.gateway_ended[:] = [ended + 10]
         self.assert_problems("alice to bob: 0 twice and not marked (bob, life 1)")
 
     def test_a_copy_that_is_marked_needs_no_other_reason(self) -> None:
