@@ -14,7 +14,16 @@ PACKAGE = Path(rtm_sync.__file__).parent
 REPOSITORY = PACKAGE.parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("version", "errors", "portable", "image_header", "lazy_names", "old_names", "rules.timing"),
+    (
+        "version",
+        "errors",
+        "portable",
+        "image_header",
+        "lazy_names",
+        "old_names",
+        "rules.timing",
+        "unlogged",
+    ),
     ("supervision",),
     ("blob",),
     ("messages",),

@@ -276,6 +276,10 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
     def logout(self) -> None:
         """Log out: ends transfers (INTERRUPTED), channels and the connection.
 
+        A message whose handler runs is handled first, if the handler returns within five seconds.
+        Otherwise it comes again at the next login. A handler may call this method, and is not
+        waited for.
+
         Raises:
             LogoutError: USER_NOT_LOGGED_IN.
         """
@@ -314,7 +318,10 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
     def close(self, *, wait: bool = False) -> None:
         """Log out and end every thread of the client. Idempotent; a handler may call it.
 
-        Running and waiting transfers are INTERRUPTED, and a warning in the log says how many.
+        For a second, handlers of waiting messages are begun; one that runs then gets five seconds.
+        What they have not handled comes again at the next login. Running and waiting transfers are
+        INTERRUPTED, and a warning says how many: in the log, or on standard error where logging is
+        not configured.
 
         Args:
             wait: whether to wait until all transfers are done, with their callbacks.

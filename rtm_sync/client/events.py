@@ -106,22 +106,32 @@ class EventEmitter:
             timeout: seconds; None waits for ever.
             predicate: called with the event's arguments; events for which it is false do not count.
                 Such a message is not handled: it waits for the next handler, stream or call.
+                A client has at most 1,000 messages that wait so: more are not offered to it.
 
         Raises:
             TimeoutError: no event came in time, or before the client was closed.
         """
         chosen = frozenset({self.event_name(event)})
+        refused = 0
         with EventStream(self, chosen, _MAX_WAITING, prefetch=1) as arriving:
             for received, entry in arriving.take_until(timeout):
                 if predicate is None or predicate(*received.args):
                     arriving.hand_out(entry)  # no other thread closes this stream
                     return received.args
+                refused += entry is not None
         when = (
             "before the client was closed"
             if self._listeners.have_ended
             else f"within {timeout} seconds"
         )
-        raise TimeoutError(f"No {event} {when}.")
+        advice = ""
+        if refused:
+            advice = (
+                f" {refused:,} messages that the predicate refused still wait, and when these are "
+                "1,000 they keep back newer ones: handle them with a handler, events() or "
+                "wait_for() without a predicate."
+            )
+        raise TimeoutError(f"No {event} {when}.{advice}")
 
     def events(self, *names: str, max_waiting: int = _MAX_WAITING) -> EventStream:
         """An iterator over the named events from now on; over all events when no name is given.
@@ -134,7 +144,8 @@ class EventEmitter:
 
         Args:
             max_waiting: the bound of the queue. A full queue drops its oldest event, but no message
-                that was sent with `enable_offline_messaging`: those wait until it has room.
+                that was sent with `enable_offline_messaging`: those wait until it has room, and a
+                stream that is not read keeps them back for the other streams as well.
         """
         chosen = frozenset(self.event_name(name) for name in names) or self.EVENTS
         return EventStream(self, chosen, max_waiting)

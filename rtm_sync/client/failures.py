@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 import traceback
 from collections.abc import Callable
+
+from ..unlogged import print_unless_logged
 
 logger = logging.getLogger(__name__)
 
@@ -31,15 +32,6 @@ class HandlerFailures:
                 self._on_handler_error(error)
             except BaseException:
                 logger.exception("on_handler_error itself raised")
-        elif logger.isEnabledFor(logging.ERROR) and not _has_output(logger) and sys.stderr:
-            text = "".join(traceback.format_exception(error))
-            sys.stderr.write(f"rtm_sync: a handler raised. {text}")
-
-
-def _has_output(log: logging.Logger | None) -> bool:
-    """Whether a record of this logger reaches a handler that may write it."""
-    while log is not None:
-        if any(not isinstance(handler, logging.NullHandler) for handler in log.handlers):
-            return True
-        log = log.parent if log.propagate else None
-    return False
+        else:
+            text = "".join(traceback.format_exception(error)).rstrip("\n")
+            print_unless_logged(logger, logging.ERROR, f"a handler raised. {text}")

@@ -23,7 +23,9 @@ from .peer_messages import PeerMessages
 _LOGOUT_TIMEOUT = 1.0
 _LOGIN_PATIENCE = 5.0  # seconds a logout waits for another thread's login to fail
 _CLOSE_AGAIN = 0.02
-_DRAIN = 1.0  # seconds that `close` gives the handlers before the logout
+_DRAIN = 1.0  # seconds that `close` gives the handlers of waiting messages before the logout
+_HANDLER_TIME = 5.0  # seconds that the handlers of one message have before a logout
+_THREAD_TIME = 6.0  # seconds from the beginning of `close` until it leaves the handlers' thread
 _LAST_BEGIN = 0.8  # of this time: what begins later would not be done in time
 _HANDLER_TIME_AFTER_CTRL_C = 0.3  # seconds that the handlers have, in which others have five
 
@@ -47,15 +49,24 @@ class _Login:
         must_end: `logout` or `close` was called.
         logout_was_tried: the logout was sent to the hub, or sending it failed.
         has_failed: the login did not succeed, and its transport is being closed.
+        handlers_have: the time that the handlers of a message have left, once the logout waits.
     """
 
-    __slots__ = ("_running", "has_failed", "logout_was_tried", "must_end", "uid")
+    __slots__ = (
+        "_running",
+        "handlers_have",
+        "has_failed",
+        "logout_was_tried",
+        "must_end",
+        "uid",
+    )
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
         self.must_end = False
         self.logout_was_tried = False
         self.has_failed = False
+        self.handlers_have: Deadline | None = None
         # A lock and not an Event: a signal within Event.set() can leave the event's own lock taken.
         self._running = threading.Lock()
         self._running.acquire()
@@ -163,7 +174,7 @@ class ClientLifetime:
             raise
 
     def log_out(self) -> None:
-        """End the login, its transfers and its invitations.
+        """End the login, its transfers and its invitations, when running handlers have returned.
 
         Raises:
             LogoutError: USER_NOT_LOGGED_IN.
@@ -219,6 +230,7 @@ class ClientLifetime:
                 return
             self._closed = True
             login = self._login
+        patience = Deadline(_THREAD_TIME)
         try:
             if login is not None:
                 if self._state is ConnectionState.CONNECTED:
@@ -231,7 +243,7 @@ class ClientLifetime:
                 limit = _HANDLER_TIME_AFTER_CTRL_C
                 self._dispatcher.close(drain=limit, timeout=limit)
             else:
-                self._dispatcher.close()
+                self._dispatcher.close(_DRAIN, max(_DRAIN, patience.left))
             self._end_events()
             _open.discard(self)
         self._has_ended = True
@@ -257,6 +269,8 @@ class ClientLifetime:
             if self._login is not login:
                 return
             login.must_end = True
+        if self._state is ConnectionState.CONNECTED and not login.logout_was_tried:
+            self._wait_for_handlers(login)
         self._transfers.interrupt(message, advice)
         self._invitations.abandon()
         self._messages.end_session()
@@ -271,6 +285,14 @@ class ClientLifetime:
         while not login.wait(_CLOSE_AGAIN) and not deadline.has_passed:
             self._transport.close()  # the other thread may have opened the transport since
         self._forget(login)
+
+    def _wait_for_handlers(self, login: _Login) -> None:
+        """Let the handlers of one message return, so that it is reported before the logout."""
+        if login.handlers_have is None:  # a logout that was interrupted is called again
+            login.handlers_have = Deadline(_HANDLER_TIME)
+            self._messages.stop_soon(0.0)
+        limit = _HANDLER_TIME_AFTER_CTRL_C if is_ended_by_ctrl_c() else _HANDLER_TIME
+        self._messages.wait_for_handlers(min(limit, login.handlers_have.left))
 
     def _give_up(self, login: _Login) -> None:
         """Close the transport of a failed login, and forget the login."""

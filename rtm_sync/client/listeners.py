@@ -127,20 +127,30 @@ class StreamQueue:
         self._closed = False
         self._changed = threading.Condition()  # guards all above
 
-    def put(
-        self, event: ReceivedEvent, entry: Entry | None = None, *, is_alone: bool = False
-    ) -> bool:
+    def has_room(self, *, is_alone: bool) -> bool:
+        """Whether the queue takes one more stored message, or is closed and needs none.
+
+        Only one thread puts stored messages into the queue, and asks before: room stays.
+
+        Args:
+            is_alone: no other stream takes the message.
+        """
+        with self._changed:
+            most = min(self._prefetch, self._max_waiting) if is_alone else self._max_waiting
+            return self._closed or self._stored < most
+
+    def put(self, event: ReceivedEvent, entry: Entry | None = None) -> bool:
         """Add an event. A full queue drops the oldest that is not a stored message.
 
         Args:
-            entry: a stored message, which waits elsewhere when this queue does not take it.
-            is_alone: no other stream takes the message.
+            event: the event.
+            entry: its stored message.
 
         Returns:
             False when the queue is closed, or full of stored messages; the event was not added.
         """
         with self._changed:
-            if self._closed or (is_alone and entry and self._stored >= self._prefetch):
+            if self._closed:
                 return False
             if len(self._waiting) >= self._max_waiting and not self._drop_oldest():
                 return False

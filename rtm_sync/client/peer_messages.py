@@ -50,6 +50,7 @@ class PeerMessages:
         self._inbox = Inbox(_MAX_WAITING)
         self._gives_until = Deadline(None)  # stored messages to handlers and streams
         self._running: Entry | None = None
+        self._handlers_returned = threading.Condition(self._lock)
         self._handlers_thread = 0
         self._listening = _LatestState(transport.set_listening)
         self._listening.tell(self._listens)
@@ -76,6 +77,15 @@ class PeerMessages:
         with self._lock:
             self._inbox.stop_taking()
             self._gives_until = Deadline(seconds)
+
+    def wait_for_handlers(self, timeout: float) -> None:
+        """Wait until the handlers of the message that is being handled have returned.
+
+        Called from one of them, it returns at once.
+        """
+        with self._lock:
+            if threading.get_ident() != self._handlers_thread:
+                self._handlers_returned.wait_for(lambda: self._running is None, timeout)
 
     def end_session(self) -> None:
         """Report what was handled. The rest waits on the hub for the next login. Idempotent.
@@ -173,6 +183,7 @@ class PeerMessages:
                 with self._lock:
                     self._running = None
                     self._inbox.handled(running)
+                    self._handlers_returned.notify_all()
             self._listening.tell(self._listens)  # the handlers of `once` are gone
             self._report_some(is_idle=False)
         self._report_some(is_idle=True)
@@ -204,9 +215,11 @@ class PeerMessages:
                 self._running = entry if handlers else None
                 return handlers
             is_alone = len(queues) == 1
-            streams = sum([queue.put(event, entry, is_alone=is_alone) for queue in queues])
+            if not all(queue.has_room(is_alone=is_alone) for queue in queues):
+                return None  # until each has room: none misses a stored message
+            streams = sum([queue.put(event, entry) for queue in queues])
             if not streams:
-                return None  # until one of them has room
+                return None  # they were closed
             self._inbox.take_first(streams)
             return []
 

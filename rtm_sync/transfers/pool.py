@@ -18,6 +18,7 @@ from ..errors import RtmError
 from ..rules.limits import MAX_TRANSFERS
 from ..rules.timing import Backoff
 from ..supervision import BackgroundThread, supervised_thread
+from ..unlogged import print_unless_logged
 from .at_exit import finish_at_exit
 from .control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferKind
 from .transfer import Transfer
@@ -177,21 +178,20 @@ class TransferPool:
         """End all transfers with INTERRUPTED, as logout and ABORTED do (reference 1.3).
 
         Args:
-            message: what ends them, as a sentence; a warning in the log says how many they are.
-            advice: another sentence for the log.
+            message: what ends them, as a sentence; a warning says how many they are.
+            advice: another sentence for the warning.
         """
         with self._lock:
             running, pending = list(self._running), list(self._pending)
         jobs = [*running, *pending]
         ended = [job.control.end(job.control.kind.cancelled(message)) for job in jobs]
         if any(ended):
-            logger.warning(
-                "%s %d running and %d waiting transfers were interrupted. %s",
-                message,
-                sum(ended[: len(running)]),
-                sum(ended[len(running) :]),
-                advice,
-            )
+            warning = (
+                f"{message} {sum(ended[: len(running)])} running and "
+                f"{sum(ended[len(running) :])} waiting transfers were interrupted. {advice}"
+            ).rstrip()
+            logger.warning("%s", warning)
+            print_unless_logged(logger, logging.WARNING, warning)
         self._wake.set()
         # Each transfer must withdraw its upload at the hub before the session ends.
         wait([job.transfer for job in jobs], _INTERRUPT_TIMEOUT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -209,6 +210,83 @@ class WaitingTest(LineTest):
         self.wait_for_reports(1, 2, 3, 4, 5, 6)
         self.assertEqual(self.heard, ["m3", "m4", "m5", "m6"])
 
+    def test_a_full_stream_beside_another_one_misses_nothing(self) -> None:
+        with (
+            self.client.events("MessageFromPeer", max_waiting=2) as small,
+            self.client.events("MessageFromPeer") as large,
+        ):
+            self.offer(*range(1, 6))
+            self.idle()
+            for stream in (large, small):  # the first one gets two, until the other is read
+                seen = [
+                    event.args[0].text
+                    for event in itertools.islice(stream, 2 if stream is large else 5)
+                ]
+                self.assertEqual(seen, [f"m{n}" for n in range(1, len(seen) + 1)])
+            rest = [event.args[0].text for event in itertools.islice(large, 3)]
+            self.assertEqual(rest, ["m3", "m4", "m5"])
+        self.wait_for_reports(1, 2, 3, 4, 5)
+
+    def test_the_timeout_says_what_the_predicate_refused(self) -> None:
+        self.offer(1, 2, 3)
+        self.line.offer(4, key=None)
+        refusing = lambda *_: False  # noqa: E731
+        with self.assertRaisesRegex(
+            TimeoutError, r"seconds\. 3 messages that the predicate refused"
+        ):
+            self.client.wait_for("MessageFromPeer", 0.2, refusing)
+        self.client.on("MessageFromPeer", self.hear)
+        self.wait_for_reports(1, 2, 3)
+        self.client.off("MessageFromPeer", self.hear)
+        with self.assertRaisesRegex(TimeoutError, r"seconds\.$"):
+            self.client.wait_for("MessageFromPeer", 0.01, refusing)
+
+    def test_a_logout_waits_for_the_handlers_of_one_message(self) -> None:
+        for end in ("logout", "close"):
+            with self.subTest(end):
+                gate, began = threading.Event(), threading.Event()
+                self.addCleanup(gate.set)
+
+                def handle(
+                    message: RtmTextMessage,
+                    *_: object,
+                    began: threading.Event = began,
+                    gate: threading.Event = gate,
+                ) -> None:
+                    self.hear(message)
+                    began.set()
+                    gate.wait(PATIENCE)
+
+                self.heard.clear()
+                self.line.log.clear()
+                self.client.on("MessageFromPeer", handle)
+                self.offer(1, 2)
+                self.assertTrue(began.wait(PATIENCE))
+                ending = threading.Thread(target=getattr(self.client, end))
+                ending.start()
+                ending.join(1.2)  # longer than `close` lets waiting messages begin
+                self.assertTrue(ending.is_alive())
+                gate.set()
+                ending.join(PATIENCE)
+                self.assertEqual(self.line.log, [True, (1,), "logout"])
+                self.assertEqual(self.heard, ["m1"])
+                self.client.remove_all_listeners()
+                if end == "logout":
+                    self.client = self.new_client()
+                    self.client.login("alice")
+
+    def test_a_logout_waits_for_no_handler_longer_than_five_seconds(self) -> None:
+        gate, began = threading.Event(), threading.Event()
+        self.addCleanup(gate.set)
+        self.client.on("MessageFromPeer", lambda *_: (began.set(), gate.wait(PATIENCE)))
+        self.offer(1)
+        self.assertTrue(began.wait(PATIENCE))
+        start = time.monotonic()
+        self.client.close()
+        self.assertLess(time.monotonic() - start, 8.0)
+        self.assertEqual(self.line.log[-1], "logout")
+        self.assertEqual(self.line.reported, [])
+
     def test_a_closed_stream_gives_back_what_nobody_else_has(self) -> None:
         self.client.on("ConnectionStateChanged", lambda *_: None)
         first, second = (self.client.events("MessageFromPeer") for _ in range(2))
@@ -320,9 +398,11 @@ class FullTest(RtmTestCase):
         queue = StreamQueue(frozenset({"MessageFromPeer"}), 2, prefetch=1)
         first, second, third = (Entry(n, from_peer(n)) for n in (1, 2, 3))
         event = ReceivedEvent("MessageFromPeer", ())
-        self.assertTrue(queue.put(event, first, is_alone=True))
-        self.assertFalse(queue.put(event, second, is_alone=True))  # one at a time
-        self.assertTrue(queue.put(event, second))  # another stream takes it as well
+        self.assertTrue(queue.put(event, first))
+        self.assertFalse(queue.has_room(is_alone=True))  # one at a time
+        self.assertTrue(queue.has_room(is_alone=False))  # another stream takes it as well
+        self.assertTrue(queue.put(event, second))
+        self.assertFalse(queue.has_room(is_alone=False))
         self.assertFalse(queue.put(event, third))
         self.assertFalse(queue.put(event))
         self.assertEqual(queue.give_up_stored(), [first, second])
@@ -510,15 +590,14 @@ class LogoutTest(LineTest):
         self.assertEqual(len(self.heard), len(done))  # none of them was cut off
 
     def test_the_message_whose_handler_ends_the_client_is_handled(self) -> None:
-        for end in (self.client.logout, self.client.close):
+        for number, end in enumerate((self.client.logout, self.client.close)):
             with self.subTest(end.__name__):
                 if self.client.uid is None:
                     self.client.login("alice")
                 self.line.log.clear()
                 self.client.once("MessageFromPeer", lambda *_: end())  # noqa: B023
-                self.offer(1) if end == self.client.logout else self.offer(2)
+                self.offer(number)
                 wait_until(lambda: "logout" in self.line.log)
-                number = 1 if end == self.client.logout else 2
                 reported = self.line.log.index((number,))
                 self.assertLess(reported, self.line.log.index("logout"))
                 wait_until(lambda: self.client.uid is None)
