@@ -599,7 +599,7 @@ class FromUrlTest(RtmTestCase):
             png(), Content_Type="image/png; charset=binary"
         )
         blob = Blob.from_url(f"{self.base}/pictures/my%20cat.png?size=large#top")
-        self.assertEqual((blob.name, blob.content_type), ("my cat.png", "image/png"))
+        self.assertEqual((blob.name, blob.content_type), ("my cat.png", "image/png;charset=binary"))
         self.assertEqual((blob.to_bytes(), blob.dimensions()), (png(), (30, 20)))
 
     def test_a_name_can_be_given_and_a_missing_type_is_guessed(self) -> None:

@@ -44,7 +44,9 @@ def read_data_url(url: str, max_bytes: int) -> tuple[bytes, str]:
         data = _forgiving_base64(data)
     if len(data) > max_bytes:
         raise too_large(f"The data URL holds {len(data):,} bytes", max_bytes)
-    return data, _content_type(header)
+    if header.startswith(";"):  # RFC 2397: the type is optional
+        header = f"text/plain{header}"
+    return data, content_type_in(header) or "text/plain"
 
 
 def _forgiving_base64(text: bytes) -> bytes:
@@ -60,13 +62,11 @@ def _forgiving_base64(text: bytes) -> bytes:
         raise ValueError(f"The data URL's base64 is damaged: {error}.") from error
 
 
-def _content_type(header: str) -> str:
-    """The MIME type of a URL's header, in its normal form; text/plain when it has none."""
-    if header.startswith(";"):  # RFC 2397: the type is optional
-        header = f"text/plain{header}"
+def content_type_in(header: str) -> str:
+    """The MIME type of a header with its parameters, in its normal form; "" when it has none."""
     match = _TYPE.match(header.strip(_SPACE))
     if match is None:
-        return "text/plain"
+        return ""
     parameters: dict[str, str] = {}
     position, header = match.end(), header.strip(_SPACE)
     while position < len(header):

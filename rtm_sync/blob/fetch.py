@@ -18,6 +18,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..rules.timing import Deadline
 from ..supervision import start_thread
+from .data_url import content_type_in
 from .file_names import file_name_in, plain_name
 from .sources import CHUNK, Source, spooled
 
@@ -121,7 +122,7 @@ class _Fetch:
             waits = (min(_CONNECT_TIMEOUT, self._timeout), self._timeout)
             with session.get(self._url, stream=True, timeout=waits) as response:
                 response.raise_for_status()
-                content_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+                content_type = content_type_in(response.headers.get("Content-Type", ""))
                 name = file_name_in(response.headers.get("Content-Disposition", ""))
                 if not name:
                     path = urllib.parse.urlsplit(response.url).path

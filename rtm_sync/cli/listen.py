@@ -80,9 +80,12 @@ class Listener:
         return self.code
 
     def stop(self) -> None:
-        """Ignore all later events. Called before the client is closed."""
-        self._stopped = True
+        """Ignore all later events. Called before the client is closed.
+
+        A message of a peer whose handler has begun is still printed, because it counts as handled.
+        """
         self._leave_the_rest()
+        self._stopped = True
 
     def fail(self, error: BaseException) -> None:
         """Report the exception of a handler, and end. For `on_handler_error`."""
@@ -108,7 +111,7 @@ class Listener:
         props: ReceivedMessageProperties,
         channel: str | None,
     ) -> None:
-        if self._left == 0 or self._stopped:
+        if self._left == 0 or (self._stopped and channel is not None):
             return
         record = {
             "event": "message",

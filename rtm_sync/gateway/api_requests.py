@@ -101,6 +101,19 @@ async def read_body(request: web.Request, kind: type[K]) -> K:
     if request.content_type != "application/json":
         # A browser sends other content types to another site without a CORS preflight.
         raise Refused(400, "INVALID_ARGUMENT", "Content-Type must be application/json.")
+    return decoded_body(kind, await _read(request))
+
+
+async def read_no_body(request: web.Request) -> None:
+    """Read the body of a request that needs none, and forget it.
+
+    Raises:
+        Refused: the body is too large, cut off or damaged.
+    """
+    await _read(request)
+
+
+async def _read(request: web.Request) -> bytes:
     if (request.content_length or 0) > BODY_LIMIT:
         raise Refused(413, "SIZE_OVERFLOW", f"A body is at most {BODY_LIMIT:,} bytes.")
     text = bytearray()
@@ -112,7 +125,7 @@ async def read_body(request: web.Request, kind: type[K]) -> K:
     except BODY_ERRORS as error:
         why = " ".join(str(error).split())
         raise Refused(400, "INVALID_ARGUMENT", f"The body cannot be read: {why}") from error
-    return decoded_body(kind, bytes(text))
+    return bytes(text)
 
 
 def decoded_body(kind: type[K], text: str | bytes) -> K:

@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 from aiohttp import ClientError, hdrs, web
 from aiohttp.http import HttpProcessingError
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from ..errors import DownloadMediaError, LoginError, RtmError, UploadMediaError
@@ -33,6 +34,10 @@ _REASONS = {
     413: "SIZE_OVERFLOW",
     429: "TOO_OFTEN",
 }
+_LINE_TOO_LONG = (
+    "The request's first line, or a header, is longer than 8,190 bytes. Where many users are asked "
+    "for, send them in the body of a POST."
+)
 _MESSAGE_LIMIT = 300  # characters of a message by aiohttp, which repeats what it was sent
 _OWN_HEADERS = frozenset({hdrs.CONTENT_TYPE.lower(), hdrs.CONTENT_LENGTH.lower()})
 
@@ -108,6 +113,10 @@ class JsonErrors(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         super().handle_error(request, status, exc, message)  # writes the log
+        if isinstance(exc, LineTooLong):
+            message = _LINE_TOO_LONG
+        elif isinstance(exc, HttpProcessingError):
+            message = "The request is no valid HTTP; the gateway's log says why."
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or not message:
             message = "Internal error."
         response = error_response(request, status, _line(message))

@@ -45,6 +45,7 @@ from .api_requests import (
     message_json,
     message_of,
     read_body,
+    read_no_body,
 )
 from .app_secrets import AppSecrets
 from .errors import api_failure
@@ -241,6 +242,7 @@ class Rest:
 
     async def _media_session(self, request: web.Request) -> dict[str, Any]:
         session = await self._service_session(request)
+        await read_no_body(request)
         return {"token": session.id}
 
     # -- users --

@@ -19,7 +19,7 @@ from ..rules.limits import MAX_TRANSFERS
 from ..rules.timing import Backoff
 from ..supervision import BackgroundThread, supervised_thread
 from ..unlogged import print_unless_logged
-from .at_exit import finish_at_exit
+from .at_exit import finish_at_exit, is_ended_by_ctrl_c
 from .control import STALL_TIMEOUT, ProgressCallback, TransferControl, TransferKind
 from .transfer import Transfer
 
@@ -191,7 +191,8 @@ class TransferPool:
                 f"{sum(ended[len(running) :])} waiting transfers were interrupted. {advice}"
             ).rstrip()
             logger.warning("%s", warning)
-            print_unless_logged(logger, logging.WARNING, warning)
+            if not is_ended_by_ctrl_c():  # who presses it knows
+                print_unless_logged(logger, logging.WARNING, warning)
         self._wake.set()
         # Each transfer must withdraw its upload at the hub before the session ends.
         wait([job.transfer for job in jobs], _INTERRUPT_TIMEOUT)

@@ -180,6 +180,23 @@ class EveryRouteTest(ErrorCase):
                 encoded = headers | {"Content-Encoding": encoding}
                 self.assertEqual(self.ask("PATCH", self.upload(), encoded, bodies[0]).status, 400)
 
+    def test_a_body_that_is_not_needed_and_does_not_decode_is_400(self) -> None:
+        path = f"{PROJECT}/users/server/media_session"
+        for encoding in ("gzip", "deflate", "br"):
+            encoded = BASIC | {"Content-Encoding": encoding}
+            self.assertEqual(self.ask("POST", path, encoded, b"\xff" * 50).status, 400, encoding)
+        self.assertEqual(self.ask("POST", path, BASIC).status, 200)
+
+    def test_a_line_that_is_too_long_is_answered_with_the_way_out(self) -> None:
+        users = "&".join(f"user_id={'u' * 60}{number:04}" for number in range(256))
+        answer = self.ask("GET", f"{PROJECT}/presence?{users}", BASIC)
+        self.assertEqual(answer.status, 400)
+        self.assertIn(b"longer than 8,190 bytes", answer.body)
+        self.assertIn(b"POST", answer.body)
+        body = json.dumps({"user_ids": [f"{'u' * 60}{number:04}" for number in range(256)]})
+        answer = self.ask("POST", f"{PROJECT}/presence", BASIC | JSON, body.encode())
+        self.assertEqual(answer.status, 200)
+
     def test_a_body_that_decodes_is_read(self) -> None:
         text = json.dumps({"destination": "bob", "payload": "x" * 2000}).encode()
         path = f"{PROJECT}/users/server/peer_messages"

@@ -75,6 +75,18 @@ class ReplacedTest(RtmTestCase):
         with self.assertLogs("rtm_sync", "ERROR"):
             self.assertEqual(self.readyz()[0], 503)
 
+    def test_a_database_that_was_overwritten(self) -> None:
+        for name in ("rtm.sqlite3", "rtm-channels.sqlite3"):
+            with self.subTest(name), self.assertLogs("rtm_sync", "ERROR") as logs:
+                data = self.folder() / "data"
+                self.url = self.entered(local_gateway(data))
+                with (data / name).open("r+b") as file:
+                    file.write(bytes(range(256)) * 64)
+                self.assertEqual(
+                    self.readyz(), (503, "The database is damaged; the gateway's log says more.\n")
+                )
+                self.assertIn(name, logs.output[0])
+
     def test_writes_are_refused_at_once_and_come_again_when_all_is_put_back(self) -> None:
         with RtmClient("app", url=self.url) as alice, RtmClient("app", url=self.url) as bob:
             alice.login("alice")

@@ -39,6 +39,11 @@ class Key:
     algorithm: str
     name: str | None = None
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether it is a shared secret, and no public key."""
+        return self.algorithm.startswith("HS")
+
 
 class KeySource(ABC):
     """The source of an app's keys."""

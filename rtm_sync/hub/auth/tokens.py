@@ -225,8 +225,12 @@ class JwtVerifier(TokenVerifier):
         name = jwt.get_unverified_header(token).get("kid")
         keys = self._source.current()
         if name is not None:
-            # A key without a name (a shared secret, a PEM file) checks tokens of every kid.
-            keys = tuple(key for key in keys if key.name in (name, None))
+            # A public key without a name checks tokens of every kid, because issuers give each
+            # token one. A shared secret is the app's own: a token that names a key was not made
+            # with it.
+            keys = tuple(
+                key for key in keys if key.name == name or (key.name is None and not key.is_secret)
+            )
             if not keys:
                 raise jwt.InvalidKeyError(f"its kid {name[:64]!r} is unknown")
         for key in keys:

@@ -22,6 +22,7 @@ _READ_TIME = 5.0  # seconds for one `read`
 _CHECK_TIME = 5.0  # seconds for the check of the file at the start
 _CHECK_EVERY = 10_000  # instructions of SQLite between two looks at a deadline
 _SUFFIXES = ("", "-wal", "-shm")  # the files of a database
+_HEADER = b"SQLite format 3\0"
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 logger = logging.getLogger(__name__)
@@ -117,12 +118,14 @@ class Database:
     def problem(self) -> str | None:
         """The sentence that says why nothing can be stored for now, or None.
 
-        It looks at the files, and remembers damage that an operation met: it stays until the start
-        checks the file. A full disk is no such problem: what needs no room goes on.
+        It looks at the files and their first bytes, and remembers damage that an operation met: it
+        stays until the start checks the file. A full disk is no such problem: what needs no room
+        goes on.
         """
-        if self._damage:
-            return "The database is damaged; the gateway's log says more."
-        return self._files.problem()
+        problem = self._files.problem()
+        if problem is None and not self._damage and self._path != ":memory:":
+            self._look_at_header()
+        return "The database is damaged; the gateway's log says more." if self._damage else problem
 
     def close(self) -> None:
         """Commit the waiting operations and end the threads. Idempotent."""
@@ -207,6 +210,12 @@ class Database:
             operation.answer(None, error)
         else:
             operation.answer(result, None)
+
+    def _look_at_header(self) -> None:
+        """Notice a file that was overwritten, though SQLite has its pages in memory."""
+        with contextlib.suppress(OSError), Path(self._path).open("rb") as file:
+            if file.read(len(_HEADER)) != _HEADER:
+                self._note_damage(sqlite3.DatabaseError("it does not begin as a database does"))
 
     def _note_damage(self, error: Exception) -> None:
         if _is_damage(error):

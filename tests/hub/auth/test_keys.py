@@ -167,12 +167,17 @@ class JwksTest(KeyCase):
             with self.subTest(kid):
                 self.assert_refused(lambda made=made: named.verify(made, "alice"))
 
-    def test_a_key_without_a_name_checks_tokens_of_every_kid(self) -> None:
+    def test_a_shared_secret_checks_no_token_that_names_a_key(self) -> None:
+        for kid in ("one", ""):
+            made = make_token(APP, "alice", SECRETS[0], key_id=kid)
+            self.assert_refused(
+                lambda made=made: JwtVerifier(APP, SECRETS[0]).verify(made, "alice")
+            )
+        JwtVerifier(APP, SECRETS[0]).verify(make_token(APP, "alice", SECRETS[0]), "alice")
+
+    def test_a_public_key_without_a_name_checks_tokens_of_every_kid(self) -> None:
         made = make_token(APP, "alice", private_pem(ED25519), key_id="one")
         JwtVerifier(APP, self.pem(ED25519)).verify(made, "alice")
-        JwtVerifier(APP, SECRETS[0]).verify(
-            make_token(APP, "alice", SECRETS[0], key_id="one"), "alice"
-        )
         named, unnamed = public_jwk(RSA, "two"), public_jwk(ED25519, "")
         del unnamed["kid"]
         content = json.dumps({"keys": [named, unnamed]}).encode()
