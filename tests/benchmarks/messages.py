@@ -1,7 +1,8 @@
 """A peer message with its receipt against two raw TCP echo round trips.
 
 And against what its parts cost with nothing of ours in them: two echoes between the same WebSocket
-client and the same server library.
+client and the same server library. And the throughput of messages that are stored before they are
+offered, against messages that are not, both from eight threads of one client.
 """
 
 from __future__ import annotations
@@ -13,16 +14,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import websocket
 
 from rtm_sync import RtmClient
 from tests.benchmarks.processes import gateway_process
-from tests.benchmarks.table import Row, at_most, for_comparison
+from tests.benchmarks.table import Row, at_least, at_most, for_comparison
 
 SIZE = 200
 MESSAGES = 3000
 WARM_UP = 300
+THREADS = 8
+ROUNDS = 9
+BURST = 1200  # messages; below the limit of 1,500 in 3 seconds
+_WINDOW = 3.1  # seconds until the limit has forgotten a burst
 
 _ECHO = """
 import socket
@@ -62,6 +68,7 @@ _RECEIVER = """
 import sys
 from rtm_sync import RtmClient
 with RtmClient("benchmark", url=sys.argv[1]) as bob:
+    bob.on("MessageFromPeer", lambda message, peer, props: None)
     bob.login("bob")
     print("ready", flush=True)
     sys.stdin.read()
@@ -108,6 +115,7 @@ def run() -> list[Row]:
                         websocket_echoes.append(last - end)
                     if number % 400 == 399:
                         time.sleep(1.0)  # stay below the limit of 1,500 messages in 3 seconds
+            rates = _rates(alice)
             bob.stdin.close()
     return [
         at_most(
@@ -123,7 +131,37 @@ def run() -> list[Row]:
             1000 * statistics.median(echoes),
             "ms",
         ),
+        at_least(
+            "messages a second with enable_offline_messaging, eight threads (against without)",
+            statistics.median(rates[True]),
+            statistics.median(rates[False]),
+            0.7,
+            "/s",
+        ),
     ]
+
+
+def _rates(alice: RtmClient) -> dict[bool, list[float]]:
+    """Messages a second, stored and not stored, in bursts that take turns."""
+    rates: dict[bool, list[float]] = {True: [], False: []}
+    with ThreadPoolExecutor(THREADS) as threads:
+        for number in range(2 * (ROUNDS + 1)):
+            is_stored = bool(number % 2)
+            time.sleep(_WINDOW)
+            start = time.perf_counter()
+            bursts = [threads.submit(_burst, alice, is_stored) for _ in range(THREADS)]
+            for burst in bursts:
+                burst.result()
+            if number >= 2:  # the first burst of each kind warms up
+                rates[is_stored].append(BURST / (time.perf_counter() - start))
+    return rates
+
+
+def _burst(alice: RtmClient, is_stored: bool) -> None:
+    """Send one thread's share of a burst, each message when the one before was received."""
+    for _ in range(BURST // THREADS):
+        sent = alice.send_message_to_peer("x" * SIZE, "bob", enable_offline_messaging=is_stored)
+        assert sent.has_peer_received
 
 
 @contextlib.contextmanager

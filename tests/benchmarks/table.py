@@ -25,6 +25,14 @@ def at_most(what: str, ours: float, theirs: float, goal: float, unit: str) -> Ro
     )
 
 
+def at_least(what: str, ours: float, theirs: float, goal: float, unit: str) -> Row:
+    """A row whose ratio ours / theirs should not be below the goal."""
+    ratio = ours / theirs
+    return Row(
+        what, f"{ours:.0f} {unit}", f"{theirs:.0f} {unit}", ratio, f"≥ {goal:g}", ratio >= goal
+    )
+
+
 def for_comparison(what: str, ours: float, theirs: float, unit: str) -> Row:
     """A row without a goal: what a reader needs to judge another one."""
     return Row(what, f"{ours:.3f} {unit}", f"{theirs:.3f} {unit}", ours / theirs, "", met=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ...rules.timing import Deadline
 from ..open_paths import OpenPaths
 from .migrations import MIGRATIONS, Migration, prepare
-from .worker import Operation, Worker
+from .worker import Operation, Worker, answer_all
 
 T = TypeVar("T")
 
@@ -156,7 +156,8 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             for operation in batch:
                 changes = connection.total_changes
-                connection.execute("SAVEPOINT operation")
+                if not operation.is_one_statement:  # which fails as a whole
+                    connection.execute("SAVEPOINT operation")
                 try:
                     result = operation.run(connection)
                     if connection.total_changes != changes:
@@ -165,9 +166,11 @@ class Database:
                 except Exception as error:  # one failed operation does not undo the others
                     if not connection.in_transaction or _is_damage(error):
                         raise  # SQLite has undone them all, or may not be trusted with any
-                    connection.execute("ROLLBACK TO operation")
+                    if not operation.is_one_statement:
+                        connection.execute("ROLLBACK TO operation")
                     answers.append((operation, None, error))
-                connection.execute("RELEASE operation")
+                if not operation.is_one_statement:
+                    connection.execute("RELEASE operation")
             connection.execute("COMMIT")
         except Exception as error:
             with contextlib.suppress(sqlite3.Error):
@@ -178,8 +181,8 @@ class Database:
                     self._commit([operation])
                 return
             answers = [(operation, None, error) for operation in batch]
-        for operation, result, failure in answers:
-            operation.answer(result, failure)
+        for loop in {operation.loop for operation, _, _ in answers}:
+            answer_all([answer for answer in answers if answer[0].loop is loop])
 
     def _execute(self, operation: Operation) -> None:
         """Run an operation of one statement, and answer it."""

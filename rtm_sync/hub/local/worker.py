@@ -7,7 +7,7 @@ import contextlib
 import logging
 import queue
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,6 +36,22 @@ class Operation:
         """Set the result or the failure, from any thread."""
         with contextlib.suppress(RuntimeError):  # the caller's loop is closed
             self.loop.call_soon_threadsafe(_set, self.future, result, failure)
+
+
+def answer_all(answers: Sequence[tuple[Operation, Any, Exception | None]]) -> None:
+    """Answer operations as `Operation.answer` does, and wake their loop once.
+
+    Args:
+        answers: each operation with its result or failure; all are of one loop.
+    """
+    if answers:
+        with contextlib.suppress(RuntimeError):  # the callers' loop is closed
+            answers[0][0].loop.call_soon_threadsafe(_set_all, answers)
+
+
+def _set_all(answers: Sequence[tuple[Operation, Any, Exception | None]]) -> None:
+    for operation, result, failure in answers:
+        _set(operation.future, result, failure)
 
 
 def _set(future: asyncio.Future[Any], result: Any, failure: Exception | None) -> None:
