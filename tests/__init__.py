@@ -11,6 +11,17 @@ from pathlib import Path
 # In the debug mode of tests, asyncio logs slow callbacks, of which a busy machine has many.
 logging.getLogger("asyncio").addFilter(lambda record: " took " not in record.msg)
 
+
+class _Taken(logging.Handler):
+    """Takes records, so that the library does not print them for want of a handler."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        pass
+
+
+# Many tests close a client while it uploads. What a script sees then is tested in a process.
+logging.getLogger("rtm_sync.transfers.pool").addHandler(_Taken())
+
 # Compiled anew for each of hundreds of child processes, the package doubles the time of a start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
