@@ -185,7 +185,7 @@ class EventEmitter:
         self._listeners.open(waiter)
         self._listeners_changed()
 
-    # What happens to stored messages in streams: only a client has such messages.
+    # The next three methods are for stored messages in streams, which only a client has.
 
     def _stream_took(self) -> None:
         """A stream has room for one more event."""

@@ -37,12 +37,12 @@ class Entry:
 
     @property
     def name(self) -> tuple[str, str]:
-        """What makes the message one message: its sender and its id."""
+        """The sender and the message id: two messages with one name are copies."""
         return self.message.peer_id, self.message.message_id
 
 
 class Arrival(enum.Enum):
-    """What became of a message that arrived."""
+    """The fate of a message that arrived."""
 
     NEW = enum.auto()  # it waits now
     KNOWN = enum.auto()  # it waits already, or was handled: no second copy

@@ -20,7 +20,7 @@ class ReceivedEvent(NamedTuple):
 
 
 class Listeners:
-    """Who listens to the events of one emitter. Thread-safe."""
+    """The handlers and event streams of one emitter. Thread-safe."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}

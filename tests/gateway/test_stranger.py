@@ -14,7 +14,7 @@ from rtm_sync.gateway.app import BackgroundGateway, make_hub
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.hub.node import Hub
 from tests.gateway.stranger import Closed, Stranger, token
-from tests.support import PATIENCE, RtmTestCase, Stopwatch
+from tests.support import PATIENCE, RtmTestCase, Stopwatch, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"
 FRAME_LIMIT = 262_144
@@ -621,9 +621,7 @@ class MediaTest(StrangerCase):
             if key == "one":
                 alice.notify("cancel_upload", key=key)
                 alice.call("get_user_attributes", user_id="alice")
-                deadline = time.monotonic() + PATIENCE
-                while alice.http("HEAD", path)[0] == 200 and time.monotonic() < deadline:
-                    time.sleep(0.01)
+                wait_until(lambda path=path: alice.http("HEAD", path)[0] != 200)  # type: ignore[misc]
             else:
                 self.assertEqual(alice.http("DELETE", path)[0], 204)
             self.assertEqual(alice.http("HEAD", path)[0], 404)

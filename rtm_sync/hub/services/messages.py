@@ -149,7 +149,7 @@ class MessageService:
         )
 
     def forget(self, session: Session) -> None:
-        """The session has ended. What it has not handled stays stored. Idempotent."""
+        """Forget an ended session. The messages that it has not handled stay stored. Idempotent."""
         deliveries = self._deliveries.pop(session, None)
         if deliveries is not None:
             deliveries.end()
