@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar, cast
@@ -24,47 +22,31 @@ from ..rules.lifecycle import Lifecycle
 from ..rules.timing import Deadline
 from ..transfers.control import TransferControl
 from ..transfers.sink import PartSink, Sink
-from .base import Credentials, Listener, Transport, TransportOptions
+from .base import Credentials, Listener, TransportOptions
 from .embedded_hub import STOP_TIMEOUT, EmbeddedHub
 from .embedded_media import HubAccess
 from .session import ClientSession
+from .session_transport import SessionTransport
 from .states import StateReports
 from .store_carrier import StoreCarrier
-
-_ACKNOWLEDGE_HANDLED = 32
 
 R = TypeVar("R")
 
 
-class EmbeddedTransport(Transport):
+class EmbeddedTransport(SessionTransport["_Connection"]):
     """Reaches a hub in this process. Thread-safe."""
 
     def __init__(self, url: str, options: TransportOptions) -> None:
+        super().__init__()
         self._url = url
         self._options = options
-        self._lock = threading.Lock()  # guards _connection and _listens
-        self._connection: _Connection | None = None
-        self._listens = True
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
         connection = _Connection(listener, self._options)
-        try:
-            with self._lock:
-                if self._connection is not None:
-                    raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
-                self._connection = connection
-                connection.session.set_listening(self._listens)
-            connection.open(self._url, self._options, credentials)
-        except BaseException as error:
-            connection.give_up(error)
-            self._forget(connection)
-            raise
+        self._log_in(connection, lambda: connection.open(self._url, self._options, credentials))
 
     def call(self, request: Request[R], timeout: float) -> R:
-        connection = self._connection
-        if connection is None:
-            raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
-        return connection.session.call(request, timeout)
+        return self._logged_in(request.ERROR).session.call(request, timeout)
 
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
@@ -79,42 +61,6 @@ class EmbeddedTransport(Transport):
 
     def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
         return self._connected(control).carrier(control).download_part(media_id, part, control)
-
-    def close(self) -> None:
-        with self._lock:
-            connection = self._connection
-        if connection is not None:
-            connection.stop()
-            self._forget(connection)
-
-    def _forget(self, connection: _Connection) -> None:
-        """Drop a connection that has ended; until then another `close` can go on ending it."""
-        with self._lock:
-            if self._connection is connection:
-                self._connection = None
-
-    def set_listening(self, listens: bool) -> None:
-        with self._lock:
-            self._listens = listens
-            connection = self._connection
-        if connection is not None:
-            connection.session.set_listening(listens)
-
-    def messages_handled(self, keys: Sequence[int]) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.session.messages_handled(keys)
-
-    def event_handled(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.session.acknowledge(_ACKNOWLEDGE_HANDLED)
-
-    def _connected(self, control: TransferControl) -> _Connection:
-        connection = self._connection
-        if connection is None:
-            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
-        return connection
 
 
 class _Connection:

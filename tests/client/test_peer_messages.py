@@ -97,6 +97,21 @@ class LineTest(RtmTestCase):
         for number in numbers:
             self.assertTrue(self.line.offer(number))
 
+    def hold(self, *numbers: int) -> threading.Event:
+        """Offer messages, and wait until a handler has the first. It returns at the event."""
+        gate, begun = threading.Event(), threading.Event()
+        self.addCleanup(gate.set)
+
+        @self.client.on("MessageFromPeer")
+        def handle(message: RtmTextMessage, *_: object) -> None:
+            self.hear(message)
+            begun.set()
+            gate.wait(PATIENCE)
+
+        self.offer(*numbers)
+        self.assertTrue(begun.wait(PATIENCE))
+        return gate
+
     def wait_for_reports(self, *keys: int) -> None:
         wait_until(lambda: self.line.reported == list(keys))
 
@@ -244,24 +259,9 @@ class WaitingTest(LineTest):
     def test_a_logout_waits_for_the_handlers_of_one_message(self) -> None:
         for end in ("logout", "close"):
             with self.subTest(end):
-                gate, began = threading.Event(), threading.Event()
-                self.addCleanup(gate.set)
-
-                def handle(
-                    message: RtmTextMessage,
-                    *_: object,
-                    began: threading.Event = began,
-                    gate: threading.Event = gate,
-                ) -> None:
-                    self.hear(message)
-                    began.set()
-                    gate.wait(PATIENCE)
-
                 self.heard.clear()
                 self.line.log.clear()
-                self.client.on("MessageFromPeer", handle)
-                self.offer(1, 2)
-                self.assertTrue(began.wait(PATIENCE))
+                gate = self.hold(1, 2)
                 ending = threading.Thread(target=getattr(self.client, end))
                 ending.start()
                 ending.join(1.2)  # longer than `close` lets waiting messages begin
@@ -276,11 +276,7 @@ class WaitingTest(LineTest):
                     self.client.login("alice")
 
     def test_a_logout_waits_for_no_handler_longer_than_five_seconds(self) -> None:
-        gate, began = threading.Event(), threading.Event()
-        self.addCleanup(gate.set)
-        self.client.on("MessageFromPeer", lambda *_: (began.set(), gate.wait(PATIENCE)))
-        self.offer(1)
-        self.assertTrue(began.wait(PATIENCE))
+        self.hold(1)
         start = time.monotonic()
         self.client.close()
         self.assertLess(time.monotonic() - start, 8.0)
@@ -477,17 +473,7 @@ class LogoutTest(LineTest):
         self.assertEqual(self.heard, ["m2", "m3"])
 
     def test_a_running_handler_gets_its_message_once_across_logins(self) -> None:
-        gate, begun = threading.Event(), threading.Event()
-        self.addCleanup(gate.set)
-
-        @self.client.on("MessageFromPeer")
-        def hold(message: RtmTextMessage, *_: object) -> None:
-            self.heard.append(message.text)
-            begun.set()
-            gate.wait(PATIENCE)
-
-        self.offer(1, 2)
-        self.assertTrue(begun.wait(PATIENCE))
+        gate = self.hold(1, 2)
         self.client.logout()
         self.client.login("alice")
         for number in (1, 2):
@@ -497,17 +483,7 @@ class LogoutTest(LineTest):
         self.assertEqual(self.heard, ["m1", "m2"])
 
     def test_what_comes_during_the_close_overtakes_no_stored_message(self) -> None:
-        gate, begun = threading.Event(), threading.Event()
-        self.addCleanup(gate.set)
-
-        @self.client.on("MessageFromPeer")
-        def hold(message: RtmTextMessage, *_: object) -> None:
-            self.heard.append(message.text)
-            begun.set()
-            gate.wait(PATIENCE)
-
-        self.offer(1)
-        self.assertTrue(begun.wait(PATIENCE))
+        gate = self.hold(1)
         closing = threading.Thread(target=self.client.close)
         closing.start()
         numbers = itertools.count(2)
@@ -518,17 +494,7 @@ class LogoutTest(LineTest):
         self.assertNotIn("m0", self.heard)
 
     def test_what_waits_behind_a_stored_message_at_the_end_does_not_overtake_it(self) -> None:
-        gate, begun = threading.Event(), threading.Event()
-        self.addCleanup(gate.set)
-
-        @self.client.on("MessageFromPeer")
-        def hold(message: RtmTextMessage, *_: object) -> None:
-            self.heard.append(message.text)
-            begun.set()
-            gate.wait(PATIENCE)
-
-        self.offer(1)
-        self.assertTrue(begun.wait(PATIENCE))
+        gate = self.hold(1)
         self.assertTrue(self.line.offer(2, key=None))
         self.offer(3)
         self.assertTrue(self.line.offer(4, key=None))  # behind 3, which comes at the next login
@@ -539,17 +505,7 @@ class LogoutTest(LineTest):
         self.assertEqual(self.heard, ["m1", "m2", "m5"])
 
     def test_another_user_begins_with_nothing(self) -> None:
-        gate, begun = threading.Event(), threading.Event()
-        self.addCleanup(gate.set)
-
-        @self.client.on("MessageFromPeer")
-        def hold(message: RtmTextMessage, *_: object) -> None:
-            self.heard.append(message.text)
-            begun.set()
-            gate.wait(PATIENCE)
-
-        self.offer(1, 2)
-        self.assertTrue(begun.wait(PATIENCE))
+        gate = self.hold(1, 2)
         self.client.logout()
         self.client.login("carol")
         self.assertTrue(self.line.offer(1, key=5))
@@ -558,17 +514,7 @@ class LogoutTest(LineTest):
         self.assertEqual(self.heard, ["m1", "m1"])
 
     def test_an_evicted_client_gives_out_nothing_more(self) -> None:
-        gate, begun = threading.Event(), threading.Event()
-        self.addCleanup(gate.set)
-
-        @self.client.on("MessageFromPeer")
-        def hold(message: RtmTextMessage, *_: object) -> None:
-            self.heard.append(message.text)
-            begun.set()
-            gate.wait(PATIENCE)
-
-        self.offer(1, 2)
-        self.assertTrue(begun.wait(PATIENCE))
+        gate = self.hold(1, 2)
         assert self.line.listener is not None
         self.line.listener.on_state(ConnectionState.ABORTED, ConnectionChangeReason.REMOTE_LOGIN)
         gate.set()

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from ...blob import Blob
-from ...errors import LoginError, RenewTokenError
+from ...errors import RenewTokenError
 from ...protocol.events import CancelUpload
 from ...protocol.requests import RenewToken, Request
 from ...protocol.values import MediaInfo
 from ...transfers.control import TransferControl
 from ...transfers.sink import PartSink, Sink
-from ..base import Credentials, Listener, Transport, TransportOptions
+from ..base import Credentials, Listener, TransportOptions
+from ..session_transport import SessionTransport
 from .connection import Connection
 from .proxy_settings import find_proxy_settings, gateway_url_problem
 
 SIGNALLING_PATH = "/v1/signalling"
 MEDIA_PATH = "/v1/media"
-_ACKNOWLEDGE_HANDLED = 32
 R = TypeVar("R")
 
 
-class GatewayTransport(Transport):
+class GatewayTransport(SessionTransport[Connection]):
     """Talks to a gateway at `ws://host:port` or `wss://…`. Thread-safe.
 
     Owns one reader thread, from `open` to `close` (or until the hub ends the session). The reader
@@ -34,6 +32,7 @@ class GatewayTransport(Transport):
     """
 
     def __init__(self, url: str, options: TransportOptions) -> None:
+        super().__init__()
         problem = gateway_url_problem(url)
         if problem is not None:
             raise ValueError(problem)
@@ -44,9 +43,6 @@ class GatewayTransport(Transport):
         self._media_url = f"{'https' if secure else 'http'}://{base}{MEDIA_PATH}"
         self._options = options
         self._proxy_settings = find_proxy_settings(self._media_url, options.proxy, options.ca_file)
-        self._lock = threading.Lock()  # guards _connection and _listens
-        self._connection: Connection | None = None
-        self._listens = True
 
     def open(self, credentials: Credentials, listener: Listener) -> None:
         connection = Connection(
@@ -57,33 +53,17 @@ class GatewayTransport(Transport):
             credentials,
             listener,
         )
-        try:
-            with self._lock:
-                if self._connection is not None:
-                    raise LoginError.named("ALREADY_LOGIN", "This client is logged in already.")
-                self._connection = connection
-                connection.session.set_listening(self._listens)
-            connection.start()
-        except BaseException as error:
-            connection.give_up(error)
-            self._forget(connection)
-            raise
+        self._log_in(connection, connection.start)
 
     def call(self, request: Request[R], timeout: float) -> R:
-        with self._lock:
-            connection = self._connection
-        if connection is None:
-            raise request.ERROR.named("USER_NOT_LOGGED_IN", "Log in first.")
-        return connection.call(request, timeout)
+        return self._logged_in(request.ERROR).call(request, timeout)
 
     def renew_token(self, token: str, timeout: float) -> None:
-        with self._lock:
-            connection = self._connection
-        if connection is None:
-            raise RenewTokenError.named("USER_NOT_LOGGED_IN", "Log in first.")
+        token = token.strip()
+        connection = self._logged_in(RenewTokenError)
         if connection.session.is_attached:
-            connection.session.call(RenewToken(token.strip()), timeout)
-        connection.use_token(token.strip())
+            connection.session.call(RenewToken(token), timeout)
+        connection.use_token(token)
 
     def upload(
         self, blob: Blob, control: TransferControl, resume_key: str | None = None
@@ -110,40 +90,3 @@ class GatewayTransport(Transport):
 
     def download_part(self, media_id: str, part: PartSink, control: TransferControl) -> MediaInfo:
         return self._connected(control).http.download(media_id, part, control)
-
-    def close(self) -> None:
-        with self._lock:
-            connection = self._connection
-        if connection is not None:
-            connection.stop()
-            self._forget(connection)
-
-    def _forget(self, connection: Connection) -> None:
-        """Drop a connection that has ended; before that, another `close` can finish ending it."""
-        with self._lock:
-            if self._connection is connection:
-                self._connection = None
-
-    def set_listening(self, listens: bool) -> None:
-        with self._lock:
-            self._listens = listens
-            connection = self._connection
-        if connection is not None:
-            connection.session.set_listening(listens)
-
-    def messages_handled(self, keys: Sequence[int]) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.session.messages_handled(keys)
-
-    def event_handled(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.session.acknowledge(_ACKNOWLEDGE_HANDLED)
-
-    def _connected(self, control: TransferControl) -> Connection:
-        with self._lock:
-            connection = self._connection
-        if connection is None:
-            raise control.kind.error("NOT_LOGGED_IN", "Log in first.")
-        return connection
