@@ -181,6 +181,27 @@ class HandledTest(DeliveriesCase):
         await self.skip(2)
         await self.empties()
 
+    async def test_what_was_reported_is_not_offered_while_it_is_deleted(self) -> None:
+        await self.start()
+        bob = await self.user(self.made, "bob", handles=False)
+        await self.send("1", "2")
+        keys = tuple(item.key for item in messages_of(bob) if item.key is not None)
+        discard, may_delete = self.engine.discard, asyncio.Event()
+
+        async def discard_later(*args: Any, remember: float) -> None:
+            await may_delete.wait()
+            await discard(*args, remember=remember)
+
+        self.engine.discard = discard_later  # type: ignore[method-assign]
+        bob.tell(MessagesHandled(keys[:1]))
+        await bob.call(Logout())
+        await self.skip(2)
+        bob = await self.user(self.made, "bob")
+        await eventually(lambda: bob.texts() == ["2"])
+        may_delete.set()
+        await self.empties()
+        self.assertEqual(bob.texts(), ["2"])
+
     async def test_a_handled_message_that_is_sent_again_to_a_restarted_hub_comes_once(self) -> None:
         await self.start()
         await self.user(self.made, "bob")

@@ -153,15 +153,13 @@ class Database:
         connection = self._connection
         answers: list[tuple[Operation, Any, Exception | None]] = []
         try:
+            changes = connection.total_changes
             connection.execute("BEGIN IMMEDIATE")
             for operation in batch:
-                changes = connection.total_changes
                 if not operation.is_one_statement:  # which fails as a whole
                     connection.execute("SAVEPOINT operation")
                 try:
                     result = operation.run(connection)
-                    if connection.total_changes != changes:
-                        self._files.require()
                     answers.append((operation, result, None))
                 except Exception as error:  # one failed operation does not undo the others
                     if not connection.in_transaction or _is_damage(error):
@@ -171,6 +169,8 @@ class Database:
                     answers.append((operation, None, error))
                 if not operation.is_one_statement:
                     connection.execute("RELEASE operation")
+            if connection.total_changes != changes:
+                self._files.require()
             connection.execute("COMMIT")
         except Exception as error:
             with contextlib.suppress(sqlite3.Error):

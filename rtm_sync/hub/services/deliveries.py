@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from ...protocol.requests import MessageFromPeer
@@ -50,6 +50,7 @@ class Deliveries:
         limits: sizes and times.
         tasks: runs the reading task, which ends with the session.
         listens: whether the client takes stored messages now.
+        reported: the keys of the user's messages that were reported and are not deleted yet.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Deliveries:
         tasks: BackgroundTasks,
         *,
         listens: bool,
+        reported: Callable[[], Collection[int]],
     ) -> None:
         self._session = session
         self._mailbox = mailbox
         self._limits = limits
         self._tasks = tasks
+        self._reported = reported
         self._listens = False
         self._cursor = 0  # all stored messages up to this key were offered, or are gone
         self._newest = 0  # the newest key that the bus brought
@@ -198,7 +201,8 @@ class Deliveries:
         if not self.listens:
             return True
         after, newest, refusals = self._cursor, self._newest, self._refusals
-        self._handled = {key for key in self._handled if key > after}
+        # A message that is deleted during the read may be on the page.
+        self._handled = {key for key in self._handled if key > after}.union(self._reported())
         user = self._session.user
         try:
             page = await self._mailbox.waiting(*user, after, _PAGE)

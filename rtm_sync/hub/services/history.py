@@ -47,7 +47,7 @@ class HistoryService:
             destination,
             isinstance(sent, ChannelMessage),
             sent.message_id,
-            replace(sent.message_props, is_historical_message=True),
+            replace(sent.message_props, is_historical_message=True, is_offline_message=False),
         )
         await self._archive.store_history(session.app_id, message, self._limits.retention)
 

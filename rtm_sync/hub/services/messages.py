@@ -25,6 +25,7 @@ from .history import HistoryService
 
 _REPORTED_AT_ONCE = 1000  # keys in one report of a client
 _MAX_REPORTED = 20_000  # keys of one user that wait for their deletion
+_DELETE_EVERY = 0.02  # seconds; what is reported meanwhile is deleted together
 _PAUSE = 1.0  # seconds until a failed deletion is tried again
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class MessageService:
         self._metrics_sink = metrics_sink
         self._tasks = tasks
         self._deliveries: dict[Session, Deliveries] = {}
-        self._reported: dict[tuple[str, str], set[int]] = {}  # handled, and not deleted yet
+        # Handled, and not deleted yet: nobody is offered them again.
+        self._reported: dict[tuple[str, str], set[int]] = {}
         self._is_deleting = False
         self._mailbox_limits = MailboxLimits(
             limits.offline_messages,
@@ -95,12 +97,20 @@ class MessageService:
             return result
 
     async def _send(self, session: Session, request: SendMessageToPeer) -> PeerMessageSendResult:
-        props = ReceivedMessageProperties(int(self._now() * 1000), message_id=request.message_id)
+        is_kept = request.enable_offline_messaging
+        listens = not is_kept or await self._bus.listens(session.app_id, request.peer_id)
+        props = ReceivedMessageProperties(
+            int(self._now() * 1000),
+            is_offline_message=not listens,
+            message_id=request.message_id,
+        )
         message = MessageFromPeer(request.message, session.uid, request.message_id, props)
         if request.enable_historical_messaging:
             await self._history.keep(session, request.peer_id, message)
-        if request.enable_offline_messaging:
-            stored = await self._stored(session.app_id, request.peer_id, message)
+        if is_kept:
+            stored = await self._stored(
+                session.app_id, request.peer_id, message, is_offered=listens
+            )
             if stored is None:
                 return PeerMessageSendResult(has_peer_received=True)
             message = stored
@@ -122,19 +132,16 @@ class MessageService:
         return PeerMessageSendResult(delivery is Delivery.RECEIVED)
 
     async def _stored(
-        self, app_id: str, uid: str, message: MessageFromPeer
+        self, app_id: str, uid: str, message: MessageFromPeer, *, is_offered: bool
     ) -> MessageFromPeer | None:
         """Store a message before it is offered. Returns it with its key.
 
         Returns None for a copy of a message that the receiver has handled: another hub, or this one
         before its restart, delivered it, and the sender was not told.
         """
-        listens = await self._bus.listens(app_id, uid)
-        props = replace(message.message_props, is_offline_message=not listens)
-        message = replace(message, message_props=props)
         try:
             key = await self._mailbox.store(
-                app_id, uid, message, self._mailbox_limits, is_offered=listens
+                app_id, uid, message, self._mailbox_limits, is_offered=is_offered
             )
         except MailboxFull as full:
             raise PeerMessageError.named("FAILURE", str(full), full) from full
@@ -145,7 +152,12 @@ class MessageService:
     def opened(self, session: Session, *, listens: bool) -> None:
         """A new session of this node receives its user's messages, the stored ones first."""
         self._deliveries[session] = Deliveries(
-            session, self._mailbox, self._limits, self._tasks, listens=listens
+            session,
+            self._mailbox,
+            self._limits,
+            self._tasks,
+            listens=listens,
+            reported=lambda: self._reported.get(session.user, ()),
         )
 
     def forget(self, session: Session) -> None:
@@ -199,12 +211,10 @@ class MessageService:
         """Delete what was reported; what is reported meanwhile is deleted together, later."""
         try:
             while self._reported:
-                batch, self._reported = self._reported, {}
+                batch = {user: sorted(keys) for user, keys in self._reported.items()}
                 outcomes = await asyncio.gather(
                     *(
-                        self._mailbox.discard(
-                            *user, sorted(keys), remember=self._limits.duplicate_window
-                        )
+                        self._mailbox.discard(*user, keys, remember=self._limits.duplicate_window)
                         for user, keys in batch.items()
                     ),
                     return_exceptions=True,
@@ -213,9 +223,13 @@ class MessageService:
                 for (user, keys), outcome in zip(batch.items(), outcomes, strict=True):
                     if isinstance(outcome, BaseException):
                         failures.append(outcome)
-                        self._reported.setdefault(user, set()).update(keys)
+                        continue
+                    self._reported[user].difference_update(keys)
+                    if not self._reported[user]:
+                        del self._reported[user]
                 if failures:
                     logger.warning("handled messages cannot be deleted yet: %s", failures[0])
-                    await asyncio.sleep(_PAUSE)
+                if self._reported:
+                    await asyncio.sleep(_PAUSE if failures else _DELETE_EVERY)
         finally:
             self._is_deleting = False
