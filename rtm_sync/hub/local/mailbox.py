@@ -17,13 +17,15 @@ logger = logging.getLogger(__name__)
 
 _STORE = """
 INSERT INTO offline (app_id, uid, sender, message_id, expires_at, message, was_offered)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, 1 WHERE ?8 <= ?10
+SELECT :app_id, :uid, :sender, :message_id, :expires_at, :message, 1 WHERE :size <= :most_bytes
 AND NOT EXISTS (
     SELECT 1 FROM offline_handled
-    WHERE app_id = ?1 AND uid = ?2 AND sender = ?3 AND message_id = ?4 AND expires_at > ?7
+    WHERE app_id = :app_id AND uid = :uid AND sender = :sender AND message_id = :message_id
+    AND expires_at > :now
 ) AND NOT EXISTS (
     SELECT 1 FROM offline_use
-    WHERE app_id = ?1 AND uid = ?2 AND (messages >= ?9 OR bytes + ?8 > ?10)
+    WHERE app_id = :app_id AND uid = :uid
+    AND (messages >= :most_messages OR bytes + :size > :most_bytes)
 ) ON CONFLICT DO NOTHING
 """
 
@@ -79,10 +81,18 @@ END;
         now = self._now()
         user = (app_id, uid)
         if is_offered:  # in nearly all cases one statement does it, which takes half the time
-            values = (
-                *user, message.peer_id, message.message_id, now + limits.retention, body, now,
-                size, limits.messages, limits.bytes,
-            )  # fmt: skip
+            values = {
+                "app_id": app_id,
+                "uid": uid,
+                "sender": message.peer_id,
+                "message_id": message.message_id,
+                "message": body,
+                "size": size,
+                "now": now,
+                "expires_at": now + limits.retention,
+                "most_messages": limits.messages,
+                "most_bytes": limits.bytes,
+            }
             cursor = await self._running_database.run(
                 lambda connection: connection.execute(_STORE, values), is_one_statement=True
             )
