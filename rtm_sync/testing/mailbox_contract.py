@@ -162,6 +162,18 @@ class MailboxContract(EnginePartContract):
         await asyncio.gather(*(self.store(str(number)) for number in range(100)))
         self.assertEqual(sorted(await self.waiting()), sorted(map(str, range(100))))
 
+    async def test_messages_that_are_stored_at_once_have_their_own_keys(self) -> None:
+        (known,) = await self.store("known", is_offered=True)
+        await self.discard(await self.store("handled", is_offered=True))
+        texts = ["1", "handled", "2", "known", "3"]
+        outcomes = await asyncio.gather(*(self.store(text, is_offered=True) for text in texts))
+        keys = {item.key: text_of(item.message) for item in await self.stored()}
+        self.assertEqual(
+            [keys[key] for stored in outcomes for key in stored], ["1", "2", "known", "3"]
+        )
+        self.assertEqual(len(keys), 4)
+        self.assertEqual(outcomes[3], [known])
+
     async def test_no_more_are_kept_than_the_caller_says_and_no_longer(self) -> None:
         await self.store("old")
         for text in ("1", "2", "3"):

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 from ...rules.timing import Deadline
 from ..open_paths import OpenPaths
 from .migrations import MIGRATIONS, Migration, prepare
-from .worker import Operation, Worker, answer_all
+from .worker import Joint, Operation, Worker, answer_all
 
 T = TypeVar("T")
+Item = TypeVar("Item")
+Answer = tuple[Operation, Any, Exception | None]
 
 _MAX_BATCH = 256  # operations in one transaction
 _READ_TIME = 5.0  # seconds for one `read`
@@ -105,6 +107,19 @@ class Database:
         """
         return await self._result(self._writer.submit(function, is_one_statement=is_one_statement))
 
+    async def run_together(
+        self, function: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]], item: Item
+    ) -> T:
+        """As `run`, for a function that takes all items which wait together.
+
+        Args:
+            function: executes one statement for the items on the database's thread, and returns
+                their results in the same order.
+            item: one item; the function is called for it with those of others or alone.
+        """
+        joint = Joint(function, item)
+        return await self._result(self._writer.submit(joint, is_one_statement=True))
+
     async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Run `function(connection)`, which only reads, beside the writes, within 5 seconds.
 
@@ -147,34 +162,17 @@ class Database:
 
     def _commit(self, batch: list[Operation]) -> None:
         """Run the operations in one transaction, and answer them."""
-        if len(batch) == 1 and batch[0].is_one_statement:
-            self._execute(batch[0])
-            return
-        connection = self._connection
-        answers: list[tuple[Operation, Any, Exception | None]] = []
+        answers: list[Answer] = []
         try:
-            changes = connection.total_changes
-            connection.execute("BEGIN IMMEDIATE")
-            for operation in batch:
-                if not operation.is_one_statement:  # which fails as a whole
-                    connection.execute("SAVEPOINT operation")
-                try:
-                    result = operation.run(connection)
-                    answers.append((operation, result, None))
-                except Exception as error:  # one failed operation does not undo the others
-                    if not connection.in_transaction or _is_damage(error):
-                        raise  # SQLite has undone them all, or may not be trusted with any
-                    if not operation.is_one_statement:
-                        connection.execute("ROLLBACK TO operation")
-                    answers.append((operation, None, error))
-                if not operation.is_one_statement:
-                    connection.execute("RELEASE operation")
-            if connection.total_changes != changes:
+            groups = _grouped(batch)
+            if len(groups) == 1 and batch[0].is_one_statement:
                 self._files.require()
-            connection.execute("COMMIT")
+                answers = _run(groups[0], self._connection)
+            else:
+                answers = self._transaction(groups)
         except Exception as error:
             with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+                self._connection.execute("ROLLBACK")
             self._note_damage(error)
             if len(batch) > 1 and not _is_locked(error):
                 for operation in batch:  # those that only read need no room on the disk
@@ -184,16 +182,29 @@ class Database:
         for loop in {operation.loop for operation, _, _ in answers}:
             answer_all([answer for answer in answers if answer[0].loop is loop])
 
-    def _execute(self, operation: Operation) -> None:
-        """Run an operation of one statement, and answer it."""
-        try:
+    def _transaction(self, groups: list[list[Operation]]) -> list[Answer]:
+        connection = self._connection
+        answers: list[Answer] = []
+        changes = connection.total_changes
+        connection.execute("BEGIN IMMEDIATE")
+        for group in groups:
+            is_one_statement = group[0].is_one_statement  # which fails as a whole
+            if not is_one_statement:
+                connection.execute("SAVEPOINT operation")
+            try:
+                answers += _run(group, connection)
+            except Exception as error:  # one failed operation does not undo the others
+                if len(group) > 1 or not connection.in_transaction or _is_damage(error):
+                    raise  # SQLite has undone them all, or may not be trusted with any
+                if not is_one_statement:
+                    connection.execute("ROLLBACK TO operation")
+                answers.append((group[0], None, error))
+            if not is_one_statement:
+                connection.execute("RELEASE operation")
+        if connection.total_changes != changes:
             self._files.require()
-            result = operation.run(self._connection)
-        except Exception as error:
-            self._note_damage(error)
-            operation.answer(None, error)
-        else:
-            operation.answer(result, None)
+        connection.execute("COMMIT")
+        return answers
 
     def _query(self, connection: sqlite3.Connection, operation: Operation) -> None:
         """Run one operation that reads, and interrupt it when its time is over."""
@@ -226,6 +237,28 @@ class Database:
             if sentence != self._damage:
                 self._damage = sentence
                 logger.error("%s", sentence)
+
+
+def _grouped(batch: list[Operation]) -> list[list[Operation]]:
+    """The operations in their order; those that follow each other and are joint, together."""
+    groups = [batch[:1]]
+    for operation in batch[1:]:
+        first, run = groups[-1][0].run, operation.run
+        if isinstance(first, Joint) and isinstance(run, Joint) and first.run is run.run:
+            groups[-1].append(operation)
+        else:
+            groups.append([operation])
+    return groups
+
+
+def _run(group: list[Operation], connection: sqlite3.Connection) -> list[Answer]:
+    """Run one operation, or several joint ones at once."""
+    run = group[0].run
+    if not isinstance(run, Joint):
+        return [(group[0], run(connection), None)]
+    items = [operation.run.item for operation in group if isinstance(operation.run, Joint)]
+    results = run.run(connection, items)
+    return [(operation, result, None) for operation, result in zip(group, results, strict=True)]
 
 
 def _decoded(text: bytes) -> str:

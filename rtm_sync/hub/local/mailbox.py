@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ...protocol.codec import encode_json
@@ -15,19 +16,33 @@ from .part import LocalPart
 logger = logging.getLogger(__name__)
 
 
+_MAX_ROWS = 64  # in one statement
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _STORE = """
 INSERT INTO offline (app_id, uid, sender, message_id, expires_at, message, was_offered)
-SELECT :app_id, :uid, :sender, :message_id, :expires_at, :message, 1 WHERE :size <= :most_bytes
-AND NOT EXISTS (
-    SELECT 1 FROM offline_handled
-    WHERE app_id = :app_id AND uid = :uid AND sender = :sender AND message_id = :message_id
-    AND expires_at > :now
+SELECT column1, column2, column3, column4, column5, column6, 1 FROM (VALUES {rows}) AS row
+WHERE column8 >= 0 AND column9 >= 0 AND NOT EXISTS (
+    SELECT 1 FROM offline_handled AS handled
+    WHERE handled.app_id = column1 AND handled.uid = column2 AND handled.sender = column3
+    AND handled.message_id = column4 AND handled.expires_at > column7
 ) AND NOT EXISTS (
-    SELECT 1 FROM offline_use
-    WHERE app_id = :app_id AND uid = :uid
-    AND (messages >= :most_messages OR bytes + :size > :most_bytes)
+    SELECT 1 FROM offline_use AS used
+    WHERE used.app_id = column1 AND used.uid = column2
+    AND (used.messages > column8 OR used.bytes > column9)
 ) ON CONFLICT DO NOTHING
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A message to store that is offered at once."""
+
+    user: tuple[str, str]
+    message: MessageFromPeer
+    body: str
+    size: int
+    now: float
+    limits: MailboxLimits
 
 
 class LocalMailbox(LocalPart, Mailbox):
@@ -80,24 +95,11 @@ END;
         size = len(body.encode())
         now = self._now()
         user = (app_id, uid)
-        if is_offered:  # in nearly all cases one statement does it, which takes half the time
-            values = {
-                "app_id": app_id,
-                "uid": uid,
-                "sender": message.peer_id,
-                "message_id": message.message_id,
-                "message": body,
-                "size": size,
-                "now": now,
-                "expires_at": now + limits.retention,
-                "most_messages": limits.messages,
-                "most_bytes": limits.bytes,
-            }
-            cursor = await self._running_database.run(
-                lambda connection: connection.execute(_STORE, values), is_one_statement=True
-            )
-            if cursor.rowcount == 1:
-                return cursor.lastrowid
+        if is_offered:  # in nearly all cases one statement does it for all that wait
+            row = _Row(user, message, body, size, now, limits)
+            key = await self._running_database.run_together(_store_rows, row)
+            if key is not None:
+                return key
 
         def store(connection: sqlite3.Connection) -> int | None:
             self._clean_up(connection, "offline", now)
@@ -207,3 +209,29 @@ def _has_room(
         "SELECT messages, bytes FROM offline_use WHERE app_id = ? AND uid = ?", user
     ).fetchone() or (0, 0)
     return bool(messages < limits.messages and stored + size <= limits.bytes)
+
+
+def _store_rows(connection: sqlite3.Connection, rows: Sequence[_Row]) -> list[int | None]:
+    """Store messages, and return the key of each.
+
+    It returns None where it has to be found out why not each was stored: one is known, or there
+    may be no room.
+    """
+    keys: list[int | None] = []
+    for start in range(0, len(rows), _MAX_ROWS):
+        some = rows[start : start + _MAX_ROWS]
+        size = sum(row.size for row in some)
+        values: list[object] = []
+        for row in some:
+            values += (
+                *row.user, row.message.peer_id, row.message.message_id,
+                row.now + row.limits.retention, row.body,
+                row.now, row.limits.messages - len(some), row.limits.bytes - size,
+            )  # fmt: skip
+        statement = _STORE.format(rows=", ".join([_ROW] * len(some)))
+        stored = connection.execute(statement, values)
+        if stored.rowcount == len(some) and stored.lastrowid is not None:
+            keys += range(stored.lastrowid - len(some) + 1, stored.lastrowid + 1)
+        else:
+            keys += [None] * len(some)
+    return keys

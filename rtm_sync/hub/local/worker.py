@@ -9,15 +9,33 @@ import queue
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ...supervision import start_thread
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 _MAX_WAITING = 10_000  # operations in the queue
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Joint(Generic[Item, T]):
+    """One statement for all items that wait together.
+
+    Attributes:
+        run: takes the items and returns their results, in the same order.
+        item: one item.
+    """
+
+    run: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]]
+    item: Item
+
+    def __call__(self, connection: sqlite3.Connection) -> T:
+        (result,) = self.run(connection, [self.item])
+        return result
 
 
 @dataclass(frozen=True, slots=True)

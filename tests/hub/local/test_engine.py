@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 import unittest
 from dataclasses import replace
 from pathlib import Path
 
-from rtm_sync.hub.engine.mailbox import StoredMessages
+from rtm_sync.hub.engine.mailbox import MailboxFull, StoredMessages
 from rtm_sync.hub.local.archive import LocalArchive
 from rtm_sync.hub.local.bus import LocalBus
 from rtm_sync.hub.local.directory import LocalDirectory
@@ -26,7 +28,7 @@ from rtm_sync.testing import (
 )
 from rtm_sync.testing.engine_kit import APP, NotingNode, historical, medium, peer_message
 from rtm_sync.testing.mailbox_contract import LIMITS
-from tests.support import RtmTestCase
+from tests.support import PATIENCE, RtmTestCase
 
 from ..support import DAY
 
@@ -99,6 +101,21 @@ class LocalEngineTest(EngineContract, RtmTestCase, unittest.IsolatedAsyncioTestC
         self.wall += 61
         await self.store("3", "4", limits=limits, is_offered=True)
         self.assertEqual(await self.waiting(), ["3", "4"])
+
+    async def test_those_stored_at_once_are_no_more_than_there_is_room_for(self) -> None:
+        for limits in (replace(LIMITS, messages=3), replace(LIMITS, bytes=900)):
+            with self.subTest(limits):
+                texts = [f"{number} of {limits.messages}" for number in range(200)]
+                go = threading.Event()
+                others = self.engine._running_database.run(lambda _, go=go: go.wait(PATIENCE))
+                stores = (self.store(text, limits=limits, is_offered=True) for text in texts)
+                asyncio.get_running_loop().call_soon(go.set)
+                _, *outcomes = await asyncio.gather(others, *stores, return_exceptions=True)
+                refused = [outcome for outcome in outcomes if isinstance(outcome, MailboxFull)]
+                stored = [key for keys in outcomes if isinstance(keys, list) for key in keys]
+                self.assertEqual((len(stored), len(refused)), (3, 197))
+                self.assertEqual([item.key for item in await self.stored()], stored)
+                await self.discard(stored)
 
     async def test_a_damaged_message_keeps_back_no_other_and_is_named_once(self) -> None:
         await self.store("1", "2", "3", "4", "5")
