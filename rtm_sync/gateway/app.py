@@ -212,7 +212,7 @@ async def serve(
         transfers, reaper = RunningTransfers(), IdleConnectionReaper()
         app_secrets = AppSecrets(config)
         addresses = Addresses(parse_networks(config.proxies))
-        origins = Origins(config.origins.split())
+        origins = Origins(config.origins.split(), addresses, lambda: app_secrets.is_open)
 
         async def serving_problem() -> str | None:
             return "draining" if stop.is_set() else None

@@ -49,7 +49,8 @@ from .api_requests import (
 )
 from .app_secrets import AppSecrets
 from .errors import api_failure
-from .guard.request_context import note_auth_failure, note_user
+from .guard.auth_failures import AUTH_FAILURES
+from .guard.request_context import TooManyGuesses, guessing, note_user
 from .media_http import is_forbidden
 from .openapi import document
 from .tus import Uploads
@@ -136,6 +137,10 @@ class Rest:
                 body = await handler(request)
             except Refused as error:
                 return _failed(request_id, error.status, error.code, str(error))
+            except TooManyGuesses as error:
+                response = _failed(request_id, 429, "TOO_OFTEN", str(error))
+                response.headers["Retry-After"] = f"{AUTH_FAILURES.seconds:.0f}"
+                return response
             except RtmError as error:
                 status = 403 if is_forbidden(error) else _STATUS.get(error.reason, 400)
                 return _failed(request_id, status, error.code.name, error.message)
@@ -155,7 +160,7 @@ class Rest:
         app_id, uid = request.match_info["app_id"], request.match_info["uid"]
         check_id("uid", uid)
         if _TOKEN not in request.headers:
-            self._check_app_secret(request)
+            await self._check_app_secret(request)
             session = self._hub.administration.service_session(app_id, uid)
             note_user(app_id, uid)
             return session
@@ -167,28 +172,34 @@ class Rest:
         """The service session of the user whose token the request has."""
         app_id, uid = request.match_info["app_id"], request.headers.get(_TOKEN_UID, "")
         check_id(_TOKEN_UID, uid)
-        try:
-            session = await self._hub.administration.service_session_by_token(
-                app_id, uid, request.headers[_TOKEN]
-            )
-        except LoginError as error:
-            note_auth_failure()
-            raise Refused(401, error.code.name, error.message) from error
+        async with guessing() as guess:
+            try:
+                session = await self._hub.administration.service_session_by_token(
+                    app_id, uid, request.headers[_TOKEN]
+                )
+            except LoginError as error:
+                guess.is_wrong = True
+                raise Refused(401, error.code.name, error.message) from error
         note_user(app_id, uid)
         return session
 
-    def _check_app_secret(self, request: web.Request) -> str:
-        """Authenticate by a secret of the app. Returns the app id."""
+    async def _check_app_secret(self, request: web.Request) -> str:
+        """Authenticate by a secret of the app. Returns the app id.
+
+        A request without one is no guess: a browser sends it for any page that shows an image.
+        """
         app_id = request.match_info["app_id"]
-        user, password = _basic(request.headers.get("Authorization", ""))
-        known = self._app_secrets.accept(app_id, password)
-        if not (known and (user == app_id or self._app_secrets.is_open)):
-            note_auth_failure()
-            raise Refused(
-                401,
-                "UNAUTHORIZED",
-                "Authorization must be Basic with the app id and a secret of the app.",
-            )
+        authorization = request.headers.get("Authorization")
+        user, password = _basic(authorization or "")
+        async with guessing() as guess:
+            known = self._app_secrets.accept(app_id, password)
+            if not (known and (user == app_id or self._app_secrets.is_open)):
+                guess.is_wrong = authorization is not None
+                raise Refused(
+                    401,
+                    "UNAUTHORIZED",
+                    "Authorization must be Basic with the app id and a secret of the app.",
+                )
         note_user(app_id)
         return app_id
 
@@ -253,7 +264,7 @@ class Rest:
             session.check_rate("presence_queries", QueryPeersOnlineStatusError)
             app_id = session.app_id
         else:
-            app_id = self._check_app_secret(request)
+            app_id = await self._check_app_secret(request)
         uids: Sequence[str] = request.query.getall("user_id", [])
         if request.method == hdrs.METH_POST:
             uids = (await read_body(request, PresenceBody)).user_ids
@@ -266,7 +277,7 @@ class Rest:
         return {"states": {uid: state.value for uid, state in states.items()}}
 
     async def _bans(self, request: web.Request) -> dict[str, Any]:
-        app_id = self._check_app_secret(request)
+        app_id = await self._check_app_secret(request)
         after = request.query.get("after")
         if after is not None:
             check_id("after", after)
@@ -274,7 +285,7 @@ class Rest:
         return {"bans": bans, "after": following}
 
     async def _kick(self, request: web.Request) -> dict[str, Any]:
-        app_id, uid = self._check_app_secret(request), request.match_info["uid"]
+        app_id, uid = await self._check_app_secret(request), request.match_info["uid"]
         body = await read_body(request, KickBody)
         check_id("uid", uid)
         if body.ban_seconds < 0:
@@ -286,15 +297,15 @@ class Rest:
         return {"was_online": was_online}
 
     async def _user_events(self, request: web.Request) -> dict[str, Any]:
-        return {"events": self._events.take(self._check_app_secret(request), "user")}
+        return {"events": self._events.take(await self._check_app_secret(request), "user")}
 
     async def _channel_events(self, request: web.Request) -> dict[str, Any]:
-        return {"events": self._events.take(self._check_app_secret(request), "channel")}
+        return {"events": self._events.take(await self._check_app_secret(request), "channel")}
 
     # -- history --
 
     async def _start_history_query(self, request: web.Request) -> dict[str, Any]:
-        self._check_app_secret(request)
+        await self._check_app_secret(request)
         body = await read_body(request, HistoryBody)
         history_query(body)
         # The handle contains the query: any gateway can answer it, and none has to store it.
@@ -307,7 +318,7 @@ class Rest:
         }
 
     async def _history(self, request: web.Request) -> dict[str, Any]:
-        app_id = self._check_app_secret(request)
+        app_id = await self._check_app_secret(request)
         handle = request.match_info["handle"]
         try:
             text = base64.urlsafe_b64decode(handle + "=" * (-len(handle) % 4))
@@ -318,7 +329,7 @@ class Rest:
         return {"code": "ok", "messages": [message_json(message) for message in found]}
 
     async def _count_history(self, request: web.Request) -> dict[str, Any]:
-        app_id = self._check_app_secret(request)
+        app_id = await self._check_app_secret(request)
         names = ("source", "destination", "start_time", "end_time")
         given = {name: request.query[name] for name in names if request.query.get(name)}
         body = decoded_body(HistoryBody, json.dumps({"filter": given}))

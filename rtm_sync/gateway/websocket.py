@@ -16,7 +16,8 @@ from ..protocol.errors import ProtocolError, RpcCode
 from ..protocol.frames import Call, decode, encode_failure, encode_reply
 from ..protocol.ids import FRAME_LIMIT
 from ..protocol.requests import Login
-from .guard.request_context import note_auth_failure, note_user
+from ..protocol.values import LoginResult
+from .guard.request_context import TooManyGuesses, guessing, note_user
 
 _LOGIN_TIMEOUT = 10.0
 _AUTH_FAILURES = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)
@@ -179,15 +180,13 @@ class Signalling:
             if not isinstance(frame, Call) or not isinstance(frame.request, Login):
                 raise ProtocolError(RpcCode.INVALID_REQUEST, "The first frame must be a login.")
             call_id = frame.id
-            session, result = await self._hub.login(frame.request, connection)
+            session, result = await self._checked_login(frame.request, connection)
         except (RtmError, ProtocolError) as error:
             if isinstance(error, ProtocolError):
                 call_id = error.call_id if call_id is None else call_id
                 answer: RtmError = LoginError.named("INVALID_ARGUMENT", error.message)
             else:
                 answer = error
-            if answer.code in _AUTH_FAILURES:
-                note_auth_failure()
             await socket.send_str(encode_failure(call_id, answer))
             await socket.close(code=4003, message=b"login refused")
             return None
@@ -206,6 +205,20 @@ class Signalling:
             return None
         connection.start(session)
         return session
+
+    async def _checked_login(
+        self, login: Login, connection: _WebSocketConnection
+    ) -> tuple[Session, LoginResult]:
+        """`Hub.login`; a wrong token counts against the address."""
+        try:
+            async with guessing() as guess:
+                try:
+                    return await self._hub.login(login, connection)
+                except LoginError as error:
+                    guess.is_wrong = error.code in _AUTH_FAILURES
+                    raise
+        except TooManyGuesses as error:
+            raise LoginError.named("TOO_OFTEN", str(error), error) from error
 
     async def _read(
         self, socket: web.WebSocketResponse, session: Session, connection: _WebSocketConnection

@@ -54,11 +54,15 @@ class SlidingWindow:
 
     def is_full(self, now: float) -> bool:
         """Whether one more event would be refused."""
+        return not self.room(now)
+
+    def room(self, now: float) -> int:
+        """How many more events would be allowed."""
         times = self._times
         oldest = now - self._rate.seconds
         while times and times[0] <= oldest:
             times.popleft()
-        return len(times) >= self._rate.count
+        return self._rate.count - len(times)
 
     def is_idle(self, now: float) -> bool:
         """Whether the window has no events."""
@@ -91,6 +95,11 @@ class KeyedWindows:
         """Whether one more event of this key would be refused."""
         window = self._windows.get(key)
         return window is not None and window.is_full(now)
+
+    def room(self, key: object, now: float) -> int:
+        """How many more events of this key would be allowed."""
+        window = self._windows.get(key)
+        return self._rate.count if window is None else window.room(now)
 
     def _forget(self, now: float) -> None:
         self._windows = {

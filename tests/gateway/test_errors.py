@@ -54,7 +54,7 @@ def routes(folder: str) -> list[tuple[str, str]]:
             RunningTransfers(),
             IdleConnectionReaper(),
             Addresses(()),
-            Origins(()),
+            Origins((), Addresses(()), lambda: False),
             EventLog(),
             AppSecrets(config),
             10.0,
@@ -268,8 +268,9 @@ class EveryRouteTest(ErrorCase):
             port=0, data=f"{self.folder()}", app_id="app", app_secret=SECRET, proxies=""
         )
         self.serve(BackgroundGateway(config))
+        wrong = {"Authorization": "Basic YXBwOndyb25n"}
         for _ in range(100):
-            self.assertEqual(self.ask("GET", f"{PROJECT}/bans").status, 401)
+            self.assertEqual(self.ask("GET", f"{PROJECT}/bans", wrong).status, 401)
         for path in (f"{PROJECT}/bans", "/v1/media/x", "/v1/signalling"):
             answer = self.ask("GET", path)
             self.assertEqual((answer.status, answer.headers["Retry-After"]), (429, "60"))

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import socket
+from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import websocket
 
 from rtm_sync import LoginError, RtmClient
+from rtm_sync.errors import LoginErrorCode
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
 from rtm_sync.gateway.guard.addresses import client_network
 from rtm_sync.gateway.guard.auth_failures import AUTH_FAILURES
 from rtm_sync.hub.auth.tokens import make_token
+from rtm_sync.protocol.frames import encode_call
+from rtm_sync.protocol.requests import Login
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
 SECRET = "a secret of tests, 32 bytes or more"
+EVENTS = "/dev/v2/project/app/rtm/vendor/user_events"
 
 
 class AddressCase(RtmTestCase):
@@ -111,7 +117,7 @@ class AuthFailureTest(AddressCase):
 
     def ask(self, address: str, secret: str) -> int:
         return self.http.get(
-            f"{self.url.replace('ws', 'http', 1)}/dev/v2/project/app/rtm/vendor/user_events",
+            f"{self.url.replace('ws', 'http', 1)}{EVENTS}",
             auth=("app", secret),
             headers={"X-Forwarded-For": address},
             timeout=PATIENCE,
@@ -125,6 +131,33 @@ class AuthFailureTest(AddressCase):
         self.assertEqual(ask("192.0.2.7", SECRET), 429)
         self.assertEqual(ask("192.0.2.8", SECRET), 200)
         self.assertEqual(ask("", SECRET), 200)  # failures are never counted against the proxy
+
+    def test_guesses_at_the_same_time_are_no_more_than_one_after_the_other(self) -> None:
+        self.url = self.served(proxies="")
+        surplus = 30
+        sockets = []
+        for _ in range(AUTH_FAILURES.count + surplus):
+            made = websocket.create_connection(f"{self.url}/v1/signalling", timeout=PATIENCE)
+            self.addCleanup(made.close)
+            sockets.append(made)
+        for number, made in enumerate(sockets):
+            token = make_token("app", "alice", f"wrong secret {number:3} of 32 bytes or more")
+            made.send(encode_call(1, Login("app", "alice", token=token)))
+        codes = Counter(json.loads(made.recv())["error"]["code"] for made in sockets)
+        self.assertEqual(
+            codes,
+            {
+                LoginErrorCode.LOGIN_ERR_INVALID_TOKEN: AUTH_FAILURES.count,
+                LoginErrorCode.LOGIN_ERR_TOO_OFTEN: surplus,
+            },
+        )
+
+    def test_a_request_without_a_secret_is_no_guess(self) -> None:
+        self.url = self.served(proxies="")
+        for _ in range(AUTH_FAILURES.count + 1):
+            answer = self.http.get(f"{self.url.replace('ws', 'http', 1)}{EVENTS}", timeout=PATIENCE)
+            self.assertEqual(answer.status_code, 401)
+        self.assertEqual(self.ask("", SECRET), 200)
 
     def test_a_client_is_told_why_it_cannot_log_in(self) -> None:
         self.url = self.served(proxies="")
@@ -140,3 +173,63 @@ class AuthFailureTest(AddressCase):
             self.login(self.url, "alice", good)
         self.assertEqual(caught.exception.reason, "TOO_OFTEN")
         self.assertIn("wrong tokens", caught.exception.message)
+
+
+class HostTest(AddressCase):
+    def answer(self, url: str, *headers: str) -> bytes:
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname, parts.port), PATIENCE) as made:
+            lines = "".join(f"{header}\r\n" for header in ("Connection: close", *headers))
+            made.sendall(f"GET /healthz HTTP/1.1\r\n{lines}\r\n".encode())
+            answer = b""
+            while chunk := made.recv(10_000):
+                answer += chunk
+        return answer.split(b"\r\n")[0]
+
+    def test_without_tokens_it_answers_for_names_of_this_machine_only(self) -> None:
+        trial = self.entered(BackgroundGateway(GatewayConfig(port=0, data=str(self.folder()))))
+        for host, status in (
+            ("localhost:1", b"200"),
+            ("127.0.0.2", b"200"),
+            ("[::1]:7", b"200"),
+            ("chat.localhost", b"200"),
+            ("gateway", b"200"),
+            ("evil.example", b"421"),
+            ("evil.example:80", b"421"),
+            ("localhost.evil.example", b"421"),
+            ("127.0.0.1.evil.example", b"421"),
+            ("192.0.2.1", b"421"),
+            ("http://[", b"421"),
+        ):
+            with self.subTest(host):
+                self.assertIn(status, self.answer(trial.url, f"Host: {host}"))
+        self.assertIn(b"200", self.answer(self.served(proxies=""), "Host: rtm.example"))
+
+    def test_every_host_and_origin_gets_an_answer(self) -> None:
+        url = self.served(proxies="")
+        for headers in (
+            (),
+            ("Host: ",),
+            ("Host: http://[",),
+            ("Host: x", "Origin: http://["),
+            ("Host: [", "Origin: http://["),
+            ("Host: x", "Origin: null"),
+            ("Origin: https://x",),
+        ):
+            with self.subTest(headers):
+                self.assertRegex(self.answer(url, *headers), rb"^HTTP/1\.[01] (200|400|403) ")
+
+    def test_behind_tls_an_http_page_of_the_same_host_is_foreign(self) -> None:
+        url = self.served(proxies="127.0.0.1")
+        for origin, proto, status in (
+            ("http://rtm.example", "http", b"200"),
+            ("http://rtm.example", "https", b"403"),
+            ("https://rtm.example", "https", b"200"),
+            ("https://rtm.example", "http", b"200"),  # a proxy that does not say so
+            ("ftp://rtm.example", "http", b"403"),
+        ):
+            with self.subTest(origin, proto=proto):
+                answer = self.answer(
+                    url, "Host: rtm.example", f"Origin: {origin}", f"X-Forwarded-Proto: {proto}"
+                )
+                self.assertIn(status, answer)

@@ -29,6 +29,13 @@ class Addresses:
             return True
         return any(known in network for network in self._proxies)
 
+    def is_secure(self, request: web.BaseRequest) -> bool:
+        """Whether the client has used TLS, to this gateway or to a trusted proxy."""
+        if request.secure:
+            return True
+        proto = request.headers.get(hdrs.X_FORWARDED_PROTO, "").strip().lower()
+        return proto == "https" and self.is_proxy(request.remote or "")
+
     def of(self, request: web.Request) -> str:
         """The right-most untrusted `X-Forwarded-For` entry, else the peer's address."""
         address = request.remote or ""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import hdrs, web
 
 from ...rules.rates import KeyedWindows, Rate
 from ..errors import error_response
 from .addresses import Addresses, client_network
-from .request_context import request_context
+from .request_context import Guess, GuessLimit, TooManyGuesses, request_context
 
 AUTH_FAILURES = Rate(100, 60.0)
 """Wrong tokens and secrets allowed for one address."""
@@ -21,6 +22,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class AuthFailureLimiter:
     """A middleware: refuses an address that sent too many wrong tokens or secrets (429).
 
+    A token or secret that is being checked counts until the result is known: guesses that are sent
+    at the same time are no more than those that are sent one after the other. Further ones wait.
+
     Args:
         addresses: requests of a trusted proxy without a client's address are not counted.
     """
@@ -28,6 +32,7 @@ class AuthFailureLimiter:
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
         self._failures = KeyedWindows(AUTH_FAILURES)
+        self._running: dict[str, _Running] = {}
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -35,17 +40,61 @@ class AuthFailureLimiter:
         address = "" if present is None else present.address
         if present is None or self._addresses.is_proxy(address):
             return await handler(request)
-        key, now = client_network(address), asyncio.get_running_loop().time
-        if self._failures.is_full(key, now()):
-            most = AUTH_FAILURES
-            return error_response(
-                request,
-                429,
-                f"More than {most} tokens or secrets from {address} were wrong; wait.",
-                {hdrs.RETRY_AFTER: f"{AUTH_FAILURES.seconds:.0f}"},
-            )
+        limit = _AddressLimit(self._failures, self._running, address)
+        if not limit.room:
+            retry_after = f"{AUTH_FAILURES.seconds:.0f}"
+            return error_response(request, 429, limit.sentence, {hdrs.RETRY_AFTER: retry_after})
+        present.guess_limit = limit
+        return await handler(request)
+
+
+class _Running:
+    """The checks of one network that run now, or wait for those."""
+
+    def __init__(self) -> None:
+        self.checks = 0
+        self.users = 0
+        self.ended = asyncio.Condition()
+
+
+class _AddressLimit(GuessLimit):
+    """The limit of one address."""
+
+    def __init__(self, failures: KeyedWindows, running: dict[str, _Running], address: str) -> None:
+        self._failures = failures
+        self._running = running
+        self._address = address
+        self._key = client_network(address)
+
+    @property
+    def room(self) -> int:
+        """How many more wrong ones are allowed now."""
+        return self._failures.room(self._key, asyncio.get_running_loop().time())
+
+    @property
+    def sentence(self) -> str:
+        return f"More than {AUTH_FAILURES} tokens or secrets from {self._address} were wrong; wait."
+
+    @contextlib.asynccontextmanager
+    async def guess(self) -> AsyncIterator[Guess]:
+        running = self._running.setdefault(self._key, _Running())
+        running.users += 1
         try:
-            return await handler(request)
+            async with running.ended:
+                await running.ended.wait_for(lambda: not self.room or running.checks < self.room)
+                if not self.room:
+                    raise TooManyGuesses(self.sentence)
+                running.checks += 1
+            guess = Guess()
+            try:
+                yield guess
+            finally:
+                running.checks -= 1
+                if guess.is_wrong:
+                    self._failures.allow(self._key, asyncio.get_running_loop().time())
+                async with running.ended:
+                    running.ended.notify_all()
         finally:
-            if present.auth_failed:
-                self._failures.allow(key, now())
+            running.users -= 1
+            if not running.users:
+                self._running.pop(self._key, None)

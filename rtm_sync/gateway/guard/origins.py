@@ -1,13 +1,15 @@
-"""The web origins whose pages may use a gateway from a browser (CORS)."""
+"""The web origins whose pages may use a gateway from a browser (CORS), and its host names."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Iterable
-from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
 from ..errors import error_response
+from .addresses import Addresses
 
 _EXPOSED = (
     "Content-Disposition, Content-Range, ETag, Location, Repr-Digest, Retry-After, Tus-Extension, "
@@ -15,6 +17,7 @@ _EXPOSED = (
 )
 _METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST"
 _MAX_AGE = "600"
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]*))(?::[0-9]*)?")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -24,28 +27,51 @@ class Origins:
 
     Browsers send the page's origin. Requests without one come from other programs and are not
     checked. A page of the gateway's own host is always allowed (a proxy in front must pass the Host
-    header on).
+    header on), but not an `http` page of a gateway that serves TLS: anybody on the way to the
+    browser can write it.
+
+    A gateway that needs no tokens answers for names of this machine only (421). Else a page could
+    give its own name the address 127.0.0.1, and use the gateway as a page of its own host (DNS
+    rebinding). A name without a dot is taken for one of this machine: no page can have it.
 
     Args:
         allowed: origins such as `https://app.example`; `*` allows all.
+        addresses: know whether a client has used TLS.
+        needs_no_tokens: whether the gateway has no app with a secret at present.
     """
 
-    def __init__(self, allowed: Iterable[str]) -> None:
+    def __init__(
+        self, allowed: Iterable[str], addresses: Addresses, needs_no_tokens: Callable[[], bool]
+    ) -> None:
         self._allowed = frozenset(origin.rstrip("/").lower() for origin in allowed)
+        self._addresses = addresses
+        self._needs_no_tokens = needs_no_tokens
 
-    def allows(self, origin: str, host: str) -> bool:
-        """Whether a page of that origin may use the gateway; `host` is the Host header."""
+    def allows(self, origin: str, request: web.BaseRequest) -> bool:
+        """Whether a page of that origin may make the request."""
         origin = origin.lower()
         if "*" in self._allowed or origin in self._allowed:
             return True
-        return urlsplit(origin).netloc == host.lower() != ""
+        scheme, _, place = origin.partition("://")
+        if scheme == "http" and self._addresses.is_secure(request):
+            return False
+        host = request.headers.get(hdrs.HOST, "").lower()
+        return scheme in ("http", "https") and place == host != ""
 
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = request.headers.get(hdrs.HOST, "")
+        if self._needs_no_tokens() and not _is_of_this_machine(host):
+            return error_response(
+                request,
+                421,
+                f"{host[:200]!r} is no name of this machine. A gateway without an app's secret "
+                "answers for localhost only; see `app_secret`.",
+            )
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
             return await handler(request)
-        if not self.allows(origin, request.headers.get(hdrs.HOST, "")):
+        if not self.allows(origin, request):
             return error_response(
                 request, 403, f"Pages of {origin[:200]!r} may not use this gateway; see `origins`."
             )
@@ -66,7 +92,19 @@ class Origins:
         A handler of `on_response_prepare`.
         """
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None and self.allows(origin, request.headers.get(hdrs.HOST, "")):
+        if origin is not None and self.allows(origin, request):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """Whether a Host header names this machine, or nothing that a page could have as its name."""
+    parts = _HOST.fullmatch(host)
+    if parts is None:
+        return False
+    name = parts["address"] or parts["name"]
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return "." not in name or name.lower().endswith(".localhost")

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
 from .addresses import Addresses
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class TooManyGuesses(Exception):
+    """An address has sent too many wrong tokens or secrets. The text is a sentence for it."""
+
+
+@dataclass(slots=True)
+class Guess:
+    """One check of a token or secret.
+
+    Attributes:
+        is_wrong: the token or secret is wrong.
+    """
+
+    is_wrong: bool = False
+
+
+class GuessLimit(Protocol):
+    """Limits the wrong tokens and secrets of one address."""
+
+    def guess(self) -> AbstractAsyncContextManager[Guess]:
+        """See `guessing`."""
+        ...
 
 
 @dataclass(slots=True)
@@ -20,13 +46,13 @@ class RequestContext:
     Attributes:
         address: the client's address, behind trusted proxies.
         app_id, uid: the app and user of the request, once a token or secret has proved them.
-        auth_failed: the request had a wrong token or secret.
+        guess_limit: limits the wrong tokens and secrets of the address; None where none counts.
     """
 
     address: str
     app_id: str = ""
     uid: str = ""
-    auth_failed: bool = False
+    guess_limit: GuessLimit | None = None
 
 
 request_context: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
@@ -52,8 +78,19 @@ def note_user(app_id: str, uid: str = "") -> None:
         present.app_id, present.uid = app_id, uid
 
 
-def note_auth_failure() -> None:
-    """Record that the request in progress had a wrong token or secret."""
+@contextlib.asynccontextmanager
+async def guessing() -> AsyncIterator[Guess]:
+    """Check a token or secret of the request in progress inside the block.
+
+    The block sets `is_wrong` of the guess. Where too many of the address are being checked, it
+    begins after them.
+
+    Raises:
+        TooManyGuesses: the address has sent too many wrong ones.
+    """
     present = request_context.get()
-    if present is not None:
-        present.auth_failed = True
+    if present is None or present.guess_limit is None:
+        yield Guess()
+        return
+    async with present.guess_limit.guess() as guess:
+        yield guess
