@@ -15,6 +15,7 @@ from rtm_sync.rules.limits import Limits
 from rtm_sync.rules.rates import KeyedWindows, Rate
 from rtm_sync.rules.requests import (
     CallRates,
+    UserRates,
     announces_members,
     invitation_problem,
     join_refusal,
@@ -34,6 +35,27 @@ class CallRatesTest(unittest.TestCase):
         self.assertEqual(refusal.message, "More sends than 2 in 3 s; slow down.")
         self.assertIsNone(rates.refusal("joins", 2.9))
         self.assertIsNone(rates.refusal("sends", 3.0))
+
+
+class UserRatesTest(unittest.TestCase):
+    def test_a_user_has_one_budget_which_is_forgotten_when_it_is_idle(self) -> None:
+        rates = UserRates(Limits(sends=Rate(1, 3.0)), most=2)
+        alice, bob, carol = (("app", uid) for uid in ("alice", "bob", "carol"))
+        self.assertIsNone(rates.of(alice, 0.0).refusal("sends", 0.0))
+        self.assertIsNotNone(rates.of(alice, 1.0).refusal("sends", 1.0))
+        self.assertIsNone(rates.of(("other", "alice"), 2.0).refusal("sends", 2.0))
+        self.assertIsNone(rates.of(bob, 3.0).refusal("sends", 3.0))  # alice is forgotten
+        self.assertEqual(len(rates), 2)
+        self.assertIsNone(rates.of(carol, 3.5).refusal("sends", 3.5))
+        self.assertIsNotNone(rates.of(bob, 4.0).refusal("sends", 4.0))
+        self.assertEqual(len(rates), 3)  # none was idle
+
+    def test_a_flood_of_users_is_forgotten(self) -> None:
+        rates = UserRates(Limits(sends=Rate(1, 3.0)), most=100)
+        for number in range(1000):
+            now = number / 10
+            rates.of(("app", str(number)), now).refusal("sends", now)
+        self.assertLessEqual(len(rates), 101)
 
 
 class JoinTest(unittest.TestCase):

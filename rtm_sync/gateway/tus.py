@@ -23,6 +23,7 @@ from ..errors import RtmError, UploadMediaError
 from ..hub.media.upload import CHECKSUM_ALGORITHMS, Checksum, ChecksumMismatch, Upload, UploadSpec
 from ..hub.node import Hub
 from ..hub.session import Session
+from ..protocol.ids import upload_key_problem
 from ..protocol.values import MediaInfo
 from .errors import BODY_ERRORS, error_reason
 from .media_http import (
@@ -41,7 +42,6 @@ OFFSET_STREAM = "application/offset+octet-stream"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
 _FILE_NAME_LIMIT = 255
-_KEY = re.compile(r"[\x21-\x7e]{1,128}")
 _CHECKSUM_MISMATCH = 460  # the status that tus defines
 
 logger = logging.getLogger(__name__)
@@ -314,8 +314,9 @@ def _upload_spec(request: web.Request) -> UploadSpec:
     name = _CONTROL.sub("_", metadata.get("filename") or metadata.get("name") or "")
     content_type = valid_content_type(metadata.get("filetype") or metadata.get("type") or "")
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not _KEY.fullmatch(key):
-        raise _TusError(400, "Idempotency-Key must be 1 to 128 visible ASCII characters.")
+    problem = None if key is None else upload_key_problem("Idempotency-Key", key)
+    if problem is not None:
+        raise _TusError(400, problem)
     size = _whole_number(request, "Upload-Length")
     return UploadSpec(
         size,

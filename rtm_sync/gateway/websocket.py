@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import WSMsgType, web
 
@@ -14,7 +14,7 @@ from ..hub.node import Hub
 from ..hub.session import Session
 from ..protocol.errors import ProtocolError, RpcCode
 from ..protocol.frames import Call, decode, encode_failure, encode_reply
-from ..protocol.ids import FRAME_LIMIT
+from ..protocol.ids import FRAME_LIMIT, LOGIN_LIMIT
 from ..protocol.requests import Login
 from ..protocol.values import LoginResult
 from .guard.request_context import TooManyGuesses, guessing, note_user
@@ -23,6 +23,8 @@ _LOGIN_TIMEOUT = 10.0
 _AUTH_FAILURES = (LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, LoginErrorCode.LOGIN_ERR_INVALID_APP_ID)
 _CLOSE_TIMEOUT = 2.0
 _SLOW_CLIENT_INTERVAL = 0.02
+_TOO_LARGE = b"\x88\x02" + (1009).to_bytes(2, "big")  # a close frame (RFC 6455, section 7.4.1)
+_FRAME_HEADER = 14  # bytes, at most
 _WRITE_MARK = 64 * 1024  # unsent bytes in the transport; above it, frames wait in the outbox
 
 logger = logging.getLogger(__name__)
@@ -121,6 +123,37 @@ def _text_frame(payload: bytes) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8, "big") + payload
 
 
+class _LoginBound:
+    """Bounds what a client may send before the answer to its login.
+
+    aiohttp keeps an unfinished message of up to `max_msg_size`, which cannot change later. Until
+    the login this object is the connection's parser, in front of aiohttp's.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self._protocol: Any = request.protocol
+        self._transport = request.transport
+        self._parser = self._protocol._payload_parser
+        self._left = LOGIN_LIMIT + _FRAME_HEADER
+        self._protocol._payload_parser = self
+
+    def lift(self) -> None:
+        """The client may send what a session may."""
+        self._protocol._payload_parser = self._parser
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._left -= len(data)
+        if self._left >= 0:
+            fed: tuple[bool, bytes] = self._parser.feed_data(data)
+            return fed
+        if self._transport is not None:
+            self._transport.write(_TOO_LARGE)
+        return True, b""  # the connection ends
+
+    def feed_eof(self) -> None:
+        self._parser.feed_eof()
+
+
 class Signalling:
     """The handler of `GET /v1/signalling`.
 
@@ -149,7 +182,8 @@ class Signalling:
             return socket  # the client has closed the connection already
         connection = _WebSocketConnection(socket, cast(asyncio.WriteTransport, transport))
         try:
-            session = await asyncio.wait_for(self._login(socket, connection), _LOGIN_TIMEOUT)
+            login = self._login(socket, connection, _LoginBound(request))
+            session = await asyncio.wait_for(login, _LOGIN_TIMEOUT)
         except (asyncio.TimeoutError, ConnectionError):
             await socket.close(code=4003, message=b"no login in time")
             return socket
@@ -164,7 +198,7 @@ class Signalling:
         return socket
 
     async def _login(
-        self, socket: web.WebSocketResponse, connection: _WebSocketConnection
+        self, socket: web.WebSocketResponse, connection: _WebSocketConnection, bound: _LoginBound
     ) -> Session | None:
         message = await socket.receive()
         while message.type in (WSMsgType.PING, WSMsgType.PONG):
@@ -195,6 +229,7 @@ class Signalling:
             await socket.send_str(encode_failure(call_id, LoginError.named("UNKNOWN", str(error))))
             await socket.close(code=1011, message=b"login failed")
             return None
+        bound.lift()
         try:
             await socket.send_str(encode_reply(frame.id, result))
         except BaseException:

@@ -87,6 +87,9 @@ class Dispatcher:
         elif isinstance(frame, Notice):
             handle = self._notices.get(type(frame.event))
             if handle is not None:
+                refusal = session.refusal("notices")
+                if refusal is not None:
+                    raise ProtocolError(RpcCode.INVALID_REQUEST, refusal.message)
                 handle(session, frame.event)
         elif frame.id is not None:
             session.answer(frame.id, accepted=not isinstance(frame, Failure))

@@ -50,6 +50,7 @@ from ..protocol.values import ConnectionChangeReason, Done, LoginResult, PeerOnl
 from ..rules.idempotency import IdempotencyCache
 from ..rules.limits import Limits
 from ..rules.rates import KeyedWindows
+from ..rules.requests import UserRates
 from .auth.policy import LoginPolicy
 from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler
@@ -117,6 +118,7 @@ class Hub:
         self._observe = observe
         self._login_policy = LoginPolicy(engine, verifiers, now)
         self._login_rate = KeyedWindows(limits.logins)
+        self._rates = UserRates(limits)
         self._registry: Registry[Session] = Registry(_ATTACH_TIME, limits.session_grace)
         self._expiry: asyncio.TimerHandle | None = None  # fires at the registry's next deadline
         self._tasks = BackgroundTasks()
@@ -134,7 +136,7 @@ class Hub:
         )
         self.presence = PresenceService(engine, limits, self._tasks)
         self.administration = AdministrationService(
-            engine, self._login_policy, limits, now, self._drop_uploads
+            engine, self._login_policy, limits, self._rates, now, self._drop_uploads
         )
         attributes = AttributeService(engine, engine, lambda: int(now() * 1000))
         invitations = InvitationService(engine, limits)
@@ -269,7 +271,7 @@ class Hub:
                 f"The gateway has {len(self._registry):,} sessions; the limit is "
                 f"{self.limits.sessions:,}. Try again later.",
             )
-        session = Session(login.app_id, login.uid, self.limits, self._overflowed)
+        session = Session(login.app_id, login.uid, self.limits, self._rates, self._overflowed)
         session.set_grant(grant)
         self._registry.opened(session, connection, now)
         self._await_deadline()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from ..rules.limits import Limits
+from ..rules.requests import UserRates
 from .auth.tokens import Grant, Privileges
 from .registry import Finish, Registry, SessionEnd
 from .session import Session
@@ -21,13 +22,14 @@ _Key = tuple[str, str, "Privileges | None"]
 class ServiceSessions:
     """Owns the service sessions: one for each user and set of privileges.
 
-    A service session has rate limits, transfer slots and a bearer token for media. It receives no
+    A service session has transfer slots and a bearer token for media. It receives no
     messages, and its user does not appear online because of it. Used on the hub's loop; time is an
     argument, in the loop's seconds.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, rates: UserRates) -> None:
         self._limits = limits
+        self._rates = rates
         self._registry: Registry[Session] = Registry(_IDLE_TIME, _IDLE_TIME)
         self._by_key: OrderedDict[_Key, Session] = OrderedDict()  # the least recently used first
 
@@ -43,7 +45,7 @@ class ServiceSessions:
         if session is None:
             if len(self._by_key) >= _MAX_SESSIONS:
                 self._end(next(iter(self._by_key)), SessionEnd.LOST)
-            session = self._by_key[key] = Session(app_id, uid, self._limits)
+            session = self._by_key[key] = Session(app_id, uid, self._limits, self._rates)
             self._registry.opened(session, None, now)
         if grant is not None and (
             session.grant is None or session.grant.expires_at < grant.expires_at

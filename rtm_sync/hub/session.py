@@ -14,7 +14,7 @@ from ..protocol.frames import encode_call
 from ..protocol.requests import Request
 from ..rules.limits import Limits
 from ..rules.rates import KeyedWindows
-from ..rules.requests import CallRates
+from ..rules.requests import Refusal, UserRates
 from ..rules.sequence import Outbox, OutboxFull
 from .auth.tokens import Grant, Privileges
 from .engine.node import Delivery
@@ -43,6 +43,7 @@ class Session:
         cancelled_uploads: keys of uploads that were cancelled before their request arrived.
 
     Args:
+        rates: the rates of all users.
         on_overflow: called when the client does not acknowledge its frames; ends the session.
     """
 
@@ -51,6 +52,7 @@ class Session:
         app_id: str,
         uid: str,
         limits: Limits,
+        rates: UserRates,
         on_overflow: Callable[[Session], object] = lambda _: None,
     ) -> None:
         self.app_id = app_id
@@ -67,7 +69,7 @@ class Session:
         self.reachable = True
         self.grant: Grant | None = None
         self.token_warning_sent = False
-        self._rates = CallRates(limits)
+        self._rates = rates
         self._last_seen = asyncio.get_running_loop().time()
         self.same_channel_joins = KeyedWindows(limits.same_channel_joins, max_keys=1000)
         self.outbox = Outbox(limits.outbox_frames, limits.outbox_bytes)
@@ -106,7 +108,7 @@ class Session:
         return self.life.connection if self.life.state is SessionState.ATTACHED else None
 
     def check_rate(self, name: str, family: type[RtmError]) -> None:
-        """Count one more call against a rate limit.
+        """Count one more call against a rate limit of the user.
 
         Args:
             name: the attribute of `Limits` that has the rate.
@@ -115,9 +117,14 @@ class Session:
         Raises:
             RtmError: TOO_OFTEN, of that family.
         """
-        refusal = self._rates.refusal(name, asyncio.get_running_loop().time())
+        refusal = self.refusal(name)
         if refusal is not None:
             raise family.named(*refusal)
+
+    def refusal(self, name: str) -> Refusal | None:
+        """As `check_rate`, but return the refusal."""
+        now = asyncio.get_running_loop().time()
+        return self._rates.of(self.user, now).refusal(name, now)
 
     def set_grant(self, grant: Grant | None) -> None:
         """Set the grant of the session's newest token."""

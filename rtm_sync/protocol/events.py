@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..messages import RtmMessage
+from .ids import upload_key_problem
 from .values import (
     ChannelAttribute,
     ChannelPosition,
@@ -115,6 +116,11 @@ class CancelUpload(Event):
     METHOD = "cancel_upload"
 
     key: str
+
+    def __post_init__(self) -> None:
+        problem = upload_key_problem("key", self.key)
+        if problem is not None:
+            raise ValueError(problem)
 
 
 @dataclass(frozen=True, slots=True)

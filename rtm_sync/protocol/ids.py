@@ -9,6 +9,9 @@ FRAME_LIMIT = 256 * 1024
 """The most bytes of a frame: the largest message (32 KB of control characters, which take six bytes
 each when escaped), and room for its envelope."""
 
+LOGIN_LIMIT = 16 * 1024
+"""The most bytes that a client sends before the answer to its login."""
+
 ID_LIMIT = 64
 """The most bytes of a user or channel id (reference 1.3: 1 to 64)."""
 
@@ -22,8 +25,12 @@ ID_PATTERN = r"[a-zA-Z0-9 !#$%&()+\-:;<=.>?@\[\]^_{}|~,]{1,64}"
 MESSAGE_ID_PATTERN = r"[A-Za-z0-9_.:\-]{1,64}"
 """The form of a message id, likewise."""
 
+UPLOAD_KEY_PATTERN = r"[\x21-\x7e]{1,128}"
+"""The form of an upload's key (its `Idempotency-Key`), likewise."""
+
 _ID = re.compile(ID_PATTERN)
 _MESSAGE_ID = re.compile(MESSAGE_ID_PATTERN)
+_UPLOAD_KEY = re.compile(UPLOAD_KEY_PATTERN)
 
 
 def id_problem(kind: str, value: object) -> str | None:
@@ -68,3 +75,15 @@ def message_id_problem(value: object) -> str | None:
     if isinstance(value, str) and _MESSAGE_ID.fullmatch(value):
         return None
     return "message_id must be 1 to 64 ASCII letters, digits or _ . : -"
+
+
+def upload_key_problem(name: str, value: str) -> str | None:
+    """The sentence that describes an invalid key of an upload, or None.
+
+    Args:
+        name: the key's name, for the sentence.
+        value: the key.
+    """
+    if _UPLOAD_KEY.fullmatch(value):
+        return None
+    return f"{name} must be 1 to 128 visible ASCII characters."

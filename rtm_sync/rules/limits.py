@@ -41,14 +41,18 @@ class Limits:
             the size of their JSON; further messages are refused. Ours.
         unhandled_messages: stored messages that a session has been offered and has not handled;
             further ones wait. Ours.
-        sends: peer and channel messages together, per session (Linux: 1,500 in 3 s).
-        joins, same_channel_joins: joins per session (reference 1.3: 50 in 3 s; 2 in 5 s).
+        sends: peer and channel messages together, per user (Linux: 1,500 in 3 s).
+        joins: joins per user (reference 1.3: 50 in 3 s).
+        same_channel_joins: joins of one channel, per session (reference 1.3: 2 in 5 s).
         logins: logins per user (reference 1.3: 2 a second).
-        history_reads: pages of up to 100 messages, per session. Ours.
+        notices: notifications of a client, per user: cancelled uploads, reports of handled
+            messages, and changes of listening. The connection of one that sends more is closed.
+            Ours.
+        history_reads: pages of up to 100 messages, per user. Ours.
         token_renewals, member_lists, member_counts, presence_queries, presence_subscriptions,
             presence_unsubscriptions, subscription_queries, user_attribute_writes,
             user_attribute_reads, channel_attribute_writes, channel_attribute_reads: calls, per
-            session (reference 1.3, call frequency).
+            user (reference 1.3, call frequency).
         queried_peers, counted_channels: ids in one query (reference 1.3: 256; 32).
         subscribed_peers: presence subscriptions per session (reference 1.3: 512).
         announced_members: in channels with more members, joins and leaves are not announced, and
@@ -90,6 +94,7 @@ class Limits:
     joins: Rate = Rate(50, 3.0)
     same_channel_joins: Rate = Rate(2, 5.0)
     logins: Rate = Rate(2, 1.0)
+    notices: Rate = Rate(10_000, 5.0)
     history_reads: Rate = Rate(100, 5.0)
     token_renewals: Rate = Rate(2, 1.0)
     member_lists: Rate = Rate(5, 2.0)
@@ -137,7 +142,7 @@ class Limits:
         """The most message ids that are remembered for one sender.
 
         If it is not given, there is room for all that `sends` allows in `duplicate_window`, and
-        half as many, because the count of `sends` begins anew with each session.
+        half as many, because a user who goes to another gateway is counted anew there.
         """
         if self.remembered_sends is not None:
             return self.remembered_sends

@@ -31,7 +31,7 @@ class Refusal(NamedTuple):
 
 
 class CallRates:
-    """The sliding windows of one session, one for each kind of call. Not thread-safe."""
+    """The sliding windows of one user, one for each kind of call. Not thread-safe."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -51,6 +51,47 @@ class CallRates:
         if window.allow(now):
             return None
         return Refusal("TOO_OFTEN", f"More {name.replace('_', ' ')} than {rate}; slow down.")
+
+    def are_idle(self, now: float) -> bool:
+        """Whether no call counts any longer."""
+        return all(window.is_idle(now) for window in self._windows.values())
+
+
+class UserRates:
+    """The call rates of the users, which outlive their sessions. Not thread-safe.
+
+    A user who logs in again goes on with the same rates. Rates that have become idle are forgotten
+    when many users are known.
+
+    Args:
+        limits: has the rates.
+        most: the number of known users above which idle ones are forgotten.
+    """
+
+    def __init__(self, limits: Limits, most: int = 10_000) -> None:
+        self._limits = limits
+        self._most = self._forget_above = most
+        self._rates: dict[tuple[str, str], CallRates] = {}
+
+    def __len__(self) -> int:
+        return len(self._rates)
+
+    def of(self, user: tuple[str, str], now: float) -> CallRates:
+        """The rates of a user.
+
+        Args:
+            user: app id and uid.
+            now: seconds of a monotonic clock.
+        """
+        rates = self._rates.get(user)
+        if rates is None:
+            if len(self._rates) >= self._forget_above:
+                self._rates = {
+                    known: rates for known, rates in self._rates.items() if not rates.are_idle(now)
+                }
+                self._forget_above = max(self._most, 2 * len(self._rates))
+            rates = self._rates[user] = CallRates(self._limits)
+        return rates
 
 
 def peer_message_refusal(request: SendMessageToPeer) -> Refusal | None:

@@ -14,6 +14,7 @@ from typing import ClassVar
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import websocket
 
 from rtm_sync import RtmClient
 from rtm_sync.testing import GatewayProcess
@@ -313,4 +314,26 @@ class BodyTest(AbuseCase):
                 answer = self.ask(method, path, **sent)
                 self.assertGreaterEqual(answer.status_code, 400)
                 self.assertLess(answer.status_code, 500)
+        self.assert_well()
+
+
+class BeforeLoginTest(AbuseCase):
+    def test_frames_that_nobody_ends_hold_no_memory(self) -> None:
+        before = self.megabytes()
+        made: list[websocket.WebSocket] = []
+        for _ in range(300):
+            socket_ = websocket.create_connection(
+                f"{self.gateway.url}/v1/signalling", timeout=PATIENCE
+            )
+            self.addCleanup(socket_.shutdown)
+            made.append(socket_)
+            with contextlib.suppress(ConnectionError):
+                # The beginning of a frame of 262,000 bytes, the largest but for its end.
+                socket_.sock.sendall(b"\x81\xff" + (262_000).to_bytes(8, "big") + bytes(4))
+                socket_.sock.sendall(b"x" * 250_000)
+        for socket_ in made:
+            with contextlib.suppress(ConnectionError):  # with 1009, or a reset that overtakes it
+                opcode, data = socket_.recv_data(control_frame=True)
+                self.assertEqual((opcode, data[:2]), (websocket.ABNF.OPCODE_CLOSE, b"\x03\xf1"))
+        self.assertLess(self.megabytes() - before, 30)
         self.assert_well()

@@ -20,13 +20,15 @@ from rtm_sync import RtmClient
 from rtm_sync.gateway import websocket as signalling
 from rtm_sync.gateway.app import BackgroundGateway
 from rtm_sync.gateway.config import GatewayConfig
-from rtm_sync.protocol.ids import FRAME_LIMIT
+from rtm_sync.protocol.ids import FRAME_LIMIT, LOGIN_LIMIT
 from tests.support import PATIENCE, RtmTestCase, Stopwatch, local_gateway
 
 BOUND = 2.0  # seconds within which a hostile connection must end
 OWED = 8 * 1024 * 1024  # bytes a client may leave unacknowledged
 FLOOD = 1600  # messages
-LIMITS = "sends=1500/600"  # the count of the default in 600 s, so that a slow machine floods too
+MOST_NOTICES = 500
+# Counts in 600 s, so that a slow machine floods too.
+LIMITS = f"notices={MOST_NOTICES}/600 sends=1500/600"
 TOO_BIG = (1009, None)  # None: unread bytes caused a reset, which overtook the code
 
 
@@ -183,9 +185,12 @@ class BeforeLoginTest(SignallingCase):
             with self.subTest(name):
                 raw = self.raw(login=None)
                 raw.send(text)
-                frame = raw.receive()
-                self.assertEqual(frame["error"]["data"]["family"], "LoginError")
-                self.assertEqual(raw.closing(), 4003)
+                if len(text) > LOGIN_LIMIT:
+                    self.assertIn(raw.closing(), TOO_BIG)
+                else:
+                    frame = raw.receive()
+                    self.assertEqual(frame["error"]["data"]["family"], "LoginError")
+                    self.assertEqual(raw.closing(), 4003)
                 raw.close()
         self.check_the_others()
 
@@ -214,13 +219,24 @@ class BeforeLoginTest(SignallingCase):
     def test_a_login_of_exactly_the_limit_is_accepted(self) -> None:
         raw = self.raw(login=None)
         login = rpc(0, "login", {"app_id": "app", "uid": "mallory", "more": ""})
-        raw.send(login.replace('"more": "', '"more": "' + "x" * (FRAME_LIMIT - len(login))))
+        raw.send(login.replace('"more": "', '"more": "' + "x" * (LOGIN_LIMIT - len(login))))
         self.assertIn("result", raw.answer_to(0))
+        raw.send(rpc(7, "x", {}).ljust(FRAME_LIMIT))
+        self.assert_error(raw.answer_to(7), -32601)
         self.check_the_others()
 
     def test_a_frame_over_the_limit_is_refused(self) -> None:
+        for size in (LOGIN_LIMIT + 20, FRAME_LIMIT + 1):
+            raw = self.raw(login=None)
+            raw.send("x" * size)
+            self.assertIn(raw.closing(), TOO_BIG)
+        self.check_the_others()
+
+    def test_pieces_that_end_nowhere_are_no_more_than_a_login(self) -> None:
         raw = self.raw(login=None)
-        raw.send("x" * (FRAME_LIMIT + 1))
+        raw.send_bytes(_frame("x" * 6_000, first=True, last=False))
+        for _ in range(2):
+            raw.send_bytes(_frame("x" * 6_000, first=False, last=False))
         self.assertIn(raw.closing(), TOO_BIG)
         self.check_the_others()
 
@@ -270,6 +286,21 @@ class AfterLoginTest(SignallingCase):
         raw = self.raw()
         raw.send(b'{"jsonrpc": "2.0", "id": 2, "method": "\xff\xfe"}')
         self.assertIn(raw.closing(), (1002, 1007))
+        self.check_the_others()
+
+    def test_notices_are_validated_and_have_a_rate(self) -> None:
+        def cancel(key: str) -> str:
+            return json.dumps({"jsonrpc": "2.0", "method": "cancel_upload", "params": {"key": key}})
+
+        raw = self.raw("long key")
+        raw.send(cancel("k" * 129))
+        self.assertEqual(raw.closing(), 1002)
+        raw = self.raw("many")
+        for number in range(MOST_NOTICES):
+            raw.send(cancel(f"{number:0128}"))
+        self.assertIn("result", raw.call("get_user_attributes", user_id="many"))
+        raw.send(cancel("one more"))
+        self.assertEqual(raw.closing(), 1002)
         self.check_the_others()
 
     def test_binary_costs_the_connection(self) -> None:
@@ -390,7 +421,7 @@ class AfterLoginTest(SignallingCase):
         raw = self.raw()
         raw.send('{"jsonrpc": "2.0", "id": 99, "result": {"anything": [1]}}')
         raw.send('{"jsonrpc": "2.0", "id": 99, "error": {"code": "x", "message": 7}}')
-        raw.send('{"jsonrpc": "2.0", "method": "cancel_upload", "params": {"key": "no such"}}')
+        raw.send('{"jsonrpc": "2.0", "method": "cancel_upload", "params": {"key": "no-such"}}')
         self.assertIn("position", raw.call("join_channel", channel_id="room")["result"])
         self.check_the_others()
 

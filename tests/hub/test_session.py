@@ -283,6 +283,20 @@ class ChannelTest(HubCase):
         await self.skip(3.0)
         await alice.call(channel("more"))
 
+    async def test_a_new_login_or_a_request_over_http_brings_no_new_budget(self) -> None:
+        hub = await self.hub(limits=Limits(sends=Rate(3, 3.0)))
+        alice = await self.user(hub)
+        for number in range(3):
+            await alice.call(peer(f"{number}"))
+        again = await self.user(hub)
+        await self.refused("PEER_MESSAGE_ERR_TOO_OFTEN", again.call(peer("more")))
+        service = hub.administration.service_session("app", "alice")
+        await self.refused("PEER_MESSAGE_ERR_TOO_OFTEN", hub.perform(service, peer("more")))
+        bob = await self.user(hub, "bob")
+        await bob.call(peer("bob's"))
+        await self.skip(3.0)
+        await again.call(peer("more"))
+
     async def test_logins_are_two_a_second_for_each_user(self) -> None:
         hub = await self.hub()
         for _ in range(2):

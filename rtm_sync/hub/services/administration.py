@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ...protocol.requests import Login
 from ...rules.limits import Limits
+from ...rules.requests import UserRates
 from ..auth.policy import LoginPolicy
 from ..engine.directory import Directory
 from ..service_sessions import ServiceSessions
@@ -25,7 +26,8 @@ class AdministrationService:
     Args:
         directory: keeps bans and revocations, and ends sessions on every node.
         login_policy: verifies users' tokens.
-        limits: rates, sizes and times.
+        limits: sizes and times.
+        rates: the rates of all users.
         now: the wall clock, seconds since the epoch.
         drop_uploads: drops the unfinished uploads of a session's user.
     """
@@ -35,6 +37,7 @@ class AdministrationService:
         directory: Directory,
         login_policy: LoginPolicy,
         limits: Limits,
+        rates: UserRates,
         now: Callable[[], float],
         drop_uploads: Callable[[Session], object],
     ) -> None:
@@ -42,7 +45,7 @@ class AdministrationService:
         self._login_policy = login_policy
         self._now = now
         self._drop_uploads = drop_uploads
-        self._sessions = ServiceSessions(limits)
+        self._sessions = ServiceSessions(limits, rates)
 
     def service_session(self, app_id: str, uid: str) -> Session:
         """A connectionless session for server-side requests; expires after 15 idle minutes."""
