@@ -49,7 +49,6 @@ from ..protocol.requests import (
 from ..protocol.values import ConnectionChangeReason, Done, LoginResult, PeerOnlineState
 from ..rules.idempotency import IdempotencyCache
 from ..rules.limits import Limits
-from ..rules.rates import KeyedWindows
 from ..rules.requests import UserRates
 from .auth.policy import LoginPolicy
 from .auth.tokens import TokenVerifier
@@ -117,7 +116,6 @@ class Hub:
         self._now = now
         self._observe = observe
         self._login_policy = LoginPolicy(engine, verifiers, now)
-        self._login_rate = KeyedWindows(limits.logins)
         self._rates = UserRates(limits)
         self._registry: Registry[Session] = Registry(_ATTACH_TIME, limits.session_grace)
         self._expiry: asyncio.TimerHandle | None = None  # fires at the registry's next deadline
@@ -260,11 +258,9 @@ class Hub:
                 self._messages.set_listening(session, ListeningChanged(login.listens))
                 self._perform(self._registry.resumed(session, connection, now))
                 return session, self._login_result(session, resumed=True)
-        if not self._login_rate.allow((login.app_id, login.uid), now):
-            raise LoginError(
-                LoginErrorCode.LOGIN_ERR_TOO_OFTEN,
-                f"{login.uid!r} logs in more often than {self.limits.logins}; try again later.",
-            )
+        refusal = self._rates.of((login.app_id, login.uid), now).refusal("logins", now)
+        if refusal is not None:
+            raise LoginError.named(*refusal)
         if len(self._registry) >= self.limits.sessions:
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_REJECTED,

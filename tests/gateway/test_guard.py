@@ -202,8 +202,13 @@ class HostTest(AddressCase):
             ("http://[", b"421"),
         ):
             with self.subTest(host):
-                self.assertIn(status, self.answer(trial.url, f"Host: {host}"))
-        self.assertIn(b"200", self.answer(self.served(proxies=""), "Host: rtm.example"))
+                for mark in ("User-Agent: Mozilla/5.0", "Sec-Fetch-Site: same-origin"):
+                    self.assertIn(status, self.answer(trial.url, f"Host: {host}", mark))
+        page = ("Host: evil.example", "Origin: http://evil.example")
+        self.assertIn(b"421", self.answer(trial.url, *page))
+        self.assertIn(b"200", self.answer(trial.url, "Host: name.example"))  # no browser
+        browser = ("Host: rtm.example", "User-Agent: Mozilla/5.0")
+        self.assertIn(b"200", self.answer(self.served(proxies=""), *browser))
 
     def test_every_host_and_origin_gets_an_answer(self) -> None:
         url = self.served(proxies="")

@@ -177,7 +177,7 @@ class AcknowledgeTest(HubCase):
         alice = await self.user(hub)
         alice.acknowledged = -1
         for _ in range(32):
-            alice.tell(CancelUpload("no such"))
+            alice.tell(CancelUpload("no-such"))
         self.assertEqual(alice.acknowledged, 32)
 
     async def test_a_client_that_sends_nothing_is_sent_no_acknowledgement(self) -> None:

@@ -25,7 +25,13 @@ from rtm_sync.messages import (
 )
 from rtm_sync.protocol.codec import decode_json, decode_result, encode_json
 from rtm_sync.protocol.errors import ProtocolError, RpcCode
-from rtm_sync.protocol.events import EVENTS, ChannelMessage, MemberJoined, SessionEnded
+from rtm_sync.protocol.events import (
+    EVENTS,
+    CancelUpload,
+    ChannelMessage,
+    MemberJoined,
+    SessionEnded,
+)
 from rtm_sync.protocol.frames import (
     Call,
     Failure,
@@ -38,7 +44,13 @@ from rtm_sync.protocol.frames import (
     encode_notice,
     encode_reply,
 )
-from rtm_sync.protocol.ids import FRAME_LIMIT, app_id_problem, id_problem, message_id_problem
+from rtm_sync.protocol.ids import (
+    FRAME_LIMIT,
+    UPLOAD_KEY_PATTERN,
+    app_id_problem,
+    id_problem,
+    message_id_problem,
+)
 from rtm_sync.protocol.requests import (
     REQUESTS,
     JoinChannel,
@@ -92,6 +104,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of a type that the protocol carries."""
     if kind == RtmMessage:
         return MESSAGES
+    if kind is CancelUpload:
+        return st.builds(CancelUpload, st.from_regex(UPLOAD_KEY_PATTERN, fullmatch=True))
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         names = [item.name for item in dataclasses.fields(kind)]

@@ -239,14 +239,14 @@ class ReconnectTest(SessionTest):
         wait_until(lambda: joined)
         self.session.receive(encode_notice(in_channel(4)))
         outcome = self.calling(send())
-        self.session.notify(CancelUpload("given up"))
+        self.session.notify(CancelUpload("given-up"))
         wait_until(lambda: len(self.calls()) == 2)
         self.session.detach()
         self.attach(resumed=False)
         requests = [call.request for call in self.calls()]
         self.assertEqual(requests, [JoinChannel("room", ChannelPosition("e", 4)), send()])
         told = [frame.event for frame in self.wire if isinstance(frame, Notice)]
-        self.assertEqual(told, [CancelUpload("given up")])
+        self.assertEqual(told, [CancelUpload("given-up")])
         self.answer(self.calls()[1], PeerMessageSendResult(has_peer_received=True))
         wait_until(lambda: outcome)
         self.assertTrue(outcome[0].has_peer_received)

@@ -30,9 +30,10 @@ class Origins:
     header on), but not an `http` page of a gateway that serves TLS: anybody on the way to the
     browser can write it.
 
-    A gateway that needs no tokens answers for names of this machine only (421). Else a page could
-    give its own name the address 127.0.0.1, and use the gateway as a page of its own host (DNS
-    rebinding). A name without a dot is taken for one of this machine: no page can have it.
+    A gateway that needs no tokens answers a browser for names of this machine only (421). Else a
+    page could give its own name the address 127.0.0.1, and use the gateway as a page of the
+    gateway's host (DNS rebinding). A name without a dot is taken for one of this machine: no page
+    can have it.
 
     Args:
         allowed: origins such as `https://app.example`; `*` allows all.
@@ -61,12 +62,12 @@ class Origins:
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get(hdrs.HOST, "")
-        if self._needs_no_tokens() and not _is_of_this_machine(host):
+        if self._needs_no_tokens() and _is_of_browser(request) and not _is_of_this_machine(host):
             return error_response(
                 request,
                 421,
                 f"{host[:200]!r} is no name of this machine. A gateway without an app's secret "
-                "answers for localhost only; see `app_secret`.",
+                "answers browsers for localhost only; see `app_secret`.",
             )
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
@@ -96,6 +97,16 @@ class Origins:
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED
             response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+
+def _is_of_browser(request: web.BaseRequest) -> bool:
+    """Whether a browser may have made the request: all of them send one of these headers."""
+    headers = request.headers
+    return (
+        hdrs.ORIGIN in headers
+        or "Sec-Fetch-Site" in headers
+        or headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
+    )
 
 
 def _is_of_this_machine(host: str) -> bool:
