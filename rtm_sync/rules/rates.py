@@ -47,14 +47,10 @@ class SlidingWindow:
 
     def allow(self, now: float) -> bool:
         """Count one more event, or return False. Refused events do not count."""
-        if self.is_full(now):
+        if not self.room(now):
             return False
         self._times.append(now)
         return True
-
-    def is_full(self, now: float) -> bool:
-        """Whether one more event would be refused."""
-        return not self.room(now)
 
     def room(self, now: float) -> int:
         """How many more events would be allowed."""
@@ -90,11 +86,6 @@ class KeyedWindows:
                 self._forget(now)
             window = self._windows[key] = SlidingWindow(self._rate)
         return window.allow(now)
-
-    def is_full(self, key: object, now: float) -> bool:
-        """Whether one more event of this key would be refused."""
-        window = self._windows.get(key)
-        return window is not None and window.is_full(now)
 
     def room(self, key: object, now: float) -> int:
         """How many more events of this key would be allowed."""

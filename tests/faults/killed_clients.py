@@ -278,12 +278,16 @@ class KilledClients:
     def _wait_until_quiet(self, users: list[User]) -> None:
         """Wait until no process has been given anything for two seconds."""
         size, since = -1, time.monotonic()
-        deadline = since + PATIENCE
-        while time.monotonic() < min(since + QUIET, deadline):
+
+        def is_quiet() -> bool:
+            nonlocal size, since
             now = sum(user.given.stat().st_size for user in users if user.given.exists())
             if now != size:
                 size, since = now, time.monotonic()
-            time.sleep(0.05)
+            return time.monotonic() - since >= QUIET
+
+        with contextlib.suppress(AssertionError):  # the books are balanced in any case
+            wait_until(is_quiet, PATIENCE)
 
     def _balance(self, users: list[User]) -> None:
         for user in users:

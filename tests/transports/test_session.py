@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +48,7 @@ from rtm_sync.protocol.values import (
     ReceivedMessageProperties,
     UserAttributes,
 )
+from rtm_sync.rules.timing import Deadline
 from rtm_sync.transports.session import ClientSession
 from tests.support import PATIENCE, RtmTestCase, wait_until
 
@@ -456,7 +456,8 @@ class FullConnectionTest(SessionTest):
                 for number in range(1, 4):
                     self.session.notify(CancelUpload(f"key{number}"))
             self.wire.append(decode(frame))
-            time.sleep(0.002)
+            caller = Deadline(0.001)  # it ends after the caller's own
+            wait_until(lambda: caller.has_passed)
             return False
 
         self.session.attach(send_slowly, login(resumed=True), lambda: None, self.taken_over.set)

@@ -110,19 +110,20 @@ class LostConnectionTest(BrokerCase):
         room.join()
         news = self.listen(room, "MemberJoined", "MemberLeft")
         code = (
-            "import sys, time, rtm_sync_mqtt\n"
+            "import sys, rtm_sync_mqtt\n"
             "from rtm_sync import RtmClient\n"
             f"client = RtmClient('app', url={self.url + '?grace=1'!r}, plugins=(rtm_sync_mqtt,))\n"
             "client.login('bob')\n"
             "client.create_channel('room').join()\n"
-            "time.sleep(60)\n"
+            "sys.stdin.read()\n"
         )
-        process = subprocess.Popen([sys.executable, "-c", code], env={"PYTHONPATH": _path()})
-        try:
-            self.assertEqual(self.next_of(news), ("bob",))
-        finally:
-            process.kill()
-            process.wait(PATIENCE)
+        command = [sys.executable, "-c", code]
+        environment = {"PYTHONPATH": _path()}
+        with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment) as process:
+            try:
+                self.assertEqual(self.next_of(news), ("bob",))
+            finally:
+                process.kill()
         self.assertEqual(self.next_of(news), ("bob",))
         bob = self.client("bob")
         self.assertTrue(alice.send_message_to_peer("hi", "bob").has_peer_received)

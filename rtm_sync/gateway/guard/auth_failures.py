@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from ...rules.rates import KeyedWindows, Rate
 from ..errors import error_response
 from .addresses import Addresses, client_network
-from .request_context import Guess, GuessLimit, TooManyGuesses, request_context
+from .request_context import Guess, TooManyGuesses, request_context
 
 AUTH_FAILURES = Rate(100, 60.0)
 """Wrong tokens and secrets allowed for one address."""
@@ -44,7 +44,7 @@ class AuthFailureLimiter:
         if not limit.room:
             retry_after = f"{AUTH_FAILURES.seconds:.0f}"
             return error_response(request, 429, limit.sentence, {hdrs.RETRY_AFTER: retry_after})
-        present.guess_limit = limit
+        present.guess = limit.guess
         return await handler(request)
 
 
@@ -53,11 +53,11 @@ class _Running:
 
     def __init__(self) -> None:
         self.checks = 0
-        self.users = 0
-        self.ended = asyncio.Condition()
+        self.requests = 0
+        self.one_ended = asyncio.Event()
 
 
-class _AddressLimit(GuessLimit):
+class _AddressLimit:
     """The limit of one address."""
 
     def __init__(self, failures: KeyedWindows, running: dict[str, _Running], address: str) -> None:
@@ -77,14 +77,16 @@ class _AddressLimit(GuessLimit):
 
     @contextlib.asynccontextmanager
     async def guess(self) -> AsyncIterator[Guess]:
+        """See `guessing`."""
         running = self._running.setdefault(self._key, _Running())
-        running.users += 1
+        running.requests += 1
         try:
-            async with running.ended:
-                await running.ended.wait_for(lambda: not self.room or running.checks < self.room)
-                if not self.room:
-                    raise TooManyGuesses(self.sentence)
-                running.checks += 1
+            while 0 < self.room <= running.checks:
+                running.one_ended.clear()
+                await running.one_ended.wait()
+            if not self.room:
+                raise TooManyGuesses(self.sentence)
+            running.checks += 1
             guess = Guess()
             try:
                 yield guess
@@ -92,9 +94,8 @@ class _AddressLimit(GuessLimit):
                 running.checks -= 1
                 if guess.is_wrong:
                     self._failures.allow(self._key, asyncio.get_running_loop().time())
-                async with running.ended:
-                    running.ended.notify_all()
+                running.one_ended.set()
         finally:
-            running.users -= 1
-            if not running.users:
-                self._running.pop(self._key, None)
+            running.requests -= 1
+            if not running.requests:
+                del self._running[self._key]

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
 
 from aiohttp import web
 
@@ -31,14 +30,6 @@ class Guess:
     is_wrong: bool = False
 
 
-class GuessLimit(Protocol):
-    """Limits the wrong tokens and secrets of one address."""
-
-    def guess(self) -> AbstractAsyncContextManager[Guess]:
-        """See `guessing`."""
-        ...
-
-
 @dataclass(slots=True)
 class RequestContext:
     """The client that makes a request.
@@ -46,13 +37,14 @@ class RequestContext:
     Attributes:
         address: the client's address, behind trusted proxies.
         app_id, uid: the app and user of the request, once a token or secret has proved them.
-        guess_limit: limits the wrong tokens and secrets of the address; None where none counts.
+        guess: checks a token or secret within the address's limit, as `guessing` does; None where
+            wrong ones do not count.
     """
 
     address: str
     app_id: str = ""
     uid: str = ""
-    guess_limit: GuessLimit | None = None
+    guess: Callable[[], AbstractAsyncContextManager[Guess]] | None = None
 
 
 request_context: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
@@ -89,8 +81,8 @@ async def guessing() -> AsyncIterator[Guess]:
         TooManyGuesses: the address has sent too many wrong ones.
     """
     present = request_context.get()
-    if present is None or present.guess_limit is None:
+    if present is None or present.guess is None:
         yield Guess()
         return
-    async with present.guess_limit.guess() as guess:
+    async with present.guess() as guess:
         yield guess

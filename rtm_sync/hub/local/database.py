@@ -20,6 +20,7 @@ Item = TypeVar("Item")
 Answer = tuple[Operation, Any, Exception | None]
 
 _MAX_BATCH = 256  # operations in one transaction
+_MAX_TOGETHER = 64  # items in one statement
 _READ_TIME = 5.0  # seconds for one `read`
 _CHECK_TIME = 5.0  # seconds for the check of the file at the start
 _CHECK_EVERY = 10_000  # instructions of SQLite between two looks at a deadline
@@ -110,12 +111,14 @@ class Database:
     async def run_together(
         self, function: Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]], item: Item
     ) -> T:
-        """As `run`, for a function that takes all items which wait together.
+        """As `run`, for a function that takes the items which wait together.
+
+        When one of the items cannot be dealt with, the function runs again for each alone.
 
         Args:
-            function: executes one statement for the items on the database's thread, and returns
-                their results in the same order.
-            item: one item; the function is called for it with those of others or alone.
+            function: executes one statement for up to 64 items on the database's thread, and
+                returns their results in the same order.
+            item: the item of this call.
         """
         joint = Joint(function, item)
         return await self._result(self._writer.submit(joint, is_one_statement=True))
@@ -183,6 +186,7 @@ class Database:
             answer_all([answer for answer in answers if answer[0].loop is loop])
 
     def _transaction(self, groups: list[list[Operation]]) -> list[Answer]:
+        """Run groups of operations in one transaction, and return the answers after its commit."""
         connection = self._connection
         answers: list[Answer] = []
         changes = connection.total_changes
@@ -194,7 +198,9 @@ class Database:
             try:
                 answers += _run(group, connection)
             except Exception as error:  # one failed operation does not undo the others
-                if len(group) > 1 or not connection.in_transaction or _is_damage(error):
+                if len(group) > 1:
+                    raise  # which of them failed is not known
+                if not connection.in_transaction or _is_damage(error):
                     raise  # SQLite has undone them all, or may not be trusted with any
                 if not is_one_statement:
                     connection.execute("ROLLBACK TO operation")
@@ -240,12 +246,14 @@ class Database:
 
 
 def _grouped(batch: list[Operation]) -> list[list[Operation]]:
-    """The operations in their order; those that follow each other and are joint, together."""
+    """The operations in their order; joint ones that follow each other are in one group."""
     groups = [batch[:1]]
     for operation in batch[1:]:
-        first, run = groups[-1][0].run, operation.run
-        if isinstance(first, Joint) and isinstance(run, Joint) and first.run is run.run:
-            groups[-1].append(operation)
+        group = groups[-1]
+        first, run = group[0].run, operation.run
+        is_joint = isinstance(first, Joint) and isinstance(run, Joint) and first.run is run.run
+        if is_joint and len(group) < _MAX_TOGETHER:
+            group.append(operation)
         else:
             groups.append([operation])
     return groups

@@ -16,7 +16,6 @@ from .part import LocalPart
 logger = logging.getLogger(__name__)
 
 
-_MAX_ROWS = 64  # in one statement
 _ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _STORE = """
 INSERT INTO offline (app_id, uid, sender, message_id, expires_at, message, was_offered)
@@ -211,27 +210,21 @@ def _has_room(
     return bool(messages < limits.messages and stored + size <= limits.bytes)
 
 
-def _store_rows(connection: sqlite3.Connection, rows: Sequence[_Row]) -> list[int | None]:
-    """Store messages, and return the key of each.
+def _store_rows(connection: sqlite3.Connection, rows: Sequence[_Row]) -> Sequence[int | None]:
+    """Store messages, and return their keys.
 
-    It returns None where it has to be found out why not each was stored: one is known, or there
-    may be no room.
+    It returns None for all when it has not stored each of them: one is known, or there may be no
+    room. Those that it has stored are found then, as copies are.
     """
-    keys: list[int | None] = []
-    for start in range(0, len(rows), _MAX_ROWS):
-        some = rows[start : start + _MAX_ROWS]
-        size = sum(row.size for row in some)
-        values: list[object] = []
-        for row in some:
-            values += (
-                *row.user, row.message.peer_id, row.message.message_id,
-                row.now + row.limits.retention, row.body,
-                row.now, row.limits.messages - len(some), row.limits.bytes - size,
-            )  # fmt: skip
-        statement = _STORE.format(rows=", ".join([_ROW] * len(some)))
-        stored = connection.execute(statement, values)
-        if stored.rowcount == len(some) and stored.lastrowid is not None:
-            keys += range(stored.lastrowid - len(some) + 1, stored.lastrowid + 1)
-        else:
-            keys += [None] * len(some)
-    return keys
+    size = sum(row.size for row in rows)
+    values: list[object] = []
+    for row in rows:
+        values += (
+            *row.user, row.message.peer_id, row.message.message_id,
+            row.now + row.limits.retention, row.body,
+            row.now, row.limits.messages - len(rows), row.limits.bytes - size,
+        )  # fmt: skip
+    stored = connection.execute(_STORE.format(rows=", ".join([_ROW] * len(rows))), values)
+    if stored.rowcount < len(rows) or stored.lastrowid is None:
+        return [None] * len(rows)
+    return range(stored.lastrowid - len(rows) + 1, stored.lastrowid + 1)

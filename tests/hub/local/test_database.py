@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -173,6 +173,66 @@ class DatabaseTest(DatabaseCase):
         wrong.write_bytes(b"not a database" * 100)
         with self.assertRaisesRegex(OSError, f"{wrong} is damaged: file is not a database"):
             Database(str(wrong), SCHEMA)
+
+
+def insert_all(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[str]:
+    values = ", ".join(f"({number})" for number in numbers)
+    connection.execute(f"INSERT INTO kept VALUES {values}")
+    return [f"{number} of {len(numbers)}" for number in numbers]
+
+
+class TogetherTest(DatabaseCase):
+    """Items that wait together are one call of their function."""
+
+    async def together(self, *items: int) -> list[object]:
+        """The outcomes of items that wait together, behind one that is under way."""
+        go = await self.held_up()
+        waiting = [asyncio.ensure_future(self.insert(item)) for item in items]
+        await asyncio.sleep(0)
+        go.set()
+        outcomes: list[object] = await asyncio.gather(*waiting, return_exceptions=True)
+        return outcomes
+
+    async def insert(self, item: int) -> str:
+        return await self.database.run_together(insert_all, item)
+
+    async def test_up_to_sixty_four_share_one_call_and_each_gets_its_own_result(self) -> None:
+        self.assertEqual(await self.insert(1000), "1000 of 1")
+        self.assertEqual(await self.together(3, 1, 2), ["3 of 3", "1 of 3", "2 of 3"])
+        outcomes = await self.together(*range(100, 170))
+        expected = [f"{n} of 64" for n in range(100, 164)] + [f"{n} of 6" for n in range(164, 170)]
+        self.assertEqual(outcomes, expected)
+        self.assertEqual(await self.database.run(numbers), [1, 2, 3, *range(100, 170), 1000])
+
+    async def test_other_operations_keep_their_place_between_them(self) -> None:
+        go = await self.held_up()
+        outcomes = asyncio.gather(
+            self.insert(1),
+            self.insert(2),
+            self.database.run(numbers),
+            self.insert(3),
+            self.database.run_together(lambda _, items: [len(items)], 4),
+        )
+        await asyncio.sleep(0)
+        go.set()
+        self.assertEqual(await outcomes, ["1 of 2", "2 of 2", [1, 2], "3 of 1", 1])
+
+    async def test_one_that_fails_spoils_nothing_but_itself(self) -> None:
+        outcomes = await self.together(1, 2, 1, 3)
+        self.assertEqual((outcomes[0], outcomes[1], outcomes[3]), ("1 of 1", "2 of 1", "3 of 1"))
+        self.assertRegex(str(outcomes[2]), "database failed: UNIQUE constraint")
+        go = await self.held_up()
+        mixed = asyncio.gather(
+            self.insert(4),
+            self.insert(4),
+            self.database.run(lambda c: insert(c, 5)),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+        go.set()
+        first, second, third = await mixed
+        self.assertEqual((first, type(second), third), ("4 of 1", OSError, 5))
+        self.assertEqual(await self.database.run(numbers), [1, 2, 3, 4, 5])
 
 
 class BesideTest(DatabaseCase):
