@@ -145,6 +145,29 @@ def is_readable_by_others(path: Path) -> bool:
     return hasattr(os, "geteuid") and bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
 
 
+def open_private(path: str, flags: int) -> int:
+    """An opener for `open` that creates files which other users cannot open."""
+    return os.open(path, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
+
+
+def create_privately() -> None:
+    """From now on, only this process's user may use what the process creates. Not on Windows."""
+    os.umask(0o077)
+
+
+def mode_for_others(status: os.stat_result) -> int:
+    """The permissions that other users have, of 0o077. Always 0 on Windows, without modes."""
+    return stat.S_IMODE(status.st_mode) & 0o077 if hasattr(os, "geteuid") else 0
+
+
+def close_to_others(path: Path) -> None:
+    """Take other users' permissions from a file, if there is one that this process's user owns."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.stat()
+        if mode_for_others(status) and is_own(status):
+            path.chmod(stat.S_IMODE(status.st_mode) & ~0o077)
+
+
 def is_in_use(error: OSError) -> bool:
     """Whether Windows refused to move or remove a file because it is open. Never on POSIX."""
     return getattr(error, "winerror", None) == _ERROR_SHARING_VIOLATION

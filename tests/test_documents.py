@@ -287,6 +287,16 @@ class CommandTest(RtmTestCase):
                     seen.add(words[1])
         self.assertEqual(seen, set(command_line.commands))
 
+    def test_no_secret_is_on_a_command_line(self) -> None:
+        """Where every user of the machine could read it."""
+        given = [
+            word
+            for line in self.lines()
+            for option, word in re.findall(r"--(app-secret|token)[ =](\S+)", line)
+            if not re.match(r"-$|file:|jwks:", word)
+        ]
+        self.assertEqual(given, [])
+
     def test_the_two_commands_install_what_is_there(self) -> None:
         extras = set(re.findall(r"^(\w+) =$", (REPOSITORY / "setup.cfg").read_text(), re.MULTILINE))
         for line in self.lines():

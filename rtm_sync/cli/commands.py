@@ -28,6 +28,7 @@ from .options import (
     finish,
     output_of,
     output_options,
+    secret_given,
     upload_options,
 )
 from .output import (
@@ -86,8 +87,9 @@ def rtm_sync() -> None:
 @click.option("--app-id", help="The app to serve; needs --app-secret.")
 @click.option(
     "--app-secret",
+    callback=secret_given,
     help="The secret that signs the app's tokens, 32 bytes or more; or file:PATH or jwks:PATH of "
-    "public keys.",
+    "public keys; or - to read a line of standard input.",
 )
 @click.option(
     "--clock-skew",

@@ -25,6 +25,7 @@ from .profiles import KINDS, load_profile, load_profiles
 
 _OUTPUT = "rtm_sync.output"
 STREAM = "-"
+_MOST_OF_A_SECRET = 65_536  # bytes
 
 Command = Callable[..., Any]
 
@@ -66,6 +67,23 @@ def complete_path(
     return [CompletionItem(incomplete, type="file")]
 
 
+def secret_given(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """A secret of the command line; `-` is a line of standard input, which no process list shows.
+
+    A terminal asks for it, and does not show what is typed.
+    """
+    if value != STREAM:
+        return value
+    if sys.stdin.isatty():
+        return str(click.prompt(parameter.human_readable_name, hide_input=True, err=True))
+    line = sys.stdin.buffer.readline(_MOST_OF_A_SECRET).decode("utf-8", "surrogateescape")
+    if not line.rstrip("\r\n"):
+        raise click.BadParameter("standard input has no line to read.", context, parameter)
+    return line.rstrip("\r\n")
+
+
 _PROFILE_OPTIONS = (
     click.option(
         "--profile",
@@ -83,12 +101,18 @@ _PROFILE_OPTIONS = (
 )
 _APP_OPTIONS = (
     click.option("--app-id", help="The app."),
-    click.option("--app-secret", help="The app's secret, which signs tokens."),
+    click.option(
+        "--app-secret",
+        callback=secret_given,
+        help="The app's secret, which signs tokens; - reads a line of standard input.",
+    ),
 )
 _CLIENT_OPTIONS = (
     click.option("--url", help="URL of the hub. [default: ws://127.0.0.1:8765]"),
     click.option("--uid", help="The user to log in as."),
-    click.option("--token", help="The user's token."),
+    click.option(
+        "--token", callback=secret_given, help="The user's token; - reads a line of standard input."
+    ),
     click.option("--proxy", help="An HTTP proxy's URL, or \"none\". [default: the environment's]"),
     click.option(
         "--ca-file",

@@ -22,6 +22,7 @@ from ..hub.tasks import cancel_other_tasks
 from ..plugins.loader import PluginManager, plugin_manager
 from ..portable import (
     STOP_SIGNALS,
+    create_privately,
     folder_url,
     on_hangup,
     on_signal,
@@ -321,6 +322,7 @@ def run(
         await serve(config, stop, on_ready, reload=reload)
 
     raise_open_file_limit()
+    create_privately()
     with logged(config.log_level, config.log_format):
         run_loop(main())
 

@@ -105,10 +105,13 @@ class CommandTestCase(RtmTestCase):
     def setUp(self) -> None:
         self.home = self.folder()
 
-    def command(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: object, standard_input: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end. A traceback in its output fails the test."""
         done = subprocess.run(
             self._line(arguments),
+            input=standard_input,
             cwd=self.home,
             env=child_environment(**environment),
             capture_output=True,

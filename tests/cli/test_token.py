@@ -36,6 +36,15 @@ class TokenTest(CommandTestCase):
     def test_the_lifetime_is_an_option(self) -> None:
         self.assertAlmostEqual(self.lifetime("--ttl", 86_400), 86_400, delta=10)
 
+    def test_the_secret_may_be_a_line_of_standard_input(self) -> None:
+        given = ("token", "alice", "--app-id", "my-app", "--app-secret", "-")
+        done = self.command(*given, standard_input=f"{SECRET}\r\nthe next line\n")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertGreater(self.verifier.verify(done.stdout.strip(), "alice").expires_at, 0)
+        done = self.command(*given)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("'--app-secret': standard input has no line to read.", done.stderr)
+
     def test_what_the_user_may_is_an_option(self) -> None:
         given = ("--join", "room-*", "--join", "lobby", "--publish", "lobby", "--no-upload")
         printed = self.printed("token", "alice", *given, "--no-download", **APP).strip()

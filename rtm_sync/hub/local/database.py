@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...portable import close_to_others, open_private
 from ...rules.timing import Deadline
 from ..open_paths import OpenPaths
 from .migrations import MIGRATIONS, Migration, prepare
@@ -66,6 +68,7 @@ class Database:
         self._files = OpenPaths("The database's file", ())
         with contextlib.ExitStack() as opened:
             try:
+                _close_files(path)
                 self._connection = self._connect(opened)
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
@@ -267,6 +270,17 @@ def _run(group: list[Operation], connection: sqlite3.Connection) -> list[Answer]
     items = [operation.run.item for operation in group if isinstance(operation.run, Joint)]
     results = run.run(connection, items)
     return [(operation, result, None) for operation, result in zip(group, results, strict=True)]
+
+
+def _close_files(path: str) -> None:
+    """Let no other user open the files of a database, which is created when it is missing.
+
+    SQLite creates the files beside it with its mode.
+    """
+    if path != ":memory:":
+        os.close(open_private(path, os.O_RDWR | os.O_CREAT))
+        for suffix in _SUFFIXES:
+            close_to_others(Path(path + suffix))
 
 
 def _decoded(text: bytes) -> str:

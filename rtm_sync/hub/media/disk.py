@@ -13,11 +13,12 @@ import logging
 import os
 import weakref
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ...errors import PluginError
-from ...portable import folder_in_url, is_in_use, open_folder, sync_folder
+from ...portable import folder_in_url, is_in_use, open_folder, open_private, sync_folder
 from ..open_paths import OpenPaths
 from .store import MEDIA_ID, Fragment, MediaStore, MediaWriter
 
@@ -65,7 +66,9 @@ class DiskMediaStore(MediaStore):
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(mode=0o700)
             sync_folder(self._folder)
-        path.with_name(media_id + _METADATA).write_text(metadata, "utf-8")
+        note = path.with_name(media_id + _METADATA)
+        with open(note, "w", encoding="utf-8", opener=open_private) as file:
+            file.write(metadata)
         return _DiskWriter(path, "xb", self._opened)
 
     def open(self, media_id: str) -> BinaryIO:
@@ -146,7 +149,7 @@ class _DiskWriter(MediaWriter):
         self._path = path
         self._opened = opened
         self._part = path.with_name(path.name + _PART)
-        self._file = self._part.open(mode, buffering=0)
+        self._file = cast(FileIO, open(self._part, mode, buffering=0, opener=open_private))  # noqa: SIM115
         self._file.seek(0, os.SEEK_END)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
