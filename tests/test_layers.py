@@ -18,6 +18,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "version",
         "errors",
         "portable",
+        "printable",
         "image_header",
         "lazy_names",
         "old_names",

@@ -12,14 +12,11 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..printable import INVISIBLE
+
 _LONGEST = 200  # bytes; file systems allow 255, and " (12)" may be appended
 _SEPARATORS = re.compile(r"[/\\]+")
 _DRIVES = re.compile(r"(?:.:)+", re.S)  # Windows takes any first character for a drive's letter
-# Control characters, line separators, half characters, and the controls of bidirectional text,
-# which make "exe.gpj" look like "jpg.exe".
-_INVISIBLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 # Windows takes these names for devices in every folder, also with an extension.
 _DEVICE = re.compile(
     r" *(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³]) *(?:[.:].*)?", re.I | re.S
@@ -46,7 +43,7 @@ def plain_name(name: str) -> str:
     drives = _DRIVES.match(last)
     if drives is not None:
         last = last[drives.end() :]
-    last = _INVISIBLE.sub("_", last)
+    last = INVISIBLE.sub("_", last)
     if not last.strip(" ."):
         return ""
     return f"_{last}" if _DEVICE.fullmatch(last) else last

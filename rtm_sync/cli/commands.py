@@ -17,6 +17,7 @@ from ..errors import PluginError, RtmError
 from ..gateway.config import ConfigError, GatewayConfig, load_config
 from ..messages import RtmMessage
 from ..plugins.loader import plugin_manager
+from ..printable import printable
 from ..protocol.ids import id_problem
 from ..version import __version__
 from .options import (
@@ -38,7 +39,6 @@ from .output import (
     message_line,
     message_record,
     plugin_record,
-    printable,
 )
 from .profiles import Profile, logged_in
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from ..client.client import RtmClient
 from ..errors import RtmError
 from ..messages import RtmFileMessage, RtmMessage, RtmRawMessage
+from ..printable import printable
 from ..protocol.values import ConnectionChangeReason, ConnectionState, ReceivedMessageProperties
 from ..transfers.transfer import Transfer
-from .output import ExitCode, Output, message_line, message_record, printable
+from .output import ExitCode, Output, message_line, message_record
 
 JOURNAL = "messages.jsonl"
 _MAX_DOWNLOADS = 100  # unfinished downloads at which the handlers block, and with them the hub

@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from enum import IntEnum
@@ -24,13 +23,13 @@ import click
 from ..errors import DownloadMediaError, LoginError, RtmError
 from ..messages import RtmImageMessage, RtmMessage, RtmRawMessage, RtmTextMessage
 from ..plugins.report import PluginDescription, PluginStatus
+from ..printable import printable
 from ..transfers.control import MediaOperationProgress, ProgressCallback
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 _LINE_INTERVAL = 5.0  # seconds between progress lines of one transfer, without a terminal
-_BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class ExitCode(IntEnum):
@@ -58,16 +57,6 @@ def exit_code(error: RtmError) -> ExitCode:
     if isinstance(error, DownloadMediaError) and error.reason == "NOT_EXIST":
         return ExitCode.NOT_EXIST
     return ExitCode.FAILED
-
-
-def printable(text: str) -> str:
-    """Untrusted text on one line, with control and bidirectional characters escaped."""
-    return "".join(
-        repr(char)[1:-1]
-        if char in _BIDI or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
-        else char
-        for char in text
-    )
 
 
 def byte_count(size: float) -> str:

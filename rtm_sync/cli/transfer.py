@@ -13,9 +13,10 @@ from ..client.channel import RtmChannel
 from ..client.client import RtmClient
 from ..errors import RtmError
 from ..messages import RtmFileMessage, RtmMessage, as_message
+from ..printable import printable
 from ..transfers.transfer import Transfer
 from .options import STREAM, UploadOptions
-from .output import ExitCode, Output, byte_count, message_record, printable
+from .output import ExitCode, Output, byte_count, message_record
 
 
 def upload_files(

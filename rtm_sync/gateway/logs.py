@@ -1,14 +1,17 @@
 """The gateway's log: lines for people, or JSON objects for programs.
 
 A line has names, numbers and the ids of users, apps and channels. Message texts, file names,
-tokens and media ids are never logged.
+tokens and media ids are never logged. Whatever a stranger sends, it fakes no line: a record is one
+line of at most 2,000 characters, and the lines of a traceback are indented.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import queue
+import re
 import sys
 import threading
 import time
@@ -19,6 +22,7 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import HttpProcessingError
 
+from ..printable import printable
 from ..rules.timing import Deadline
 from ..supervision import BackgroundThread, supervised_thread
 from .guard.request_context import RequestContext, request_context
@@ -26,6 +30,10 @@ from .guard.request_context import RequestContext, request_context
 _BROKEN_REQUEST = (HttpProcessingError, web.RequestPayloadError)
 _WAITING_LIMIT = 10_000  # lines
 _FLUSH_PATIENCE = 2.0  # seconds to write the last lines to a slow reader
+_MESSAGE_LIMIT = 2000  # characters of a message, and of each value beside it
+_TRACEBACK_LIMIT = 16_000  # characters
+# A random id of 32 characters has small and capital letters; other ids of this length have not.
+_MEDIA_ID = re.compile(r"(?<![\w-])(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[\w-]{32}(?![\w-])", re.ASCII)
 
 server_logger = logging.getLogger("rtm_sync.gateway.server")
 """The logger of aiohttp's server, without its records of broken requests: they repeat the request's
@@ -118,18 +126,61 @@ def logged(level: str, form: str, stream: TextIO = sys.stderr) -> Iterator[None]
         writer.stop()
 
 
+def _bounded(text: str, limit: int) -> str:
+    """A text with a name for each media id, cut to a number of characters."""
+    if len(text) > limit:
+        text = f"{text[:limit]}… ({len(text) - limit:,} characters more)"
+    return _MEDIA_ID.sub(_name_of_medium, text)
+
+
+def _name_of_medium(found: re.Match[str]) -> str:
+    """A name by which lines about one medium can be found, and from which the id does not follow.
+
+    An id that is known opens the medium to every user of the app.
+    """
+    return f"medium-{hashlib.sha256(found[0].encode()).hexdigest()[:8]}"
+
+
+class _TextFormatter(logging.Formatter):
+    """One line for each record, and indented ones for its traceback."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        record.message = printable(_bounded(record.message, _MESSAGE_LIMIT))
+        return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        head, *traceback = super().format(record).split("\n")
+        if not traceback:
+            return head
+        lines = _bounded("\n".join(traceback), _TRACEBACK_LIMIT).split("\n")
+        return "\n".join([head, *(f"    {printable(line)}" for line in lines)])
+
+
 def _formatter(form: str) -> logging.Formatter:
     formatter: logging.Formatter
     if form == "json":
         from pythonjsonlogger.json import JsonFormatter
 
-        formatter = JsonFormatter(
+        class BoundedJsonFormatter(JsonFormatter):
+            """One object for each record. JSON has escapes for all that could fake a line."""
+
+            def process_log_record(self, log_data: dict[str, object]) -> dict[str, object]:
+                return {
+                    name: _bounded(
+                        value, _TRACEBACK_LIMIT if name == "exc_info" else _MESSAGE_LIMIT
+                    )
+                    if isinstance(value, str)
+                    else value
+                    for name, value in log_data.items()
+                }
+
+        formatter = BoundedJsonFormatter(
             "{asctime}{levelname}{name}{message}",
             style="{",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         )
     else:
-        formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+        formatter = _TextFormatter("%(asctime)s %(levelname)-7s %(message)s")
     formatter.converter = time.gmtime
     formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
     formatter.default_msec_format = "%s.%03dZ"

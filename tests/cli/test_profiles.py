@@ -9,10 +9,11 @@ from typing import Any
 
 from rtm_sync import LoginError
 from rtm_sync.cli.doctor import Finding, Verdict, diagnose
-from rtm_sync.cli.output import ExitCode, _LineBars, exit_code, printable
+from rtm_sync.cli.output import ExitCode, _LineBars, exit_code
 from rtm_sync.cli.profiles import Profile, load_profile
 from rtm_sync.gateway.config import ConfigError
 from rtm_sync.hub.auth.tokens import JwtVerifier, make_token
+from rtm_sync.printable import printable
 from rtm_sync.transfers.control import MediaOperationProgress
 from tests.cli.support import SECRET, CommandTestCase
 from tests.support import RtmTestCase, local_gateway

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import threading
 from typing import Any
 
@@ -15,6 +16,7 @@ import websocket
 from rtm_sync import LoginError, RtmClient, RtmRawMessage, RtmTextMessage
 from rtm_sync.gateway.logs import logged
 from rtm_sync.hub.auth.tokens import make_token
+from rtm_sync.printable import printable
 from rtm_sync.testing import GatewayProcess
 from tests.support import PATIENCE, RtmTestCase, at_once, wait_until
 
@@ -168,6 +170,81 @@ class FullRunTest(RtmTestCase):
         [download] = [item for item in self.events("request") if "{" in item["route"]]
         self.assertEqual((download["route"], download["uid"]), ("/v1/media/{media_id}", "alice"))
         self.assertGreater(download["bytes"], 1234)  # the headers are included
+
+
+class ForgeryTest(RtmTestCase):
+    """What strangers send fakes no line, and fills no disk."""
+
+    FORGED = "\x1b[2K\r\n2030-01-01T00:00:00.000Z INFO forged \u2028\u202e"
+    LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ +|    ")
+
+    def setUp(self) -> None:
+        self.gateway = self.entered(GatewayProcess(settings={"log_level": "debug"}))
+
+    def test_ids_of_strangers_cannot_fake_a_line(self) -> None:
+        with RtmClient(self.FORGED, url=self.gateway.url) as eve:
+            eve.login("eve")
+            eve.create_media_message_by_uploading(b"bytes").result(PATIENCE)
+            socket = eve._transport._connection._socket  # type: ignore[attr-defined]
+            socket.send(json.dumps({"jsonrpc": "2.0", "id": 901, "method": self.FORGED}))
+        requests.get(
+            f"{self.gateway.url.replace('ws', 'http')}/healthz",
+            headers={"User-Agent": "a\x1b[2Kb", "X-Forwarded-For": "\x1b[2K"},
+            timeout=PATIENCE,
+        )
+        wait_until(lambda: "session of eve@" in self.gateway.log)
+        self.gateway.stop()
+        warning, *lines = self.gateway.log.replace("\r", "\n").splitlines()
+        self.assertIn("NO APP SECRET", warning)
+        for line in lines:
+            self.assertRegex(line, self.LINE)
+            self.assertFalse(line.startswith("2030"))
+            self.assertEqual(line, printable(line))
+
+    def test_a_request_logs_a_bounded_number_of_bytes(self) -> None:
+        socket = websocket.create_connection(f"{self.gateway.url}/v1/signalling", PATIENCE)
+        self.addCleanup(socket.shutdown)
+        login = {"protocol": 1, "app_id": "app", "uid": "eve"}
+        socket.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "login", "params": login}))
+        self.assertIn("result", json.loads(socket.recv()))
+        before = len(self.gateway.log)
+        socket.send(json.dumps({"jsonrpc": "2.0", "id": 2, "method": "x" * 200_000}))
+        socket.send("[" + "x" * 200_000)
+        wait_until(lambda: "eve@app GET" in self.gateway.log)
+        self.assertLess(len(self.gateway.log) - before, 10_000)
+
+    def test_a_traceback_is_bounded_and_indented(self) -> None:
+        for form in ("text", "json"):
+            with self.subTest(form):
+                stream = io.StringIO()
+                with logged("info", form, stream):
+                    try:
+                        raise ValueError(self.FORGED * 10_000)
+                    except ValueError:
+                        logging.getLogger("rtm_sync.test").exception("failed: %s", "x" * 10_000)
+                first, *others = stream.getvalue().splitlines()
+                self.assertIn("characters more)", first)
+                self.assertEqual([line for line in others if not line.startswith("    ")], [])
+                self.assertEqual(bool(others), form == "text")
+                self.assertLess(len(stream.getvalue()), 50_000)
+
+    def test_no_level_names_a_medium_so_that_it_can_be_opened(self) -> None:
+        media_id = "Gz_TZqDaVZr52MatwZvc3OnYpr39gQi4"
+        other = "0123456789abcdef0123456789abcdef"  # a user id of the same length
+        for form in ("text", "json"):
+            with self.subTest(form):
+                stream = io.StringIO()
+                with logged("info", form, stream):
+                    logger = logging.getLogger("elsewhere")
+                    logger.warning("retrying /bucket/%s.part for %s", media_id, other)
+                    try:
+                        raise KeyError(media_id)
+                    except KeyError:
+                        logger.exception("failed")
+                written = stream.getvalue()
+                self.assertNotIn(media_id, written)
+                self.assertIn(f"/bucket/medium-5920cf05.part for {other}", written)
+                self.assertEqual(written.count("medium-5920cf05"), 2)
 
 
 class WriterTest(RtmTestCase):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import weakref
 from collections.abc import Callable
@@ -20,9 +19,8 @@ from typing import BinaryIO, cast
 from ...errors import PluginError
 from ...portable import folder_in_url, is_in_use, open_folder, open_private, sync_folder
 from ..open_paths import OpenPaths
+from .failures import log_failure
 from .store import MEDIA_ID, Fragment, MediaStore, MediaWriter
-
-logger = logging.getLogger(__name__)
 
 _PART = ".part"
 _METADATA = ".note"
@@ -107,7 +105,7 @@ class DiskMediaStore(MediaStore):
                 else:
                     metadata.unlink(missing_ok=True)
             except OSError as error:
-                logger.warning("the fragment %s cannot be resumed: %s", whole.name, error)
+                log_failure(f"resuming the fragment {whole.name}", error)
         return found
 
     def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:

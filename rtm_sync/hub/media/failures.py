@@ -29,8 +29,15 @@ def store_failure(family: type[RtmError], action: str, error: Exception) -> RtmE
 
 
 def log_failure(action: str, error: Exception) -> None:
-    """Log an exception of a media store or media index."""
+    """Log an exception of a media store or media index, without the paths of the store."""
     is_expected = isinstance(error, (OSError, RtmError))
     logger.warning(
-        "%s failed: %s", action, error or repr(error), exc_info=None if is_expected else error
+        "%s failed: %s", action, without_path(error), exc_info=None if is_expected else error
     )
+
+
+def without_path(error: BaseException) -> str:
+    """An exception's text; that of an operation on a file without the file's path."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{type(error).__name__}: {error.strerror}"
+    return str(error) or repr(error)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ...errors import RtmError, UploadMediaError
 from ...protocol.values import MediaInfo
-from .failures import store_failure
+from .failures import log_failure, store_failure, without_path
 from .storage import StorageThreads
 from .store import MediaStore, MediaWriter
 
@@ -22,7 +21,6 @@ _BUFFER = 256 * 1024
 half a megabyte is no faster and takes 6 MB more for nine uploads."""
 
 CHECKSUM_ALGORITHMS = ("sha1", "sha256")
-logger = logging.getLogger(__name__)
 
 
 class ChecksumMismatch(Exception):
@@ -332,7 +330,7 @@ class Upload:
             try:
                 self._mend(self._writer)
             except Exception as another:  # the next write tries again
-                logger.warning("cutting off %s failed after %s: %s", self.media_id, error, another)
+                log_failure(f"cutting off {self.media_id} after {without_path(error)}", another)
             raise
         # Here, because the caller of a cancelled request does not go on after the write.
         self.offset += len(data)
