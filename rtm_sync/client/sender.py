@@ -329,7 +329,7 @@ class RtmSender:
         return messages[:limit]
 
     def kick(self, uid: str, *, ban_seconds: float = 0.0, revoke_tokens: bool = False) -> bool:
-        """End a user's session (the client is ABORTED, BANNED_BY_SERVER).
+        """End a user's sessions (the client is ABORTED, BANNED_BY_SERVER).
 
         Args:
             uid: the user.
@@ -345,6 +345,24 @@ class RtmSender:
         body = {"ban_seconds": ban_seconds, "revoke_tokens": revoke_tokens}
         answer = self._post(self._user(uid, SenderError) + "/kick", body, SenderError)
         return bool(answer.get("was_online"))
+
+    def end_all_sessions(self, *, revoke_tokens: bool = False) -> int:
+        """End all sessions of the app (the clients are ABORTED, BANNED_BY_SERVER).
+
+        Their uploads and downloads end, too. For an app whose secret or key has leaked: remove that
+        from the gateway first.
+
+        Args:
+            revoke_tokens: also refuse, permanently, all tokens of the app that exist now.
+
+        Returns:
+            The number of clients' sessions that ended.
+
+        Raises:
+            SenderError: refused, or timed out.
+        """
+        answer = self._post("/sessions/end", {"revoke_tokens": revoke_tokens}, SenderError)
+        return int(answer.get("ended", 0))
 
     def get_bans(self) -> dict[str, float]:
         """The banned users, and the end of each ban in seconds since the epoch.

@@ -83,6 +83,11 @@ class KickBody:
     revoke_tokens: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class EndSessionsBody:
+    revoke_tokens: bool = False
+
+
 class Refused(Exception):
     """An error answer with this HTTP status, code and message."""
 

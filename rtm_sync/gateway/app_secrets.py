@@ -6,7 +6,7 @@ import hmac
 import secrets as random_secrets
 from collections.abc import Mapping, Sequence
 
-from ..hub.auth.keys import is_shared
+from ..hub.auth.keys import fingerprint, is_shared
 from ..hub.auth.tokens import AnyOf, TokenVerifier
 from ..plugins.loader import PluginManager, plugin_manager
 from .config import ConfigError, GatewayConfig
@@ -26,7 +26,10 @@ def verifiers_of(
     try:
         return {
             app_id: AnyOf(
-                plugins.token_verifier(app_id, secret, config.clock_skew) for secret in secrets
+                {
+                    fingerprint(secret): plugins.token_verifier(app_id, secret, config.clock_skew)
+                    for secret in secrets
+                }
             )
             for app_id, secrets in config.secrets.items()
         }
@@ -54,16 +57,16 @@ class AppSecrets:
         """Whether every secret is accepted."""
         return self._secrets is None
 
-    def accept(self, app_id: str, secret: str) -> bool:
-        """Whether this is a shared secret of the app.
+    def accept(self, app_id: str, secret: str) -> str | None:
+        """The name of a shared secret of the app (see `fingerprint`), or None for another secret.
 
         Takes constant time for each secret, and for an unknown app as long as for one secret.
         """
         if self._secrets is None:
-            return True
+            return fingerprint(secret)
         known = [one for one in self._secrets.get(app_id, ()) if is_shared(one)]
         found = [
             hmac.compare_digest(secret.encode(), one.encode())
             for one in known or [random_secrets.token_hex()]
         ]
-        return any(found) and bool(known)
+        return fingerprint(secret) if any(found) and known else None

@@ -66,12 +66,13 @@ class Downloads:
             if location is not None:
                 return _redirect(info, location)
             async with self._opened(store, info) as file:
-                await self._send_bytes(request, response, info, file, start, stop)
+                await self._send_bytes(request, session, response, info, file, start, stop)
         return response
 
     async def _send_bytes(
         self,
         request: web.Request,
+        session: Session,
         response: web.StreamResponse,
         info: MediaInfo,
         file: BinaryIO,
@@ -80,7 +81,7 @@ class Downloads:
     ) -> None:
         left = stop - start
         try:
-            with ConnectionGuard(request) as guard:
+            with ConnectionGuard(self._hub, session, request) as guard:
                 await response.prepare(request)
                 await self._hub.media.storage.run(file.seek, start)
                 while left > 0:

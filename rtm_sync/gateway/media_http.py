@@ -76,11 +76,15 @@ def check_encoding(request: web.Request) -> None:
 class ConnectionGuard:
     """Aborts a request's connection when its body stalls, or when the client has closed it.
 
+    And when the credentials of the request's session end.
+
     Nothing else detects a client that closes the connection while an answer waits to be sent: the
     transport is in the closing state until all is sent, which never happens.
     """
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, hub: Hub, session: Session, request: web.Request) -> None:
+        self._hub = hub
+        self._session = session
         self._request = request
         self._loop = asyncio.get_running_loop()
         self._touched_at = 0.0
@@ -102,7 +106,12 @@ class ConnectionGuard:
     def _check(self) -> None:
         transport = self._request.transport
         stalled = self._loop.time() - self._touched_at >= STALL_LIMIT
-        if stalled or transport is None or transport.is_closing():
+        if (
+            stalled
+            or transport is None
+            or transport.is_closing()
+            or not self._hub.allows(self._session)
+        ):
             hang_up(self._request)
         else:
             self._timer = self._loop.call_later(_CHECK_INTERVAL, self._check)

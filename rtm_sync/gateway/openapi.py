@@ -165,6 +165,7 @@ _SCHEMAS: dict[str, _Schema] = {
         },
         revoke_tokens=_FLAG,
     ),
+    "EndSessions": _object(revoke_tokens=_FLAG),
     "UserEvent": _event(["Login", "Logout"], {"user_id": _ID}),
     "ChannelEvent": _event(["Join", "Leave"], {"group_id": _ID, "user_id": _ID}),
     "Success": _object(
@@ -295,7 +296,7 @@ def _user_paths() -> _Schema:
         ),
         "/kick": _operation(
             "kick_user",
-            "End a user's session (BANNED_BY_SERVER), refuse logins for ban_seconds, and with "
+            "End a user's sessions (BANNED_BY_SERVER), refuse logins for ban_seconds, and with "
             "revoke_tokens revoke all tokens issued until now.",
             _SECRET,
             body="Kick",
@@ -346,6 +347,16 @@ def _app_paths() -> _Schema:
                     after=_ID | {"type": ["string", "null"], "description": _NEXT_PAGE},
                 ),
                 query=[_query("after", _ID)],
+            )
+        },
+        "/rtm/sessions/end": {
+            "post": _operation(
+                "end_sessions",
+                "End all sessions of the app (BANNED_BY_SERVER) and what they transfer, and with "
+                "revoke_tokens revoke all tokens issued until now.",
+                _SECRET,
+                body="EndSessions",
+                answer=_object(["ended"], ended={"type": "integer", "minimum": 0}),
             )
         },
         "/rtm/vendor/user_events": {

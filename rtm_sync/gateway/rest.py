@@ -33,6 +33,7 @@ from ..protocol.requests import SendChannelMessage, SendMessageToPeer
 from .api_requests import (
     MAX_PRESENCE,
     ChannelMessageBody,
+    EndSessionsBody,
     HistoryBody,
     KickBody,
     PeerMessageBody,
@@ -120,6 +121,7 @@ class Rest:
             web.get(BASE + "/rtm/presence", self._handler(self._presence)),
             web.post(BASE + "/rtm/presence", self._handler(self._presence)),
             web.get(BASE + "/rtm/bans", self._handler(self._bans)),
+            web.post(BASE + "/rtm/sessions/end", self._handler(self._end_sessions)),
             web.get(vendor + "/user_events", self._handler(self._user_events)),
             web.get(vendor + "/channel_events", self._handler(self._channel_events)),
             web.post(history + "/query", self._handler(self._start_history_query)),
@@ -160,8 +162,8 @@ class Rest:
         app_id, uid = request.match_info["app_id"], request.match_info["uid"]
         check_id("uid", uid)
         if _TOKEN not in request.headers:
-            await self._check_app_secret(request)
-            session = self._hub.administration.service_session(app_id, uid)
+            key = await self._key_of(request)
+            session = self._hub.administration.service_session(app_id, uid, key)
             note_user(app_id, uid)
             return session
         if request.headers.get(_TOKEN_UID) != uid:
@@ -184,7 +186,12 @@ class Rest:
         return session
 
     async def _check_app_secret(self, request: web.Request) -> str:
-        """Authenticate by a secret of the app. Returns the app id.
+        """Authenticate by a secret of the app. Returns the app id."""
+        await self._key_of(request)
+        return request.match_info["app_id"]
+
+    async def _key_of(self, request: web.Request) -> str:
+        """Authenticate by a secret of the app. Returns the secret's name.
 
         A request without one is no guess: a browser sends it for any page that shows an image.
         """
@@ -192,8 +199,8 @@ class Rest:
         authorization = request.headers.get("Authorization")
         user, password = _basic(authorization or "")
         async with guessing() as guess:
-            known = self._app_secrets.accept(app_id, password)
-            if not (known and (user == app_id or self._app_secrets.is_open)):
+            key = self._app_secrets.accept(app_id, password)
+            if key is None or not (user == app_id or self._app_secrets.is_open):
                 guess.is_wrong = authorization is not None
                 raise Refused(
                     401,
@@ -201,7 +208,7 @@ class Rest:
                     "Authorization must be Basic with the app id and a secret of the app.",
                 )
         note_user(app_id)
-        return app_id
+        return key
 
     # -- messages --
 
@@ -295,6 +302,12 @@ class Rest:
             app_id, uid, body.ban_seconds, revoke_tokens=body.revoke_tokens
         )
         return {"was_online": was_online}
+
+    async def _end_sessions(self, request: web.Request) -> dict[str, Any]:
+        app_id = await self._check_app_secret(request)
+        body = await read_body(request, EndSessionsBody)
+        ended = await self._hub.administration.end_all(app_id, revoke_tokens=body.revoke_tokens)
+        return {"ended": ended}
 
     async def _user_events(self, request: web.Request) -> dict[str, Any]:
         return {"events": self._events.take(await self._check_app_secret(request), "user")}

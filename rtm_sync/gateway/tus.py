@@ -179,7 +179,7 @@ class Uploads:
         sha256 = hashlib.sha256()
         try:
             async with self._hub.media.slot(session, UploadMediaError):
-                with ConnectionGuard(request) as guard:
+                with ConnectionGuard(self._hub, session, request) as guard:
                     while data := await request.content.readany():
                         guard.touch()
                         sha256.update(data)
@@ -227,7 +227,7 @@ class Uploads:
         if length is not None and length > left and offset == upload.offset:
             raise _TusError(413, f"The body has {length:,} bytes; the upload needs {left:,} more.")
         loop = asyncio.get_running_loop()
-        guard = ConnectionGuard(request)
+        guard = ConnectionGuard(self._hub, session, request)
 
         def touch() -> None:
             upload.touched_at = loop.time()

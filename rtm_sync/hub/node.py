@@ -21,7 +21,6 @@ from ..protocol.events import (
     MessagesHandled,
     SessionEnded,
     TokenExpired,
-    TokenPrivilegeWillExpire,
 )
 from ..protocol.frames import encode_notice
 from ..protocol.requests import (
@@ -68,11 +67,11 @@ from .services.messages import MessageService
 from .services.presence import PresenceService
 from .session import Session
 from .session_log import log_login, log_session_end
+from .session_watch import SessionWatch
 from .tasks import BackgroundTasks, Outcomes
 
 _SWEEP_INTERVAL = 60.0
 _MEDIA_SWEEP_ROUNDS = 60  # media last for days: they are swept once an hour
-_WATCH_INTERVAL = 1.0
 _STOP_TIMEOUT = 5.0
 _ATTACH_TIME = 10.0  # as long as a connection may take for its login
 
@@ -134,7 +133,7 @@ class Hub:
         )
         self.presence = PresenceService(engine, limits, self._tasks)
         self.administration = AdministrationService(
-            engine, self._login_policy, limits, self._rates, now, self._drop_uploads
+            engine, self._login_policy, limits, self._rates, now, self._drop_uploads, self._end_app
         )
         attributes = AttributeService(engine, engine, lambda: int(now() * 1000))
         invitations = InvitationService(engine, limits)
@@ -163,6 +162,17 @@ class Hub:
             MessagesHandled: self._messages.handled,
         }
         self._dispatcher = Dispatcher(handlers, notices, self.end, self._undo, self._tasks)
+        self._watch = SessionWatch(
+            self._registry,
+            self.administration,
+            self._login_policy,
+            self._dispatcher,
+            engine,
+            limits,
+            now,
+            self._tasks,
+            self._end,
+        )
         self.receive = self._dispatcher.receive
         self.perform = self._dispatcher.perform
 
@@ -173,7 +183,7 @@ class Hub:
         await self._engine.start(self)
         await self.media.start()
         self._tasks.run_loop("sweep", self._sweep_repeatedly)
-        self._tasks.run_loop("session watch", self._watch_sessions)
+        self._tasks.run_loop("session watch", self._watch.run)
 
     def disconnect_all(self) -> None:
         """Close every connection (1001). Sessions and their transfers stay for the grace period."""
@@ -345,11 +355,27 @@ class Hub:
 
     def session(self, session_id: str) -> Session | None:
         """The session or service session with this secret id, or None."""
-        return self._registry.get(session_id) or self.administration.by_bearer(session_id)
+        session = self._registry.get(session_id) or self.administration.by_bearer(session_id)
+        return session if session is not None and self.allows(session) else None
+
+    def allows(self, session: Session) -> bool:
+        """Whether a transfer of the session may go on: its credentials are still valid.
+
+        A service session of which there were too many makes no transfer invalid.
+        """
+        has_ended = session.life.end not in (None, SessionEnd.REPLACED)
+        return not has_ended and self._login_policy.holds(session.app_id, session.grant)
 
     def replace_verifiers(self, verifiers: Mapping[str, TokenVerifier]) -> None:
-        """Replace the apps and their keys. Sessions stay until their tokens expire."""
+        """Replace the apps and their keys. Sessions of keys that are gone end within a second."""
         self._login_policy.replace(verifiers)
+
+    def _end_app(self, app_id: str) -> int:
+        """End the sessions of an app on this node; returns their number."""
+        sessions = [session for session in self._registry if session.app_id == app_id]
+        for session in sessions:
+            self._end(session, SessionEnd.BANNED_BY_SERVER)
+        return len(sessions)
 
     def _login_result(self, session: Session, *, resumed: bool) -> LoginResult:
         session.acknowledged = session.received
@@ -437,33 +463,6 @@ class Hub:
         event = {"user_id": session.uid, "type": kind, "ms": int(self._now() * 1000)}
         self._observe(session.app_id, "user", event)
 
-    async def _watch_sessions(self) -> None:
-        """Look at every session each second: reachability, token, frames to acknowledge."""
-        while True:
-            now = asyncio.get_running_loop().time()
-            for session in self._registry:
-                reachable = session.silence(now) <= self.limits.unreachable_after
-                if reachable is not session.reachable:
-                    session.reachable = reachable
-                    self._tasks.spawn(self._report_reachability(session, reachable=reachable))
-                self._check_token(session)
-                self._dispatcher.acknowledge(session)
-            await asyncio.sleep(_WATCH_INTERVAL)
-
-    async def _report_reachability(self, session: Session, *, reachable: bool) -> None:
-        try:
-            await self._engine.set_reachable(*session.user, session.id, reachable=reachable)
-        except OSError as error:
-            logger.warning("the reachability of %r was not reported: %s", session, error)
-
-    def _check_token(self, session: Session) -> None:
-        left = session.token_time_left(self._now())
-        if left <= 0:
-            self._end(session, SessionEnd.TOKEN_EXPIRED)
-        elif left <= self.limits.token_warning and not session.token_warning_sent:
-            session.token_warning_sent = True
-            session.push(encode_notice(TokenPrivilegeWillExpire()))
-
     async def sweep(self) -> int:
         """Remove expired service sessions, uploads and media; return the number of media."""
         self.administration.sweep()
@@ -473,7 +472,6 @@ class Hub:
     async def _sweep_repeatedly(self) -> None:
         rounds = 0
         while True:
-            self.administration.sweep()
             await self.media.sweep_uploads()
             if rounds % _MEDIA_SWEEP_ROUNDS == 0:
                 swept = await self.media.sweep_media()

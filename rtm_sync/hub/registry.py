@@ -53,6 +53,8 @@ class SessionEnd(Enum):
     REMOTE_LOGIN = "remote_login"
     BANNED_BY_SERVER = "banned_by_server"
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    KEY_REMOVED = "key_removed"  # the key that made its token, or its app, is no longer there
+    REPLACED = "replaced"  # a service session, of which there were too many
 
     @property
     def reason(self) -> ConnectionChangeReason | None:
@@ -69,6 +71,7 @@ _CLIENT_REASONS = {
     SessionEnd.REMOTE_LOGIN: ConnectionChangeReason.REMOTE_LOGIN,
     SessionEnd.BANNED_BY_SERVER: ConnectionChangeReason.BANNED_BY_SERVER,
     SessionEnd.TOKEN_EXPIRED: ConnectionChangeReason.TOKEN_EXPIRED,
+    SessionEnd.KEY_REMOVED: ConnectionChangeReason.TOKEN_EXPIRED,
 }
 
 
@@ -83,6 +86,7 @@ class Life:
         established: the session has been ATTACHED, so that its client can resume it.
         revision: the revision of its claim; None before the engine has answered.
         queued: the time of the session's entry in the registry's queue; None without an entry.
+        end: why the session has ended; None while it lives.
     """
 
     state: SessionState = SessionState.ATTACHING
@@ -91,6 +95,7 @@ class Life:
     established: bool = False
     revision: int | None = None
     queued: float | None = None
+    end: SessionEnd | None = None
 
 
 class _HasLife(Protocol):
@@ -228,7 +233,7 @@ class Registry(Generic[S]):
         if life.state is SessionState.ENDED:
             return []
         connection, life.connection = life.connection, None
-        life.state, life.deadline = SessionState.ENDED, None
+        life.state, life.deadline, life.end = SessionState.ENDED, None, end
         del self._by_id[session.id]
         if self._by_user.get((session.app_id, session.uid)) is session:
             del self._by_user[session.app_id, session.uid]

@@ -93,8 +93,10 @@ class TokenVerifierContract(_Base):
 
     def test_a_good_token_is_granted_until_it_ends(self) -> None:
         for ttl in (60.0, _HOUR, 12 * _HOUR):
-            grant = self.verifier().verify(self.token(UID, ttl), UID)
+            verifier = self.verifier()
+            grant = verifier.verify(self.token(UID, ttl), UID)
             self.assertIsInstance(grant, Grant)
+            self.assertTrue(not grant.key or verifier.has_key(grant.key), grant.key)
             self.assertAlmostEqual(grant.expires_at, time.time() + ttl, delta=10)
 
     def test_no_token_is_valid_for_longer_than_may_be(self) -> None:

@@ -207,12 +207,13 @@ class KeyTest(ServeTest):
         gateway.signal(signal.SIGHUP)
         wait_until(lambda: "1 apps were read again" in gateway.err)
         self.assertTrue(self.accepts(gateway, self.NEW) and self.accepts(gateway, self.OLD))
+        self.assertTrue(staying.send_message_to_peer("still here", "bob").has_peer_received)
         self.write(self.NEW)
         gateway.signal(signal.SIGHUP)
         wait_until(lambda: gateway.err.count("1 apps were read again") == 2)
         self.assertTrue(self.accepts(gateway, self.NEW))
         self.assertFalse(self.accepts(gateway, self.OLD))
-        self.assertTrue(staying.send_message_to_peer("still here", "bob").has_peer_received)
+        wait_until(lambda: staying.connection_state.name == "ABORTED")
 
     def test_a_mistake_changes_nothing_and_is_told(self) -> None:
         self.write(self.OLD)

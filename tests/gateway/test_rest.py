@@ -126,7 +126,7 @@ class MessageTest(RestCase):
     def test_a_token_opens_what_the_document_says_and_no_more(self) -> None:
         table = (DOCS / "http_api.md").read_text().partition("## Endpoints")[2]
         rows = re.findall(r"^\| (`.+?`) \| (secret(?: or token)?) \|", table, re.MULTILINE)
-        self.assertEqual(len(rows), 11)
+        self.assertEqual(len(rows), 12)
         self.http.auth = None
         self.http.headers["x-agora-token"] = make_token("my app", "alice", SECRET)
         self.http.headers["x-agora-uid"] = "alice"
@@ -136,6 +136,7 @@ class MessageTest(RestCase):
             "/channel_messages": {"channel_name": "room", "payload": "hi"},
             "/presence": {"user_ids": ["bob"]},
             "/kick": {},
+            "/end": {},
             "/query": {"filter": times | {"source": "alice"}},
         }
         tried = 0
@@ -151,7 +152,7 @@ class MessageTest(RestCase):
                     status = 200 if who == "secret or token" else 401
                     self.ask(method, path.replace("UID", "alice"), status=status, **given)
                     tried += 1
-        self.assertEqual(tried, 12)
+        self.assertEqual(tried, 13)
 
     def test_a_token_reads_presence_as_often_as_its_user_may(self) -> None:
         self.serve(limits="presence_queries=3/600")

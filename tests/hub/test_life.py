@@ -327,7 +327,7 @@ class EndedTest(HubCase):
     async def test_a_service_session_that_is_used_while_its_user_is_kicked_is_refused(self) -> None:
         hub = await self.hub()
         service = hub.administration.service_session(APP, "service")
-        hub.administration._sessions._end((APP, "service", None), SessionEnd.LOST)
+        hub.administration._sessions._end(service, SessionEnd.LOST)
         with self.assertRaises(RtmError) as caught:
             await hub.perform(service, GetUserAttributes("service"))
         self.assertEqual(caught.exception.reason, "USER_NOT_LOGGED_IN")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -38,6 +39,16 @@ class Key:
     material: Any
     algorithm: str
     name: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the key in the grants of its tokens; the key does not follow from it."""
+        if isinstance(self.material, str):
+            return fingerprint(self.material)
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        return hashlib.sha256(self.material.public_bytes(*form)).hexdigest()
 
     @property
     def is_secret(self) -> bool:
@@ -138,6 +149,11 @@ def key_source(secret: str, check_interval: float = _CHECK_INTERVAL) -> KeySourc
     if secret.startswith(JWKS):
         return KeyFile(Path(secret.removeprefix(JWKS)), _jwks_keys, check_interval)
     return Secret(secret)
+
+
+def fingerprint(secret: str) -> str:
+    """Names a configured secret, which does not follow from it."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def is_shared(secret: str) -> bool:

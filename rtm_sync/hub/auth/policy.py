@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 from ...errors import LoginError, LoginErrorCode
@@ -9,6 +10,11 @@ from ...protocol.ids import PROTOCOL_VERSION, app_id_problem, id_problem
 from ...protocol.requests import Login
 from ..engine.directory import Directory
 from .tokens import Grant, TokenVerifier
+
+ALL_USERS = "*"
+"""Names all users of an app in a revocation. No user id contains it."""
+
+_KEYS_CHECKED_FOR = 1.0  # seconds
 
 
 class LoginPolicy:
@@ -32,10 +38,32 @@ class LoginPolicy:
         self._directory = directory
         self._verifiers = verifiers
         self._now = now
+        self._has_key: dict[tuple[str, str], bool] = {}  # for a second: keys may be in files
+        self._has_key_until = 0.0
 
     def replace(self, verifiers: Mapping[str, TokenVerifier]) -> None:
-        """Replace the apps and their keys. Existing sessions are not affected."""
+        """Replace the apps and their keys. Grants of keys that are gone hold no longer."""
         self._verifiers = verifiers
+        self._has_key.clear()
+
+    def holds(self, app_id: str, grant: Grant | None) -> bool:
+        """Whether what a session was made from is still valid: its token's time and key."""
+        if grant is None or self._verifiers is None:
+            return grant is None or grant.expires_at > self._now()
+        verifier = self._verifiers.get(app_id)
+        if verifier is None or grant.expires_at <= self._now():
+            return False
+        if not grant.key:  # its verifier names no keys
+            return True
+        now = time.monotonic()
+        if now >= self._has_key_until:
+            self._has_key.clear()
+            self._has_key_until = now + _KEYS_CHECKED_FOR
+        name = app_id, grant.key
+        known = self._has_key.get(name)
+        if known is None:
+            known = self._has_key[name] = verifier.has_key(grant.key)
+        return known
 
     async def admit(self, login: Login) -> Grant | None:
         """The grant of a login that is allowed; None where no token is required.
@@ -85,7 +113,10 @@ class LoginPolicy:
                 "This app needs a token; pass token= to login, or a token_provider.",
             )
         grant = verifier.verify(token, uid)
-        revoked = await self._directory.revoked_before(app_id, uid)
+        revoked = max(
+            await self._directory.revoked_before(app_id, uid),
+            await self._directory.revoked_before(app_id, ALL_USERS),
+        )
         if revoked and (grant.issued_at is None or grant.issued_at < revoked):
             raise LoginError(
                 LoginErrorCode.LOGIN_ERR_INVALID_TOKEN, "The token was revoked; get a fresh one."

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import LoginError, LoginErrorCode
@@ -130,11 +130,13 @@ class Grant:
         privileges: the privileges of its user.
         issued_at: when the token was issued, seconds since the epoch; None when unknown. Any
             revocation of the user's tokens revokes a token of unknown age too.
+        key: names the key that made the token, for `TokenVerifier.has_key`; not secret.
     """
 
     expires_at: float
     privileges: Privileges = Privileges()
     issued_at: float | None = None
+    key: str = ""
 
 
 class TokenVerifier(ABC):
@@ -149,23 +151,41 @@ class TokenVerifier(ABC):
                 sees the message: it may say what is wrong, but never contain the expected value.
         """
 
+    def has_key(self, key: str) -> bool:
+        """Whether a key that was named in a grant still makes valid tokens.
+
+        When it no longer does, the sessions that were made from its tokens end. A verifier with one
+        key that never changes need not override it.
+        """
+        return True
+
 
 class AnyOf(TokenVerifier):
-    """Accepts a token that at least one of several verifiers accepts; for the change of keys."""
+    """Accepts a token that at least one of several verifiers accepts; for the change of keys.
 
-    def __init__(self, verifiers: Iterable[TokenVerifier]) -> None:
-        self._verifiers = tuple(verifiers)
+    Args:
+        verifiers: the verifiers by the names of their secrets, see `fingerprint`.
+    """
+
+    def __init__(self, verifiers: Mapping[str, TokenVerifier]) -> None:
+        self._verifiers = dict(verifiers)
 
     def verify(self, token: str, uid: str) -> Grant:
         best: LoginError | None = None
-        for verifier in self._verifiers:
+        for name, verifier in self._verifiers.items():
             try:
-                return verifier.verify(token, uid)
+                grant = verifier.verify(token, uid)
+                return replace(grant, key=f"{name}/{grant.key}")
             except LoginError as error:
                 # "Expired" by the right key is more helpful than "invalid" by another key.
                 if best is None or best.reason == "INVALID_TOKEN":
                     best = error
         raise best or _invalid("the app has no key")
+
+    def has_key(self, key: str) -> bool:
+        name, _, inner = key.partition("/")
+        verifier = self._verifiers.get(name)
+        return verifier is not None and (not inner or verifier.has_key(inner))
 
 
 class JwtVerifier(TokenVerifier):
@@ -196,7 +216,7 @@ class JwtVerifier(TokenVerifier):
         if len(token) > _MAX_TOKEN_CHARACTERS:
             raise _invalid(f"it has {len(token):,} characters; at most {_MAX_TOKEN_CHARACTERS:,}")
         try:
-            claims = self._claims(token)
+            claims, key = self._claims(token)
             expires_at = float(claims["exp"])
             issued_at = None if claims.get("iat") is None else float(claims["iat"])
             # A claim that is null is malformed, and not the same as no claim.
@@ -217,9 +237,12 @@ class JwtVerifier(TokenVerifier):
             )
         if claims["sub"] != uid:
             raise _invalid("its sub is not the uid that logs in")
-        return Grant(expires_at, privileges, issued_at)
+        return Grant(expires_at, privileges, issued_at, key.fingerprint)
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def has_key(self, key: str) -> bool:
+        return any(one.fingerprint == key for one in self._source.current())
+
+    def _claims(self, token: str) -> tuple[dict[str, Any], Key]:
         import jwt
 
         name = jwt.get_unverified_header(token).get("kid")
@@ -235,7 +258,7 @@ class JwtVerifier(TokenVerifier):
                 raise jwt.InvalidKeyError(f"its kid {name[:64]!r} is unknown")
         for key in keys:
             try:
-                return self._decode(token, key)
+                return self._decode(token, key), key
             except (jwt.InvalidSignatureError, jwt.InvalidAlgorithmError):
                 continue  # another key has signed it
         raise jwt.InvalidSignatureError("Signature verification failed")

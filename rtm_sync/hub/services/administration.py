@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Callable
 
 from ...protocol.requests import Login
 from ...rules.limits import Limits
 from ...rules.requests import UserRates
-from ..auth.policy import LoginPolicy
+from ..auth.policy import ALL_USERS, LoginPolicy
+from ..auth.tokens import Grant
 from ..engine.directory import Directory
 from ..service_sessions import ServiceSessions
 from ..session import Session
@@ -30,6 +32,7 @@ class AdministrationService:
         rates: the rates of all users.
         now: the wall clock, seconds since the epoch.
         drop_uploads: drops the unfinished uploads of a session's user.
+        end_app: ends the clients' sessions of an app, and returns their number.
     """
 
     def __init__(
@@ -40,16 +43,22 @@ class AdministrationService:
         rates: UserRates,
         now: Callable[[], float],
         drop_uploads: Callable[[Session], object],
+        end_app: Callable[[str], int],
     ) -> None:
         self._directory = directory
         self._login_policy = login_policy
         self._now = now
         self._drop_uploads = drop_uploads
-        self._sessions = ServiceSessions(limits, rates)
+        self._end_app = end_app
+        self._sessions = ServiceSessions(limits, rates, login_policy.holds)
 
-    def service_session(self, app_id: str, uid: str) -> Session:
-        """A connectionless session for server-side requests; expires after 15 idle minutes."""
-        return self._sessions.of(app_id, uid, asyncio.get_running_loop().time())
+    def service_session(self, app_id: str, uid: str, key: str = "") -> Session:
+        """A connectionless session for server-side requests; expires after 15 idle minutes.
+
+        Args:
+            key: names the app's secret with which the process has authenticated.
+        """
+        return self._of(app_id, uid, Grant(math.inf, key=key))
 
     async def service_session_by_token(self, app_id: str, uid: str, token: str) -> Session:
         """As `service_session`, with the privileges of the user's token, until the token expires.
@@ -59,19 +68,16 @@ class AdministrationService:
             OSError: the engine failed.
         """
         grant = await self._login_policy.admit(Login(app_id, uid, token=token))
-        return self._sessions.of(app_id, uid, asyncio.get_running_loop().time(), grant)
+        return self._of(app_id, uid, grant or Grant(math.inf))
 
     def by_bearer(self, session_id: str) -> Session | None:
         """The service session with this secret id, or None. The look-up renews its idle time."""
-        session = self._sessions.by_id(session_id, asyncio.get_running_loop().time())
-        if session is not None and session.token_time_left(self._now()) <= 0:
-            return None
-        return session
+        return self._sessions.by_id(session_id, asyncio.get_running_loop().time())
 
     async def kick(
         self, app_id: str, uid: str, ban_seconds: float, *, revoke_tokens: bool = False
     ) -> bool:
-        """End a user's session (BANNED_BY_SERVER) and refuse logins for a while.
+        """End a user's sessions (BANNED_BY_SERVER) and refuse logins for a while.
 
         Args:
             ban_seconds: the length of the ban, seconds; 0 ends a ban.
@@ -96,6 +102,30 @@ class AdministrationService:
         )
         return was_online
 
+    async def end_all(self, app_id: str, *, revoke_tokens: bool = False) -> int:
+        """End all sessions of an app (BANNED_BY_SERVER), and what they transfer.
+
+        Clients' sessions on other nodes stay.
+
+        Args:
+            revoke_tokens: also revoke, permanently, all tokens of the app issued until now.
+
+        Returns:
+            The number of clients' sessions that ended.
+        """
+        if revoke_tokens:
+            await self._directory.revoke(app_id, ALL_USERS, self._now())
+        for session in self._sessions.end_app(app_id):
+            self._drop_uploads(session)
+        ended = self._end_app(app_id)
+        logger.info(
+            "%d sessions of %s were ended",
+            ended,
+            app_id,
+            extra={"event": "sessions_ended", "app_id": app_id, "sessions": ended},
+        )
+        return ended
+
     async def bans(self, app_id: str, after: str = "") -> tuple[dict[str, float], str | None]:
         """A page of at most 1,000 banned users, each with the ban's end, seconds since the epoch.
 
@@ -111,6 +141,13 @@ class AdministrationService:
         return page, next(reversed(page)) if len(found) > len(page) else None
 
     def sweep(self) -> None:
-        """End the idle service sessions."""
+        """End the service sessions that are idle, or whose token or secret ended.
+
+        The uploads of a user who has none any longer are dropped.
+        """
         for session in self._sessions.sweep(asyncio.get_running_loop().time()):
-            self._drop_uploads(session)
+            if not self._sessions.has(*session.user):
+                self._drop_uploads(session)
+
+    def _of(self, app_id: str, uid: str, grant: Grant) -> Session:
+        return self._sessions.of(app_id, uid, asyncio.get_running_loop().time(), grant)

@@ -223,7 +223,7 @@ class ChangeTest(KeyCase):
         self.assertEqual([key.name for key in source.current()], ["one"])
 
     def test_two_secrets_are_valid_at_once(self) -> None:
-        both = AnyOf(JwtVerifier(APP, secret) for secret in SECRETS)
+        both = AnyOf({secret: JwtVerifier(APP, secret) for secret in SECRETS})
         for secret in SECRETS:
             both.verify(make_token(APP, "alice", secret), "alice")
             expired = make_token(APP, "alice", secret, ttl=-60)
