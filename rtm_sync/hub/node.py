@@ -48,7 +48,7 @@ from ..protocol.requests import (
 from ..protocol.values import ConnectionChangeReason, Done, LoginResult, PeerOnlineState
 from ..rules.idempotency import IdempotencyCache
 from ..rules.limits import Limits
-from ..rules.requests import UserRates
+from ..rules.requests import UserRates, sessions_problem
 from .auth.policy import LoginPolicy
 from .auth.tokens import TokenVerifier
 from .dispatch import Dispatcher, Handler
@@ -271,12 +271,10 @@ class Hub:
         refusal = self._rates.of((login.app_id, login.uid), now).refusal("logins", now)
         if refusal is not None:
             raise LoginError.named(*refusal)
-        if len(self._registry) >= self.limits.sessions:
-            raise LoginError(
-                LoginErrorCode.LOGIN_ERR_REJECTED,
-                f"The gateway has {len(self._registry):,} sessions; the limit is "
-                f"{self.limits.sessions:,}. Try again later.",
-            )
+        of_app = self._registry.count(login.app_id)
+        problem = sessions_problem(len(self._registry), of_app, self.limits)
+        if problem is not None:
+            raise LoginError(LoginErrorCode.LOGIN_ERR_REJECTED, problem)
         session = Session(login.app_id, login.uid, self.limits, self._rates, self._overflowed)
         session.set_grant(grant)
         self._registry.opened(session, connection, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -142,11 +143,16 @@ class Registry(Generic[S]):
         self._grace = grace
         self._by_id: dict[str, S] = {}
         self._by_user: dict[tuple[str, str], S] = {}  # claimed sessions, one a user
+        self._of_app: Counter[str] = Counter()
         self._queue: list[tuple[float, int, S]] = []  # a heap of deadlines, possibly outdated
         self._order = itertools.count()
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    def count(self, app_id: str) -> int:
+        """The number of an app's sessions."""
+        return self._of_app[app_id]
 
     def __iter__(self) -> Iterator[S]:
         return iter(tuple(self._by_id.values()))
@@ -178,6 +184,7 @@ class Registry(Generic[S]):
     def opened(self, session: S, connection: Connection | None, now: float) -> None:
         """A login was admitted. Its session waits for its claim and its connection."""
         self._by_id[session.id] = session
+        self._of_app[session.app_id] += 1
         self._enter(session, SessionState.ATTACHING, connection, now + self._attach_time)
 
     def claimed(self, session: S, revision: int) -> list[Action[S]]:
@@ -235,6 +242,9 @@ class Registry(Generic[S]):
         connection, life.connection = life.connection, None
         life.state, life.deadline, life.end = SessionState.ENDED, None, end
         del self._by_id[session.id]
+        self._of_app[session.app_id] -= 1
+        if not self._of_app[session.app_id]:
+            del self._of_app[session.app_id]
         if self._by_user.get((session.app_id, session.uid)) is session:
             del self._by_user[session.app_id, session.uid]
         return [Finish(session, connection, end)]

@@ -39,6 +39,7 @@ class Limits:
             offered yet; the oldest are dropped (reference 1.3: 200).
         mailbox_messages, mailbox_bytes: all stored messages of one user that are not handled, and
             the size of their JSON; further messages are refused. Ours.
+        mailbox_sender_messages, mailbox_sender_bytes: those of one sender. Ours.
         unhandled_messages: stored messages that a session has been offered and has not handled;
             further ones wait. Ours.
         sends: peer and channel messages together, per user (Linux: 1,500 in 3 s).
@@ -72,7 +73,10 @@ class Limits:
             more in the window is refused. None is enough for what `sends` allows. Ours.
         outbox_frames, outbox_bytes: unacknowledged frames and bytes of a client, beyond which it is
             a slow consumer and its session ends. Ours.
-        sessions: sessions on this node. Ours.
+        sessions, app_sessions: sessions on this node, and those of one app. Ours.
+        user_message_bytes, app_message_bytes: bytes of the messages that a user, or an app, has
+            sent and that are stored, in mailboxes and the history together; further messages that
+            would be stored are refused. Ours.
         user_bytes, app_bytes: bytes of media of a user, or an app, including unfinished uploads;
             None is no quota. Ours.
         user_uploads, app_uploads: uploads that a user, or an app, may begin; None is no quota.
@@ -87,8 +91,10 @@ class Limits:
     retention: float = RETENTION_SECONDS
     joined_channels: int = 20
     offline_messages: int = 200
-    mailbox_messages: int = 10_000
-    mailbox_bytes: int = 64 * 1024 * 1024
+    mailbox_messages: int = 20_000
+    mailbox_bytes: int = 128 * 1024 * 1024
+    mailbox_sender_messages: int = 10_000
+    mailbox_sender_bytes: int = 64 * 1024 * 1024
     unhandled_messages: int = 1000
     sends: Rate = Rate(1500, 3.0)
     joins: Rate = Rate(50, 3.0)
@@ -123,6 +129,9 @@ class Limits:
     outbox_frames: int = 2048
     outbox_bytes: int = 8 * 1024 * 1024
     sessions: int = 10_000
+    app_sessions: int = 9_000
+    user_message_bytes: int = 1_000_000_000
+    app_message_bytes: int = 10_000_000_000
     user_bytes: int | None = None
     app_bytes: int | None = None
     user_uploads: Rate | None = None

@@ -94,6 +94,23 @@ class UserRates:
         return rates
 
 
+def sessions_problem(sessions: int, of_app: int, limits: Limits) -> str | None:
+    """Check the number of sessions before one more. Returns the problem, or None.
+
+    Args:
+        sessions: of all apps.
+        of_app: of the app.
+        limits: has the limits of both.
+    """
+    for owner, number, most in (
+        ("app", of_app, limits.app_sessions),
+        ("gateway", sessions, limits.sessions),
+    ):
+        if number >= most:
+            return f"The {owner} has {number:,} sessions; the limit is {most:,}. Try again later."
+    return None
+
+
 def peer_message_refusal(request: SendMessageToPeer) -> Refusal | None:
     """Check the ids of a message to a peer. Returns None when they are valid."""
     problem = id_problem("peer_id", request.peer_id)

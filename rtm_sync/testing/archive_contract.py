@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..hub.engine.archive import Archive, HistoryQuery
+from ..hub.engine.part import QuotaExceeded, Quotas
 from .engine_kit import APP, OTHER_APP, WEEK, EnginePartContract, historical, text_of
 
 
@@ -143,6 +144,25 @@ class ArchiveContract(EnginePartContract):
         self.assertEqual(await self.texts(HistoryQuery()), ["short", "long"])
         self.wall += 90
         self.assertEqual(await self.texts(HistoryQuery()), ["long"])
+
+    async def test_a_quota_of_source_or_app_refuses_and_others_go_on(self) -> None:
+        for app_id, quotas in ((APP, Quotas(sender=1000)), (OTHER_APP, Quotas(app=1000))):
+            with self.subTest(quotas=quotas):
+                stored = 0
+                with self.assertRaises(QuotaExceeded):
+                    for stored in range(20):  # to users and channels of whom some may not exist
+                        message = historical(f"{stored}", "alice", f"nobody-{stored}", ms=1)
+                        await self.archive.store_history(app_id, message, WEEK, quotas)
+                copy = historical("0", "alice", "nobody-0", ms=1)
+                await self.archive.store_history(app_id, copy, WEEK, quotas)
+                found = await self.archive.history(app_id, HistoryQuery(), self.wall)
+                self.assertEqual(len(found), stored)
+                other = historical("x" * 100, "carol", "bob", ms=1)
+                if quotas.app is None:
+                    await self.archive.store_history(app_id, other, WEEK, quotas)
+                else:
+                    with self.assertRaises(QuotaExceeded):
+                        await self.archive.store_history(app_id, other, WEEK, quotas)
 
     async def test_an_archive_that_is_not_running_refuses(self) -> None:
         message = historical("1", "alice", "bob", ms=1)

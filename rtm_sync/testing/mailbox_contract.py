@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from ..hub.engine.mailbox import (
     StoredMessage,
     StoredMessages,
 )
+from ..hub.engine.part import QuotaExceeded, Quotas
 from .engine_kit import APP, KEEP, OTHER_APP, WEEK, EnginePartContract, peer_message, text_of
 
 LIMITS = MailboxLimits(offline=KEEP, messages=10_000, bytes=32 * 1024 * 1024, retention=WEEK)
@@ -233,6 +235,57 @@ class MailboxContract(EnginePartContract):
                 await self.discard([keys[0], keys[0]])
                 await self.store(texts[-1], limits=limits, is_offered=True)
                 await self.discard([item.key for item in await self.stored()])
+
+    async def test_nobodys_messages_push_out_those_of_who_has_sent_fewer(self) -> None:
+        await self.store("first", "second", sender="carol")
+        await self.store(*map(str, range(KEEP + 50)), sender="mallory")
+        await self.store("third", sender="carol")
+        own = [str(number) for number in range(53, KEEP + 50)]
+        self.assertEqual(await self.waiting(), ["first", "second", *own, "third"])
+
+    async def test_nobody_takes_all_the_room_of_a_mailbox(self) -> None:
+        for limits in (
+            replace(LIMITS, messages=100, sender_messages=4),
+            replace(LIMITS, bytes=100_000, sender_bytes=1000),
+        ):
+            with self.subTest(limits):
+                texts = [f"{number} of {limits.messages}" for number in range(10)]
+                with self.assertRaises(MailboxFull) as caught:
+                    for text in texts:
+                        await self.store(text, sender="mallory", limits=limits, is_offered=True)
+                self.assertIn("mallory", str(caught.exception))
+                await self.store(texts[0], sender="carol", limits=limits, is_offered=True)
+                keys = [item.key for item in await self.stored()]
+                await self.discard(keys[:1])
+                await self.store(texts[-1], sender="mallory", limits=limits, is_offered=True)
+                await self.discard([item.key for item in await self.stored()])
+
+    async def test_a_quota_of_sender_or_app_refuses_until_there_is_room(self) -> None:
+        for quotas, is_offered in itertools.product(
+            (Quotas(sender=1000), Quotas(app=1000)), (False, True)
+        ):
+            with self.subTest(quotas=quotas, is_offered=is_offered):
+                limits = replace(LIMITS, quotas=quotas)
+                with self.assertRaises(QuotaExceeded):
+                    for number in range(20):  # to users of whom some may not exist
+                        uid = f"nobody-{number % 5}"
+                        await self.store("text", uid=uid, limits=limits, is_offered=is_offered)
+                        await self.store(f"{number}", uid=uid, limits=limits, is_offered=is_offered)
+                others = peer_message("x" * 100, "carol")
+                other = self.mailbox.store(APP, "bob", others, limits, is_offered=is_offered)
+                if quotas.app is None:
+                    await other
+                else:
+                    with self.assertRaises(QuotaExceeded):
+                        await other
+                await self.mailbox.store(OTHER_APP, "bob", others, limits, is_offered=False)
+                for uid in ("bob", *(f"nobody-{number}" for number in range(5))):
+                    for app_id in (APP, OTHER_APP):
+                        keys = [item.key for item in await self.stored(uid, app_id)]
+                        await self.discard(keys, uid=uid, app_id=app_id, remember=0.0)
+                await self.store("again", limits=limits, is_offered=is_offered)
+                keys = [item.key for item in await self.stored()]
+                await self.discard(keys, remember=0.0)
 
     async def test_a_mailbox_that_is_not_running_refuses(self) -> None:
         await self.assert_needs_running(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from typing import Any
 
 from rtm_sync.errors import PeerMessageError
@@ -414,6 +415,25 @@ class BoundsTest(DeliveriesCase):
         bob.tell(MessagesHandled(tuple(item.key or 0 for item in messages_of(bob))))
         await self.empties()
         self.assertEqual(await self.send("7"), [RECEIVED])
+
+    async def test_nobody_fills_the_disk_with_messages_to_users_who_never_come(self) -> None:
+        await self.start(user_message_bytes=2000)
+
+        async def fill(**options: bool) -> None:
+            for number in range(20):
+                message = replace(to_bob(f"{number}", **options), peer_id=f"nobody-{number}")
+                await self.alice.call(message)
+
+        for options in (
+            {"enable_offline_messaging": True},
+            {"enable_offline_messaging": False, "enable_historical_messaging": True},
+        ):
+            with self.subTest(**options):
+                error = await self.refused("PEER_MESSAGE_ERR_FAILURE", fill(**options))
+                self.assertIn("the quota is 2,000", str(error))
+        bob = await self.user(self.made, "bob")
+        self.assertEqual(await self.send("1", enable_offline_messaging=False), [RECEIVED])
+        self.assertEqual(bob.texts(), ["1"])
 
     async def test_a_disk_that_stores_nothing_refuses_the_send(self) -> None:
         await self.start()

@@ -153,6 +153,16 @@ class LimitTest(HubCase):
         await alice.call(text("x", "bob", "m0"))  # a known one is answered
         self.assertEqual(bob.texts(), ["x", "x", "y", "z"])
 
+    async def test_an_app_leaves_room_for_the_sessions_of_others(self) -> None:
+        hub = await self.hub(limits=Limits(sessions=10, app_sessions=3))
+        users = [await self.user(hub, uid) for uid in ("a", "b", "c")]
+        with self.assertRaisesRegex(LoginError, "The app has 3 sessions; the limit is 3"):
+            await self.user(hub, "d")
+        other = User(hub)
+        await other.login("d", app_id="other")
+        hub.end(users[0].session)
+        await self.user(hub, "d")
+
     async def test_a_full_hub_says_so(self) -> None:
         hub = await self.hub(limits=Limits(sessions=3))
         for uid in ("a", "b", "c"):

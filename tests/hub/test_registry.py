@@ -167,6 +167,7 @@ class RegistryTest(unittest.TestCase):
 
     def test_each_end_that_is_told_has_its_reason(self) -> None:
         told = {end: end.reason for end in SessionEnd if end.reason is not None}
+        self.assertIs(told.pop(SessionEnd.KEY_REMOVED), ConnectionChangeReason.TOKEN_EXPIRED)
         self.assertEqual(len(told), 3)
         for end, reason in told.items():
             self.assertIs(SessionEnd.of(reason), end)

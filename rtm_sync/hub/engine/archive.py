@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from ...protocol.values import HistoricalMessage
-from .part import EnginePart
+from .part import NO_QUOTAS, EnginePart, Quotas
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,18 @@ class Archive(EnginePart):
 
     @abstractmethod
     async def store_history(
-        self, app_id: str, message: HistoricalMessage, retention: float
+        self,
+        app_id: str,
+        message: HistoricalMessage,
+        retention: float,
+        quotas: Quotas = NO_QUOTAS,
     ) -> None:
         """Store a message durably for `retention` seconds.
 
         Storing a message id again for the same source and destination changes nothing.
+
+        Raises:
+            QuotaExceeded: a quota of the message's source or app does not allow it.
         """
 
     @abstractmethod

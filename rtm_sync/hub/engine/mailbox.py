@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...protocol.requests import MessageFromPeer
-from .part import EnginePart
+from .part import NO_QUOTAS, EnginePart, Quotas
 
 
 class MailboxFull(Exception):
-    """The receiver has too many stored messages; the message was not stored."""
+    """The receiver has too many stored messages, of all or of this sender; it was not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,24 @@ class MailboxLimits:
     """How much is stored for one user.
 
     Attributes:
-        offline: messages that were stored while the user did not listen, and never offered; the
-            oldest are dropped.
+        offline: messages that were stored while the user did not listen, and never offered. When
+            there are more, the oldest of the sender with most of them is dropped.
         messages: all messages; more are refused.
         bytes: the size of all messages; more are refused. A mailbox may measure them in its own
             form.
         retention: seconds for which a message is stored.
+        sender_messages, sender_bytes: those of one sender; more are refused, so that nobody takes
+            all the room. None for no share.
+        quotas: of the message's sender and app.
     """
 
     offline: int
     messages: int
     bytes: int
     retention: float
+    sender_messages: int | None = None
+    sender_bytes: int | None = None
+    quotas: Quotas = NO_QUOTAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,9 @@ class Mailbox(EnginePart):
                 offered from now on, and is not dropped.
 
         Raises:
-            MailboxFull: the receiver has as many messages, or bytes, as may be stored.
+            MailboxFull: the receiver, or the sender's share of the mailbox, has as many messages,
+                or bytes, as may be stored.
+            QuotaExceeded: a quota of the limits does not allow the message.
         """
 
     @abstractmethod

@@ -3,8 +3,31 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from .node import Node
+
+
+class QuotaExceeded(Exception):
+    """The sender, or the app, has too many bytes stored; the message was not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """How many bytes of messages are stored, in mailboxes and the history together.
+
+    A part may measure them in its own form.
+
+    Attributes:
+        sender: of one user's messages; None for no quota.
+        app: of all messages of an app; None for no quota.
+    """
+
+    sender: int | None = None
+    app: int | None = None
+
+
+NO_QUOTAS = Quotas()
 
 
 class EnginePart(ABC):

@@ -11,6 +11,8 @@ from typing import ClassVar, TypeAlias
 from ...protocol.codec import encode_json
 from ...protocol.values import HistoricalMessage
 from ..engine.archive import Archive, HistoryQuery
+from ..engine.part import NO_QUOTAS, Quotas
+from .message_use import counted, require_quotas
 from .part import LocalPart
 
 _Value: TypeAlias = str | int | float
@@ -37,10 +39,14 @@ CREATE INDEX IF NOT EXISTS history_by_destination_and_time ON history
     (app_id, destination, is_channel, ms);
 CREATE INDEX IF NOT EXISTS history_by_source_and_time ON history (app_id, source, ms);
 CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
-"""
+""" + counted("history", "source")
 
     async def store_history(
-        self, app_id: str, message: HistoricalMessage, retention: float
+        self,
+        app_id: str,
+        message: HistoricalMessage,
+        retention: float,
+        quotas: Quotas = NO_QUOTAS,
     ) -> None:
         now = self._now()
         row = (
@@ -56,11 +62,13 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
 
         def store(connection: sqlite3.Connection) -> None:
             self._clean_up(connection, "history", now)
-            connection.execute(
+            stored = connection.execute(
                 "INSERT OR IGNORE INTO history (app_id, source, destination, is_channel, ms, "
                 "expires_at, message_id, message) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
+            if stored.rowcount > 0:  # not for a copy; what does not fit is undone
+                require_quotas(connection, app_id, message.source, quotas)
 
         await self._running_database.run(store)
 

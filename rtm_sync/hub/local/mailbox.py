@@ -11,12 +11,13 @@ from typing import ClassVar
 from ...protocol.codec import encode_json
 from ...protocol.requests import MessageFromPeer
 from ..engine.mailbox import Mailbox, MailboxFull, MailboxLimits, StoredMessage, StoredMessages
+from .message_use import counted, require_quotas, room
 from .part import LocalPart
 
 logger = logging.getLogger(__name__)
 
 
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _STORE = """
 INSERT INTO offline (app_id, uid, sender, message_id, expires_at, message, was_offered)
 SELECT column1, column2, column3, column4, column5, column6, 1 FROM (VALUES {rows}) AS row
@@ -28,8 +29,20 @@ WHERE column8 >= 0 AND column9 >= 0 AND NOT EXISTS (
     SELECT 1 FROM offline_use AS used
     WHERE used.app_id = column1 AND used.uid = column2
     AND (used.messages > column8 OR used.bytes > column9)
+) AND NOT EXISTS (
+    SELECT 1 FROM message_use AS sent WHERE sent.app_id = column1 AND sent.uid IN (column3, '')
+    AND sent.bytes > CASE sent.uid WHEN '' THEN column11 ELSE column10 END
 ) ON CONFLICT DO NOTHING
 """
+
+_DROP_ONE = """
+DELETE FROM offline WHERE key = (
+    SELECT min(key) FROM offline WHERE app_id = ? AND uid = ? AND NOT was_offered
+    GROUP BY sender ORDER BY count(*) DESC, min(key) LIMIT 1
+)
+"""
+"""Drop the oldest of the sender with most messages that were not offered yet: so nobody's messages
+push out those of a user who has sent fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +92,7 @@ CREATE TRIGGER IF NOT EXISTS offline_discarded AFTER DELETE ON offline BEGIN
     WHERE app_id = OLD.app_id AND uid = OLD.uid;
     DELETE FROM offline_use WHERE app_id = OLD.app_id AND uid = OLD.uid AND messages <= 0;
 END;
-"""
+""" + counted("offline", "sender")  # noqa: S608  only our words
 
     async def store(
         self,
@@ -119,30 +132,28 @@ END;
                 (*copy, now),
             ).fetchone():
                 return None
-            if not _has_room(connection, user, size, limits):
+            if _lack_of_room(connection, user, message.peer_id, size, limits):
                 connection.execute(
                     "DELETE FROM offline WHERE app_id = ? AND uid = ? AND expires_at <= ?",
                     (*user, now),
                 )
-                if not _has_room(connection, user, size, limits):
-                    raise MailboxFull(
-                        f"The mailbox of {uid!r} is full; the limits are {limits.messages:,} "
-                        f"messages that are not handled, and {limits.bytes:,} bytes. Send it again "
-                        "when the user has handled some."
-                    )
+                lack = _lack_of_room(connection, user, message.peer_id, size, limits)
+                if lack:
+                    raise MailboxFull(f"{lack} Send it again when the user has handled some.")
             stored = connection.execute(
                 "INSERT INTO offline "
                 "(app_id, uid, sender, message_id, expires_at, message, was_offered) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (*copy, now + limits.retention, body, is_offered),
             ).lastrowid
+            require_quotas(connection, app_id, message.peer_id, limits.quotas)
             if not is_offered:
-                connection.execute(
-                    "DELETE FROM offline WHERE app_id = ? AND uid = ? AND NOT was_offered "
-                    "AND key <= (SELECT key FROM offline WHERE app_id = ? AND uid = ? "
-                    "AND NOT was_offered ORDER BY key DESC LIMIT 1 OFFSET ?)",
-                    (*user, *user, limits.offline),
-                )
+                (waiting,) = connection.execute(
+                    "SELECT count(*) FROM offline WHERE app_id = ? AND uid = ? AND NOT was_offered",
+                    user,
+                ).fetchone()
+                for _ in range(waiting - limits.offline):
+                    connection.execute(_DROP_ONE, user)
             assert stored is not None
             return stored
 
@@ -200,14 +211,48 @@ END;
         await self._running_database.run(discard)
 
 
-def _has_room(
-    connection: sqlite3.Connection, user: tuple[str, str], size: int, limits: MailboxLimits
-) -> bool:
-    """Whether a user's mailbox has room for a message of `size` bytes."""
-    messages, stored = connection.execute(
+def _lack_of_room(
+    connection: sqlite3.Connection,
+    user: tuple[str, str],
+    sender: str,
+    size: int,
+    limits: MailboxLimits,
+) -> str:
+    """The sentence that says why a mailbox has no room for a message of `size` bytes, or ""."""
+    used = connection.execute(
         "SELECT messages, bytes FROM offline_use WHERE app_id = ? AND uid = ?", user
     ).fetchone() or (0, 0)
-    return bool(messages < limits.messages and stored + size <= limits.bytes)
+    most = (limits.messages, limits.bytes)
+    if _exceeds(used, size, most):
+        return _full(f"The mailbox of {user[1]!r} is full", most)
+    most = (
+        _least(limits.messages, limits.sender_messages),
+        _least(limits.bytes, limits.sender_bytes),
+    )
+    if not _exceeds(used, size, most):
+        return ""  # so the sender's own are no more
+    used = connection.execute(
+        "SELECT count(*), coalesce(sum(LENGTH(CAST(message AS BLOB))), 0) FROM offline "
+        "WHERE app_id = ? AND uid = ? AND sender = ?",
+        (*user, sender),
+    ).fetchone()
+    if not _exceeds(used, size, most):
+        return ""
+    return _full(f"The share of {sender!r} in the mailbox of {user[1]!r} is full", most)
+
+
+def _exceeds(used: tuple[int, int], size: int, most: tuple[int, int]) -> bool:
+    return used[0] + 1 > most[0] or used[1] + size > most[1]
+
+
+def _full(what: str, most: tuple[int, int]) -> str:
+    return (
+        f"{what}; the limits are {most[0]:,} messages that are not handled, and {most[1]:,} bytes."
+    )
+
+
+def _least(whole: int, share: int | None) -> int:
+    return whole if share is None else min(whole, share)
 
 
 def _store_rows(connection: sqlite3.Connection, rows: Sequence[_Row]) -> Sequence[int | None]:
@@ -222,7 +267,9 @@ def _store_rows(connection: sqlite3.Connection, rows: Sequence[_Row]) -> Sequenc
         values += (
             *row.user, row.message.peer_id, row.message.message_id,
             row.now + row.limits.retention, row.body,
-            row.now, row.limits.messages - len(rows), row.limits.bytes - size,
+            row.now, _least(row.limits.messages, row.limits.sender_messages) - len(rows),
+            _least(row.limits.bytes, row.limits.sender_bytes) - size,
+            *room(row.limits.quotas, size),
         )  # fmt: skip
     stored = connection.execute(_STORE.format(rows=", ".join([_ROW] * len(rows))), values)
     if stored.rowcount < len(rows) or stored.lastrowid is None:

@@ -21,6 +21,12 @@ class Migration:
     sql: str
 
 
+MESSAGE_USE = """
+CREATE TABLE IF NOT EXISTS message_use (
+    app_id TEXT NOT NULL, uid TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (app_id, uid)
+) WITHOUT ROWID"""
+"""The bytes that each sender, and each app ('' as its uid), has in mailboxes and the history."""
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(  # replaced by indexes that find a period
         "history",
@@ -38,6 +44,21 @@ INSERT INTO offline_use
     SELECT app_id, uid, COUNT(*), SUM(LENGTH(CAST(message AS BLOB)))
     FROM offline GROUP BY app_id, uid
 """,
+    ),
+    *(  # stored messages count for their senders and apps
+        Migration(
+            table,
+            f"""
+{MESSAGE_USE};
+INSERT INTO message_use
+    SELECT app_id, {sender}, SUM(LENGTH(CAST(message AS BLOB)))
+    FROM {table} WHERE true GROUP BY app_id, {sender} UNION ALL
+    SELECT app_id, '', SUM(LENGTH(CAST(message AS BLOB)))
+    FROM {table} WHERE true GROUP BY app_id
+    ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes
+""",  # noqa: S608  only our words
+        )
+        for table, sender in (("offline", "sender"), ("history", "source"))
     ),
 )
 """In the order in which they run. How many have run is the database's `PRAGMA user_version`:

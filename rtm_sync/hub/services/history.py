@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ...errors import HistoryError
+from ...errors import ChannelMessageError, HistoryError, PeerMessageError
 from ...protocol.codec import MAX_INTEGER, encode_json
 from ...protocol.events import ChannelMessage
 from ...protocol.frames import encode_reply
@@ -14,6 +14,7 @@ from ...protocol.requests import GetHistory, MessageFromPeer
 from ...protocol.values import HistoricalMessage, HistoryPage
 from ...rules.limits import Limits
 from ..engine.archive import Archive, HistoryQuery
+from ..engine.part import QuotaExceeded, Quotas
 from ..session import Session
 
 _PAGE = 100
@@ -36,11 +37,17 @@ class HistoryService:
         self._archive = archive
         self._limits = limits
         self._now = now
+        self._quotas = Quotas(limits.user_message_bytes, limits.app_message_bytes)
 
     async def keep(
         self, session: Session, destination: str, sent: MessageFromPeer | ChannelMessage
     ) -> None:
-        """Store a message that the session sends. It is durable when this returns."""
+        """Store a message that the session sends. It is durable when this returns.
+
+        Raises:
+            PeerMessageError, ChannelMessageError: FAILURE, a quota does not allow it.
+            OSError: the archive failed.
+        """
         message = HistoricalMessage(
             sent.message,
             session.uid,
@@ -49,7 +56,13 @@ class HistoryService:
             sent.message_id,
             replace(sent.message_props, is_historical_message=True, is_offline_message=False),
         )
-        await self._archive.store_history(session.app_id, message, self._limits.retention)
+        try:
+            await self._archive.store_history(
+                session.app_id, message, self._limits.retention, self._quotas
+            )
+        except QuotaExceeded as error:
+            family = ChannelMessageError if message.is_channel else PeerMessageError
+            raise family.named("FAILURE", str(error), error) from error
 
     async def get(self, session: Session, request: GetHistory) -> HistoryPage:
         peer_id, channel_id = request.peer_id, request.channel_id

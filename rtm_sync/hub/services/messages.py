@@ -17,6 +17,7 @@ from ...rules.requests import peer_message_refusal
 from ..engine.bus import Bus
 from ..engine.mailbox import Mailbox, MailboxFull, MailboxLimits
 from ..engine.node import Delivery
+from ..engine.part import QuotaExceeded, Quotas
 from ..metrics_sink import MetricsSink, timed
 from ..session import Session
 from ..tasks import BackgroundTasks, Outcomes, once
@@ -73,6 +74,9 @@ class MessageService:
             limits.mailbox_messages,
             limits.mailbox_bytes,
             limits.retention,
+            limits.mailbox_sender_messages,
+            limits.mailbox_sender_bytes,
+            Quotas(limits.user_message_bytes, limits.app_message_bytes),
         )
 
     # -- sending --
@@ -143,7 +147,7 @@ class MessageService:
             key = await self._mailbox.store(
                 app_id, uid, message, self._mailbox_limits, is_offered=is_offered
             )
-        except MailboxFull as full:
+        except (MailboxFull, QuotaExceeded) as full:
             raise PeerMessageError.named("FAILURE", str(full), full) from full
         return None if key is None else replace(message, key=key)
 

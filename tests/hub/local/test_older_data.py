@@ -40,6 +40,21 @@ class OlderDataTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         waiting = self.column("SELECT message_id FROM offline ORDER BY key")
         self.assertEqual(waiting, ["id-1", "id-héllo 🎉"])
 
+    async def test_what_was_stored_counts_for_its_senders_and_apps(self) -> None:
+        size = "SUM(LENGTH(CAST(message AS BLOB)))"
+        sent = " UNION ALL ".join(
+            f"SELECT app_id, {sender} AS uid, message FROM {table}"
+            for table, sender in (("offline", "sender"), ("history", "source"))
+        )
+        shown = "app_id || ' ' || uid || ' ' || bytes"
+        expected = self.column(
+            f"SELECT {shown} FROM (SELECT app_id, uid, {size} AS bytes FROM ({sent}) "
+            f"GROUP BY app_id, uid UNION ALL SELECT app_id, '', {size} FROM ({sent}) "
+            "GROUP BY app_id) ORDER BY 1"
+        )
+        self.assertGreater(len(expected), 1)
+        self.assertEqual(self.column(f"SELECT {shown} FROM message_use ORDER BY 1"), expected)
+
     async def test_it_has_the_layout_of_a_new_one(self) -> None:
         new = self.folder() / "new.sqlite3"
         engine = LocalEngine(new)
