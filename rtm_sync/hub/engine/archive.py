@@ -23,6 +23,7 @@ class HistoryQuery:
         offset, limit: skip `offset` of the remaining messages, and return at most `limit`.
         size: bytes of JSON after which an archive may stop: the caller needs the messages up to the
             first with which they have more, and no others.
+        asked_by: the user who asks, or "" for the app's server: everybody gets a turn.
     """
 
     source: str | None = None
@@ -36,6 +37,7 @@ class HistoryQuery:
     offset: int = 0
     limit: int = 100
     size: int | None = None
+    asked_by: str = ""
 
 
 class Archive(EnginePart):

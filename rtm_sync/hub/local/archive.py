@@ -10,6 +10,7 @@ from typing import ClassVar, TypeAlias
 
 from ...protocol.codec import encode_json
 from ...protocol.values import HistoricalMessage
+from ...rules.shares import Owner
 from ..engine.archive import Archive, HistoryQuery
 from ..engine.part import NO_QUOTAS, Quotas
 from .message_use import counted, require_quotas
@@ -92,7 +93,7 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
                         break
             return found
 
-        return await self._running_database.read(load)
+        return await self._running_database.search(Owner(app_id, query.asked_by), load)
 
     async def history_count(self, app_id: str, query: HistoryQuery, now: float) -> int:
         statement, values = _select("count(*)", app_id, query, now)
@@ -100,7 +101,7 @@ CREATE INDEX IF NOT EXISTS history_by_end ON history (expires_at);
         def count(connection: sqlite3.Connection) -> int:
             return sum(number for (number,) in connection.execute(statement, values))
 
-        return await self._running_database.read(count)
+        return await self._running_database.search(Owner(app_id, query.asked_by), count)
 
 
 def _select(

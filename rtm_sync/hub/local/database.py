@@ -1,4 +1,4 @@
-"""SQLite on two threads: one writes, with group commit, and one reads beside it."""
+"""SQLite on three threads: one writes, with group commit, and two read beside it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...portable import close_to_others, open_private
+from ...rules.shares import Owner
 from ...rules.timing import Deadline
 from ..open_paths import OpenPaths
 from .migrations import MIGRATIONS, Migration, prepare
-from .worker import Joint, Operation, Worker, answer_all
+from .worker import FairWorker, Joint, Operation, Worker, answer_all
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -37,9 +38,10 @@ class Database:
     """Runs functions on SQLite connections, and returns their results when they are durable.
 
     `run` runs functions in order on one thread, which commits all waiting operations in one
-    transaction (group commit): under load many operations share one `fsync`. `read` runs functions
-    on a second thread with a connection of its own, so that a long query delays no write. A
-    database in memory has one connection, which serves both.
+    transaction (group commit): under load many operations share one `fsync`. `read` runs short
+    functions on a second thread, and `search` longer ones on a third, which gives apps and users
+    their turns. Each thread has a connection of its own, so that a long query delays nothing else.
+    A database in memory has one connection and one thread for all.
 
     The constructor starts the threads, and `close()` ends them. When the disk is full or the file
     is damaged, every operation that fails is answered at once, and the next one tries again.
@@ -79,8 +81,9 @@ class Database:
                 if path != ":memory:":
                     files = [Path(path + suffix) for suffix in _SUFFIXES]
                     self._files = OpenPaths("The database's file", files)
-                    reading = self._connect(opened)
-                    reading.execute("PRAGMA query_only = ON")
+                    reading, searching = self._connect(opened), self._connect(opened)
+                    for connection in (reading, searching):
+                        connection.execute("PRAGMA query_only = ON")
             except (OSError, *_ERRORS) as error:
                 if _is_damage(error):
                     raise OSError(_damaged(path, error)) from error
@@ -88,11 +91,17 @@ class Database:
             writer = Worker("rtm-sync-database", self._commit, _MAX_BATCH)
             opened.callback(writer.close)
             self._writer = self._reader = writer
+            self._searcher: FairWorker | None = None
             if path != ":memory:":
                 self._reader = Worker(
                     "rtm-sync-database-reader", lambda batch: self._query(reading, batch[0]), 1
                 )
                 opened.callback(self._reader.close)
+                self._searcher = FairWorker(
+                    "rtm-sync-database-searcher",
+                    lambda batch: self._query(searching, batch[0]),
+                )
+                opened.callback(self._searcher.close)
             self._opened = opened.pop_all()
 
     async def run(
@@ -135,6 +144,21 @@ class Database:
             OSError: the database failed, the time is over, or 10,000 operations wait.
         """
         return await self._result(self._reader.submit(function))
+
+    async def search(self, owner: Owner, function: Callable[[sqlite3.Connection], T]) -> T:
+        """As `read`, for functions that may take long. Apps and users get their turns by cost.
+
+        Args:
+            owner: who asks.
+            function: reads.
+
+        Raises:
+            OSError: the database failed, the time is over, or too many operations wait: 100 of a
+                user, 1,000 of an app, or 10,000.
+        """
+        if self._searcher is None:
+            return await self.read(function)
+        return await self._result(self._searcher.submit(owner, function))
 
     def problem(self) -> str | None:
         """The sentence that says why nothing can be stored for now, or None.

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ...messages import message_size
@@ -32,9 +32,9 @@ class ReplayLimits:
     Attributes:
         messages: the most messages of one channel.
         size: the most bytes of one channel.
-        total_size: the most bytes of all channels; the least recently used channel is forgotten
-            first.
-        channels: the most channels with a known position.
+        total_size: the most bytes of all channels; the least recently used channel of the app with
+            most bytes is forgotten first.
+        channels: the most channels with a known position; likewise, of the app with most channels.
         age: seconds for which a message is kept; it is removed within a minute after that.
         duplicate_window: seconds for which the id of a stored message is remembered across a
             restart.
@@ -88,13 +88,13 @@ class Removals:
         deleted: the numbers of messages that are not needed any more.
         ids: when these messages were published, and their ids.
         emptied: the numbers of messages of which only the number and the id are needed.
-        forgotten: the newest number of all forgotten channels.
+        forgotten: apps of which channels were forgotten, with the newest number of these channels.
     """
 
     deleted: list[int] = field(default_factory=list)
     ids: list[tuple[float, bytes]] = field(default_factory=list)
     emptied: list[int] = field(default_factory=list)
-    forgotten: int = 0
+    forgotten: dict[str, int] = field(default_factory=dict)
 
 
 class _Log:
@@ -122,17 +122,37 @@ class _Log:
         return self.kept[-1].sequence if self.kept else self.before
 
 
+class _AppLogs:
+    """The logs of one app's channels.
+
+    Attributes:
+        logs: by channel, in the order of their newest messages: the log that is quiet for the
+            longest time is first.
+        size: their bytes.
+    """
+
+    __slots__ = ("logs", "size")
+
+    def __init__(self) -> None:
+        self.logs: OrderedDict[str, _Log] = OrderedDict()
+        self.size = 0
+
+
 class ChannelLogs:
     """Numbers channels' messages and keeps the last ones. Not thread-safe.
 
     All channels share one count. So a position tells whether a forgotten log had newer messages,
     and a channel without messages needs no log. `number` gives messages their numbers. `keep` makes
     them available to members: where logs are stored, it is called when the messages are stored.
+    Where there is too much, the app with most of it loses some, so that no app's messages push out
+    those of an app with fewer.
 
     Args:
         limits: the limits of kept messages.
         secret: makes the epochs of the channels; new for each count.
-        last, forgotten: the count, and the newest number of a forgotten channel, so far.
+        last: the count so far.
+        forgotten: the newest number of a forgotten channel so far, of each app.
+        forgotten_of_all: the least of these numbers for an app that is not among them.
 
     Attributes:
         removals: what was removed since `take_removals` was called.
@@ -143,16 +163,19 @@ class ChannelLogs:
         limits: ReplayLimits | None = None,
         secret: bytes | None = None,
         last: int = 0,
-        forgotten: int = 0,
+        forgotten: Mapping[str, int] | None = None,
+        forgotten_of_all: int = 0,
     ) -> None:
         self._limits = limits or ReplayLimits()
         self._secret = secret or secrets.token_bytes(SECRET_SIZE)
         self._last = last
         self._newest = last  # the number of the newest kept message
-        # By the number of the newest message: the log that is quiet for the longest time is first.
-        self._logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()
+        self._apps: dict[str, _AppLogs] = {}
+        self._count = 0  # of logs
         self._size = 0
-        self.removals = Removals(forgotten=forgotten)
+        self._forgotten = dict(forgotten or {})
+        self._forgotten_of_all = forgotten_of_all
+        self.removals = Removals()
 
     def number(
         self, messages: Iterable[tuple[str, ChannelMessage]], at: float
@@ -188,30 +211,32 @@ class ChannelLogs:
     def keep(self, message: KeptMessage) -> None:
         """Keep a message, and remove what the limits do not allow any more."""
         key = (message.app_id, message.channel_id)
-        log = self._logs.get(key)
+        app = self._apps.setdefault(message.app_id, _AppLogs())
+        log = app.logs.get(message.channel_id)
         if log is None:
-            log = self._logs[key] = _Log(self._epoch(*key), message.previous)
+            log = app.logs[message.channel_id] = _Log(self._epoch(*key), message.previous)
+            self._count += 1
         elif message.previous > log.newest:  # the file lost some of those between
             while log.kept:
-                self._drop_oldest(log)
+                self._drop_oldest(app, log)
         if not log.kept:
             if log.is_emptied:
                 self.removals.deleted.append(log.before)
                 log.is_emptied = False
             log.before = message.previous
-        self._logs.move_to_end(key)
+        app.logs.move_to_end(message.channel_id)
         self._newest = message.sequence
         log.kept.append(message)
-        self._add_size(log, message.size)
+        self._add_size(app, log, message.size)
         if message.message is None:
             while log.kept:
-                self._drop_oldest(log)
+                self._drop_oldest(app, log)
         while len(log.kept) > self._limits.messages or log.size > self._limits.size:
-            self._drop_oldest(log)
-        while (
-            self._size > self._limits.total_size or len(self._logs) > self._limits.channels
-        ) and len(self._logs) > 1:
-            self._forget_quietest()
+            self._drop_oldest(app, log)
+        while self._size > self._limits.total_size and self._count > 1:
+            self._forget_quietest(max(self._apps, key=lambda name: self._apps[name].size))
+        while self._count > self._limits.channels and self._count > 1:
+            self._forget_quietest(max(self._apps, key=lambda name: len(self._apps[name].logs)))
 
     def since(self, app_id: str, channel_id: str, since: ChannelPosition | None) -> Recovered:
         """The messages after a position; none without a position."""
@@ -219,10 +244,10 @@ class ChannelLogs:
         newest = ChannelPosition(epoch, self._newest)
         if since is None:
             return Recovered(newest, (), complete=True)
-        log = self._logs.get((app_id, channel_id))
+        log = self._log(app_id, channel_id)
         is_known = since.epoch == epoch and 0 <= since.sequence <= self._newest
         complete = is_known and since.sequence >= (
-            self.removals.forgotten if log is None else log.before
+            self._forgotten_of(app_id) if log is None else log.before
         )
         messages = []
         for kept in () if log is None else log.kept:
@@ -238,13 +263,14 @@ class ChannelLogs:
     def expire(self, now: float) -> None:
         """Remove what is too old. `now` is the wall clock, seconds since the epoch."""
         oldest = now - self._limits.age
-        for log in self._logs.values():
-            while log.kept and log.kept[0].at < oldest:
-                self._drop_oldest(log)
+        for app in self._apps.values():
+            for log in app.logs.values():
+                while log.kept and log.kept[0].at < oldest:
+                    self._drop_oldest(app, log)
 
     def take_removals(self) -> Removals:
         """What was removed since the last call."""
-        taken, self.removals = self.removals, Removals(forgotten=self.removals.forgotten)
+        taken, self.removals = self.removals, Removals()
         return taken
 
     def put_back(self, removals: Removals) -> None:
@@ -252,13 +278,22 @@ class ChannelLogs:
         self.removals.deleted[:0] = removals.deleted
         self.removals.ids[:0] = removals.ids
         self.removals.emptied[:0] = removals.emptied
+        self.removals.forgotten = removals.forgotten | self.removals.forgotten
 
     def _newest_of(self, app_id: str, channel_id: str) -> tuple[str, int]:
         """The channel's epoch, and the number of its newest message."""
-        log = self._logs.get((app_id, channel_id))
+        log = self._log(app_id, channel_id)
         if log is None:
-            return self._epoch(app_id, channel_id), self.removals.forgotten
+            return self._epoch(app_id, channel_id), self._forgotten_of(app_id)
         return log.epoch, log.newest
+
+    def _log(self, app_id: str, channel_id: str) -> _Log | None:
+        app = self._apps.get(app_id)
+        return None if app is None else app.logs.get(channel_id)
+
+    def _forgotten_of(self, app_id: str) -> int:
+        """The newest number of the app's forgotten channels, or a greater one."""
+        return self._forgotten.get(app_id, self._forgotten_of_all)
 
     def _epoch(self, app_id: str, channel_id: str) -> str:
         """Names the count to one channel's members: positions of other channels mean nothing."""
@@ -266,9 +301,9 @@ class ChannelLogs:
         digest = hashlib.blake2b(channel, key=self._secret, digest_size=6).digest()
         return base64.urlsafe_b64encode(digest).decode()
 
-    def _drop_oldest(self, log: _Log) -> None:
+    def _drop_oldest(self, app: _AppLogs, log: _Log) -> None:
         message = log.kept.popleft()
-        self._add_size(log, -message.size)
+        self._add_size(app, log, -message.size)
         log.before = message.sequence
         if log.kept:
             self._delete(message)
@@ -277,10 +312,16 @@ class ChannelLogs:
             if message.message is not None:
                 self.removals.emptied.append(message.sequence)
 
-    def _forget_quietest(self) -> None:
-        _, log = self._logs.popitem(last=False)
+    def _forget_quietest(self, app_id: str) -> None:
+        app = self._apps[app_id]
+        _, log = app.logs.popitem(last=False)
+        if not app.logs:
+            del self._apps[app_id]
+        self._count -= 1
         self._size -= log.size
-        self.removals.forgotten = max(self.removals.forgotten, log.newest)
+        app.size -= log.size
+        newest = max(self._forgotten_of(app_id), log.newest)
+        self._forgotten[app_id] = self.removals.forgotten[app_id] = newest
         for message in log.kept:
             self._delete(message)
         if log.is_emptied:
@@ -290,8 +331,9 @@ class ChannelLogs:
         self.removals.deleted.append(message.sequence)
         self.removals.ids.append((message.at, message.id))
 
-    def _add_size(self, log: _Log, size: int) -> None:
+    def _add_size(self, app: _AppLogs, log: _Log, size: int) -> None:
         log.size += size
+        app.size += size
         self._size += size
 
 

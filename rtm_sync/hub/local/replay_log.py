@@ -38,10 +38,12 @@ CREATE TABLE IF NOT EXISTS messages (
     sequence INTEGER PRIMARY KEY, previous INTEGER NOT NULL, app_id TEXT NOT NULL,
     channel_id TEXT NOT NULL, at REAL NOT NULL, id BLOB NOT NULL, message TEXT
 );
+CREATE TABLE IF NOT EXISTS forgotten (app_id TEXT PRIMARY KEY, sequence INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS removed (at REAL NOT NULL, ids BLOB NOT NULL);
 """
 
 _MAX_WAITING = 10_000  # messages that wait to be written
+_MAX_WAITING_OF_APP = 5000
 _MOST_VALUES = 900  # values of one statement; older versions of SQLite allow 999
 _ROW = "(?, ?, ?, ?, ?, ?, ?)"
 _BATCH = _MOST_VALUES // _ROW.count("?")  # messages of one statement
@@ -120,7 +122,7 @@ class ReplayLog:
         again.
 
         Raises:
-            OSError: the message cannot be written, or 10,000 messages wait.
+            OSError: the message cannot be written, or 10,000 messages wait, or 5,000 of the app.
         """
         if self._database is None:
             for numbered in self._logs.number([(app_id, message)], self._now()):
@@ -129,10 +131,13 @@ class ReplayLog:
             return
         if self._was_accepted(app_id, message):
             return
-        if len(self._waiting) >= _MAX_WAITING:
+        if len(self._waiting) >= _MAX_WAITING or (
+            len(self._waiting) >= _MAX_WAITING_OF_APP
+            and sum(item.app_id == app_id for item in self._waiting) >= _MAX_WAITING_OF_APP
+        ):
             raise OSError(
-                f"{_MAX_WAITING:,} channel messages wait to be written, which is the limit; "
-                "try again later."
+                f"{_MAX_WAITING:,} channel messages wait to be written, or "
+                f"{_MAX_WAITING_OF_APP:,} of the app, which is the limit; try again later."
             )
         loop = asyncio.get_running_loop()
         accepted: asyncio.Future[None] = loop.create_future()
@@ -284,7 +289,7 @@ class ReplayLog:
         them what is left, but not the answer that it is all.
         """
         here = boot_id()
-        secret, forgotten, boot, is_closed = connection.execute(
+        secret, of_all, boot, is_closed = connection.execute(
             "SELECT secret, forgotten, boot, is_closed FROM log"
         ).fetchone() or (secrets.token_bytes(SECRET_SIZE), 0, "", True)
         if not is_closed and (not here or here != boot):
@@ -294,9 +299,11 @@ class ReplayLog:
                 "that missed some are told so"
             )
         connection.execute("DELETE FROM log")
-        connection.execute("INSERT INTO log VALUES (?, ?, ?, 0)", (secret, forgotten, here))
+        connection.execute("INSERT INTO log VALUES (?, ?, ?, 0)", (secret, of_all, here))
         (newest,) = connection.execute("SELECT max(sequence) FROM messages").fetchone()
-        return ChannelLogs(self._limits, secret, max(newest or 0, forgotten), forgotten)
+        forgotten = dict(connection.execute("SELECT app_id, sequence FROM forgotten"))
+        last = max(newest or 0, of_all, *forgotten.values())
+        return ChannelLogs(self._limits, secret, last, forgotten, of_all)
 
 
 def _insert(connection: sqlite3.Connection, messages: Sequence[KeptMessage]) -> None:
@@ -329,7 +336,9 @@ def _remove(connection: sqlite3.Connection, removals: Removals, ids: bytes, now:
             connection.execute(f"{statement} WHERE sequence IN ({marks})", some)
     if ids:
         connection.execute("INSERT INTO removed VALUES (?, ?)", (now, ids))
-    connection.execute("UPDATE log SET forgotten = ?", (removals.forgotten,))
+    connection.executemany(
+        "INSERT OR REPLACE INTO forgotten VALUES (?, ?)", list(removals.forgotten.items())
+    )
 
 
 def _refuse(publications: Iterable[_Publication], sentence: str) -> None:

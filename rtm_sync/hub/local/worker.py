@@ -1,4 +1,4 @@
-"""A thread that takes operations on a database from a bounded queue."""
+"""Threads that take operations on a database from bounded queues."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import contextlib
 import logging
 import queue
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ...rules.shares import FairQueue, Owner
 from ...supervision import start_thread
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 
-_MAX_WAITING = 10_000  # operations in the queue
+_MAX_WAITING = 10_000  # operations in a queue
+_MOST_OF_USER, _MOST_OF_APP = 100, 1000  # of these, in a fair queue
 
 logger = logging.getLogger(__name__)
 
@@ -131,15 +135,71 @@ class Worker:
                 batch.append(self._queue.get())
             operations = [operation for operation in batch if operation is not None]
             if operations:
-                self._guarded(operations)
+                _guarded(self._perform, operations)
             if batch[-1] is None:
                 return
 
-    def _guarded(self, operations: list[Operation]) -> None:
-        """Perform operations. Whatever happens, each is answered and the thread goes on."""
-        try:
-            self._perform(operations)
-        except Exception as error:
-            logger.exception("the database's thread failed")
-            for operation in operations:
-                operation.answer(None, OSError(f"The database failed: {error!r}."))
+
+def _guarded(perform: Callable[[list[Operation]], None], operations: list[Operation]) -> None:
+    """Perform operations. Whatever happens, each is answered and the thread goes on."""
+    try:
+        perform(operations)
+    except Exception as error:
+        logger.exception("the database's thread failed")
+        for operation in operations:
+            operation.answer(None, OSError(f"The database failed: {error!r}."))
+
+
+class FairWorker:
+    """A thread that runs the operations of apps and users by turns, see `FairQueue`.
+
+    Args:
+        name: the thread's name.
+        perform: runs a list of one operation and answers it.
+    """
+
+    def __init__(self, name: str, perform: Callable[[list[Operation]], None]) -> None:
+        self._perform = perform
+        self._changed = threading.Condition()  # guards the two below; not held in operations
+        self._queue: FairQueue[Operation] = FairQueue(_MOST_OF_USER, _MOST_OF_APP, _MAX_WAITING)
+        self._is_closed = False
+        self._thread = start_thread(name, self._work)
+
+    def submit(
+        self, owner: Owner, function: Callable[[sqlite3.Connection], T]
+    ) -> asyncio.Future[T]:
+        """Queue an operation of the running loop.
+
+        Raises:
+            OSError: too many wait, or the queue is closed.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        with self._changed:
+            if self._is_closed:
+                raise OSError("The database is closed.")
+            problem = self._queue.put(owner, Operation(function, loop, future))
+            self._changed.notify()
+        if problem is not None:
+            raise OSError(problem)
+        return future
+
+    def close(self) -> None:
+        """Perform the waiting operations and end the thread. Idempotent."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._is_closed)
+                if not self._queue:
+                    return
+                owner, operation = self._queue.take()
+            begun = time.monotonic()
+            _guarded(self._perform, [operation])
+            with self._changed:
+                now = time.monotonic()
+                self._queue.charge(owner, now - begun, now)

@@ -90,6 +90,7 @@ class HistoryService:
             after=request.after,
             limit=request.limit + 1,  # one more message shows that there is another page
             size=FRAME_LIMIT,
+            asked_by=session.uid,
         )
         found = await self._archive.history(session.app_id, query, self._now())
         return _page(found, request.limit)

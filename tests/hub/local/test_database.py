@@ -18,6 +18,7 @@ from rtm_sync.hub.local import database as database_module
 from rtm_sync.hub.local.database import Database
 from rtm_sync.hub.local.migrations import Migration
 from rtm_sync.hub.local.worker import Operation, Worker
+from rtm_sync.rules.shares import Owner
 from tests.support import PATIENCE, RtmTestCase
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS kept (number INTEGER PRIMARY KEY)"
@@ -261,6 +262,37 @@ class BesideTest(DatabaseCase):
         ):
             await self.database.read(endless)
         self.assertEqual(await self.database.read(numbers), [])
+
+    async def test_searches_of_one_app_keep_no_one_else_waiting(self) -> None:
+        go = threading.Event()
+        order: list[str] = []
+        shop, game = Owner("shop", "mallory"), Owner("game", "bob")
+        first = asyncio.ensure_future(self.database.search(shop, lambda _: go.wait(PATIENCE)))
+        await asyncio.sleep(0)
+        others = [
+            asyncio.ensure_future(self.database.search(shop, lambda _: order.append("shop")))
+            for _ in range(99)
+        ]
+        await asyncio.sleep(0)
+        # Reads and writes are done beside them, and the other app's search after one of them.
+        self.assertEqual(await self.database.run(lambda one: insert(one, 1)), 1)
+        self.assertEqual(await self.database.read(numbers), [1])
+        last = asyncio.ensure_future(self.database.search(game, lambda _: order.append("game")))
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(first, last, *others)
+        self.assertEqual(order[0], "game")
+
+    async def test_a_search_that_takes_too_long_ends_and_closing_ends_the_thread(self) -> None:
+        with (
+            mock.patch.object(database_module, "_READ_TIME", 0.05),
+            self.assertRaisesRegex(OSError, "needs more than 0.05 seconds"),
+        ):
+            await self.database.search(Owner("shop"), endless)
+        self.assertEqual(await self.database.search(Owner("shop"), numbers), [])
+        self.database.close()
+        with self.assertRaisesRegex(OSError, "closed"):
+            await self.database.search(Owner("shop"), numbers)
 
     async def test_a_read_writes_nothing(self) -> None:
         with self.assertRaisesRegex(OSError, "readonly"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from typing import ClassVar
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,6 +102,22 @@ class ChannelLogsTest(unittest.TestCase):
         self.assertFalse(logs.since(APP, "b", start).complete)
         self.assertEqual(texts(logs.since(APP, "b", places["b"]).messages), ["new"])
 
+    def test_an_app_with_much_pushes_out_its_own_and_nothing_of_another(self) -> None:
+        for limits in ({"total_size": 20_000}, {"channels": 10}):
+            with self.subTest(**limits):
+                logs = self.logs(**limits)
+                silent = logs.since("other", "silent", None).position
+                before = logs.since("other", "room", None).position
+                (kept,) = logs.number([("other", message("missed"))], 1.0)
+                logs.keep(kept)
+                own = logs.since(APP, "0", None).position
+                for number in range(200):
+                    append(logs, message("x" * 1000, f"{number}"))
+                missed = logs.since("other", "room", before)
+                self.assertEqual((texts(missed.messages), missed.complete), (["missed"], True))
+                self.assertTrue(logs.since("other", "silent", silent).complete)
+                self.assertFalse(logs.since(APP, "0", own).complete)
+
     def test_no_more_channels_are_known_than_may_be(self) -> None:
         logs = self.logs(channels=2)
         starts = {name: logs.since(APP, name, None).position for name in ("a", "b", "c")}
@@ -146,6 +163,8 @@ class ChannelLogsTest(unittest.TestCase):
 class StoredLogsTest(unittest.TestCase):
     """A store that does as it is told has the same log as the memory, whatever happens."""
 
+    APPS: ClassVar[dict[str, str]] = {"a": APP, "b": APP, "c": "other"}
+
     @given(
         steps=st.lists(
             st.one_of(
@@ -160,15 +179,16 @@ class StoredLogsTest(unittest.TestCase):
         limits = ReplayLimits(messages=3, size=3000, total_size=6000, channels=2, age=100)
         logs = ChannelLogs(limits, SECRET)
         rows: dict[int, KeptMessage] = {}
-        forgotten, now = 0, 1000.0
+        forgotten: dict[str, int] = {}
+        now = 1000.0
         published: dict[str, list[int]] = {name: [] for name in "abc"}
         for kind, channel, number in steps:
             if kind == "message":
                 now += number
-                (item,) = logs.number([(APP, message("x", channel))], now)
+                (item,) = logs.number([(self.APPS[channel], message("x", channel))], now)
                 assert isinstance(item.message, ChannelMessage)
                 rows[item.sequence] = KeptMessage(
-                    APP,
+                    self.APPS[channel],
                     channel,
                     item.sequence,
                     item.previous,
@@ -183,20 +203,20 @@ class StoredLogsTest(unittest.TestCase):
                 logs.expire(now)
             else:
                 if number:  # an orderly one; a kill loses what was not removed yet
-                    forgotten = self.remove(rows, logs)
-                last = max([*rows, forgotten], default=0)
+                    forgotten |= self.remove(rows, logs)
+                last = max([*rows, *forgotten.values()], default=0)
                 logs = ChannelLogs(limits, SECRET, last, forgotten)
                 for _, row in sorted(rows.items()):
                     logs.keep(row)
             self.check(logs, published)
 
     @staticmethod
-    def remove(rows: dict[int, KeptMessage], logs: ChannelLogs) -> int:
+    def remove(rows: dict[int, KeptMessage], logs: ChannelLogs) -> dict[str, int]:
         removals = logs.take_removals()
         for sequence in removals.emptied:
             row = rows[sequence]
             rows[sequence] = KeptMessage(
-                APP, row.channel_id, sequence, row.previous, row.at, row.id, None
+                row.app_id, row.channel_id, sequence, row.previous, row.at, row.id, None
             )
         for sequence in removals.deleted:
             del rows[sequence]
@@ -205,13 +225,14 @@ class StoredLogsTest(unittest.TestCase):
     def check(self, logs: ChannelLogs, published: dict[str, list[int]]) -> None:
         """An answer that says it is complete has all messages after the position."""
         for channel, sequences in published.items():
-            newest = logs.since(APP, channel, None).position
+            app_id = self.APPS[channel]
+            newest = logs.since(app_id, channel, None).position
             for since in range(newest.sequence + 1):
-                missed = logs.since(APP, channel, ChannelPosition(newest.epoch, since))
+                missed = logs.since(app_id, channel, ChannelPosition(newest.epoch, since))
                 got = [item.position.sequence for item in missed.messages if item.position]
                 self.assertEqual(got, sorted(got))
                 if missed.complete:
                     self.assertEqual(got, [number for number in sequences if number > since])
             if sequences:  # one that has the newest message has missed nothing
                 place = ChannelPosition(newest.epoch, sequences[-1])
-                self.assertTrue(logs.since(APP, channel, place).complete)
+                self.assertTrue(logs.since(app_id, channel, place).complete)

@@ -160,6 +160,19 @@ class ReplayLogTest(RtmTestCase, unittest.IsolatedAsyncioTestCase):
         await log.close()
         self.assertEqual(self.ids(self.log(), newest), ([], True))
 
+    async def test_what_an_app_has_lost_is_known_after_a_restart_and_touches_no_other(self) -> None:
+        log = self.log(total_size=5000)
+        own, others = (log.since(app_id, "quiet", None).position for app_id in (APP, "other"))
+        await log.publish(APP, channel_message("1", channel_id="quiet"))
+        for number in range(20):
+            await log.publish(APP, channel_message("x" * 1000, channel_id=f"room-{number}"))
+        for restarted in (False, True):
+            if restarted:
+                await log.close()
+                log = self.log(total_size=5000)
+            self.assertFalse(log.since(APP, "quiet", own).complete)
+            self.assertTrue(log.since("other", "quiet", others).complete)
+
     async def test_ids_are_remembered_for_two_minutes_however_many_came_since(self) -> None:
         log = self.log(messages=1)
         for number in range(300):
