@@ -21,6 +21,7 @@ from .engine.node import Delivery
 from .registry import Connection, Life, SessionState
 
 _NEARLY_FULL = 7 / 8
+_PEERS_SHARE = 3 / 4
 _EVERYTHING = Privileges()
 
 
@@ -223,6 +224,13 @@ class Session:
         less than the other seven eighths.
         """
         return self.outbox.fullness < _NEARLY_FULL
+
+    def has_room_for_peers(self) -> bool:
+        """Whether more than a quarter of the outbox is free.
+
+        Other users' messages wait otherwise: they must not end the session of a slow client.
+        """
+        return self.outbox.fullness < _PEERS_SHARE
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for the condition, or for the session's end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -66,6 +67,20 @@ class FairQueue(Generic[T]):
         app.waiting += 1
         self._waiting += 1
         return None
+
+    def discard(self, is_over: Callable[[T], bool]) -> None:
+        """Remove the items for which nobody waits any longer."""
+        for app_id, app in list(self._apps.items()):
+            for uid, items in list(app.users.items()):
+                left = deque(item for item in items if not is_over(item))
+                app.waiting -= len(items) - len(left)
+                self._waiting -= len(items) - len(left)
+                if left:
+                    app.users[uid] = left
+                else:
+                    del app.users[uid]
+            if not app.waiting:
+                del self._apps[app_id]
 
     def take(self) -> tuple[Owner, T]:
         """Remove the item whose turn it is. Raises IndexError when none waits."""

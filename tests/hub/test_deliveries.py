@@ -254,13 +254,14 @@ class ListeningTest(DeliveriesCase):
         await eventually(lambda: bob.texts() == ["later"])
 
     async def test_one_who_stops_in_the_middle_gets_the_rest_when_it_listens_again(self) -> None:
-        await self.start(outbox_frames=64)
+        await self.start(outbox_frames=80)
         await self.send(*numbers(0, 150))
         bob = User(self.made, acknowledges=False)
         await bob.login("bob")
         await eventually(lambda: len(bob.texts()) >= 50)
         bob.tell(ListeningChanged(listens=False))
         bob.acknowledges = True
+        bob.tell(Acknowledge(bob.counted))
         await self.send("plain", enable_offline_messaging=False)
         stopped_at = len(bob.texts()) - 1
         self.assertLess(stopped_at, 100)
@@ -279,7 +280,7 @@ class ListeningTest(DeliveriesCase):
 
 class OrderTest(DeliveriesCase):
     async def test_what_a_slow_client_has_no_room_for_waits_and_comes_in_order(self) -> None:
-        await self.start(outbox_frames=64)
+        await self.start(outbox_frames=80)
         bob = await self.user(self.made, "bob", acknowledges=False)
         results = await self.send(*numbers(0, 200))
         self.assertEqual(results[:50], [RECEIVED] * 50)
@@ -294,6 +295,30 @@ class OrderTest(DeliveriesCase):
         self.assertEqual([text for text in bob.texts() if text != "plain"], numbers(0, 201))
         self.assertGreater(bob.texts().index("plain"), bob.texts().index("199"))
         self.assertEqual({(offline, again) for _, offline, again in seen(bob)}, {(False, False)})
+
+    async def test_nobodys_flood_ends_a_slow_client_and_the_senders_take_turns(self) -> None:
+        await self.start(outbox_frames=40)  # three quarters are for messages of peers
+        bob = await self.user(self.made, "bob", acknowledges=False)
+        carol, mallory = [await self.user(self.made, uid) for uid in ("carol", "mallory")]
+        flood = [
+            asyncio.ensure_future(mallory.call(to_bob("flood", enable_offline_messaging=False)))
+            for _ in range(60)
+        ]
+        await eventually(lambda: sum(send.done() for send in flood) == 55)
+        own = [
+            asyncio.ensure_future(carol.call(to_bob(text, enable_offline_messaging=False)))
+            for text in ("1", "2", "3")
+        ]
+        await asyncio.sleep(0)
+        self.assertIsNone(bob.closed)
+        answered = len(bob.texts())
+        bob.acknowledges = True
+        bob.tell(Acknowledge(bob.counted))
+        self.assertEqual(await asyncio.gather(*own), [RECEIVED] * 3)
+        self.assertLess(bob.texts()[answered:].index("3"), 10)
+        results = await asyncio.gather(*flood)
+        # In the outbox, and an eighth of those that may wait; the rest were refused.
+        self.assertEqual(results.count(RECEIVED), 35)
 
     async def test_a_client_that_handles_nothing_is_offered_a_bounded_number(self) -> None:
         await self.start(unhandled_messages=10)

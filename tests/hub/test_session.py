@@ -554,7 +554,7 @@ class TroubledEngineTest(HubCase):
     async def asyncSetUp(self) -> None:
         await super().asyncSetUp()
         self.engine = TroubledEngine()
-        self.made = await self.hub(engine=self.engine, limits=Limits(outbox_frames=10))
+        self.made = await self.hub(engine=self.engine, limits=Limits(outbox_frames=80))
         self.engine.reads.set()
         self.alice = await self.user(self.made)
         await self.alice.call(JoinChannel("first"))  # her offline messages have been read

@@ -1,15 +1,18 @@
-"""The order of one session's peer messages: stored ones by their keys, others behind them."""
+"""The order of one session's peer messages: stored ones by their keys, others behind them.
+
+What the client has no room for waits here, and the senders take turns.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from ...protocol.requests import MessageFromPeer
 from ...rules.limits import Limits
+from ...rules.shares import FairQueue, Owner
 from ..engine.mailbox import Mailbox, StoredMessage
 from ..engine.node import Delivery
 from ..session import Session
@@ -20,13 +23,15 @@ _RECEIPT_TIME = 2.0
 """Seconds that the sender of a stored message waits for its receipt. Less than `receipt_timeout`,
 because without a receipt the answer is certain too: the message is kept."""
 
+_SHARE = 8  # a sender has at most an eighth of the messages that wait and are not stored
+
 _PAUSE = 1.0  # seconds until a refused message is offered again, or a failed mailbox is read again
 
 logger = logging.getLogger(__name__)
 
 
 class _Waiting:
-    """A message that is not stored, and waits for stored ones."""
+    """A message that is not stored, and waits for stored ones or for room."""
 
     __slots__ = ("is_offered", "message", "receipt")
 
@@ -42,7 +47,8 @@ class Deliveries:
     While the client listens, stored messages are offered in the order of their keys, as long as the
     client keeps up: see `_has_room`. A new message that is next in order is offered at once. When
     messages wait, one task reads them from the mailbox. Messages that are not stored wait until
-    that task is done, so that no message of a sender overtakes another.
+    that task is done, so that no message of a sender overtakes another, and until there is room in
+    the client's outbox. They wait no longer than for a receipt.
 
     Args:
         session: the receiver's session.
@@ -79,7 +85,8 @@ class Deliveries:
         self._was_refused = False  # since the task last waited
         self._is_reading = False  # the task runs: stored messages may wait
         self._has_failed = False  # the mailbox has, at the task's last look
-        self._others: deque[_Waiting] = deque()
+        most = limits.outbox_frames
+        self._others: FairQueue[_Waiting] = FairQueue(max(1, most // _SHARE), most, most)
         self.set_listening(listens)
 
     @property
@@ -113,14 +120,16 @@ class Deliveries:
         """
         if message.key is not None:
             return await self._deliver_stored(message, message.key)
-        if not self._is_reading or self._has_failed:
+        is_next = not self._others and (not self._is_reading or self._has_failed)
+        if is_next and self._session.has_room_for_peers():
             return await self._session.call(message)
-        if len(self._others) >= self._limits.outbox_frames:
-            self._others = deque(item for item in self._others if not item.receipt.done())
-            if len(self._others) >= self._limits.outbox_frames:
-                return Delivery.OFFLINE
         waiting = _Waiting(message, self._session.new_receipt(self._limits.receipt_timeout))
-        self._others.append(waiting)
+        sender = Owner(self._session.app_id, message.peer_id)
+        if self._others.put(sender, waiting) is not None:
+            self._others.discard(lambda one: one.receipt.done())
+            if self._others.put(sender, waiting) is not None:
+                return Delivery.OFFLINE
+        self._read()
         delivery = await waiting.receipt
         return delivery if waiting.is_offered else Delivery.OFFLINE
 
@@ -164,7 +173,8 @@ class Deliveries:
             self._read()
 
     def _has_room(self) -> bool:
-        return self._session.has_room() and len(self._unhandled) < self._limits.unhandled_messages
+        is_full = len(self._unhandled) >= self._limits.unhandled_messages
+        return not is_full and self._session.has_room_for_peers()
 
     # -- the task that reads --
 
@@ -188,7 +198,7 @@ class Deliveries:
                 pass
             self._release_others()
             if self._others:
-                await self._session.wait_until(self._session.has_room)
+                await self._session.wait_until(self._session.has_room_for_peers)
             elif not self.listens or self._newest <= self._cursor:
                 return
 
@@ -262,9 +272,10 @@ class Deliveries:
         return replace(item.message, message_props=props, key=item.key)
 
     def _release_others(self) -> None:
-        """Offer the messages that waited for the stored ones, as far as there is room."""
-        while self._others and (self._session.has_room() or not self._session.lives):
-            waiting = self._others.popleft()
+        """Offer the messages that waited, as far as there is room. Their senders take turns."""
+        while self._others and (self._session.has_room_for_peers() or not self._session.lives):
+            sender, waiting = self._others.take()
+            self._others.charge(sender, 1.0, asyncio.get_running_loop().time())
             if not waiting.receipt.done():
                 waiting.is_offered = True
                 self._session.call(waiting.message, waiting.receipt)

@@ -177,7 +177,7 @@ class MessageService:
             return Delivery.OFFLINE
         if isinstance(call, MessageFromPeer):
             return await deliveries.deliver(call)
-        return await session.call(call)
+        return await session.call(call) if session.has_room_for_peers() else Delivery.OFFLINE
 
     def listens(self, session: Session) -> bool:
         """Whether the session's client takes stored messages now."""
