@@ -11,10 +11,9 @@ import contextlib
 import errno
 import os
 import weakref
-from collections.abc import Callable
-from io import FileIO
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from ...errors import PluginError
 from ...portable import folder_in_url, is_in_use, open_folder, open_private, sync_folder
@@ -67,7 +66,7 @@ class DiskMediaStore(MediaStore):
         note = path.with_name(media_id + _METADATA)
         with open(note, "w", encoding="utf-8", opener=open_private) as file:
             file.write(metadata)
-        return _DiskWriter(path, "xb", self._opened)
+        return _DiskWriter(path, self._opened, is_new=True)
 
     def open(self, media_id: str) -> BinaryIO:
         path = self._path(media_id)
@@ -111,7 +110,7 @@ class DiskMediaStore(MediaStore):
     def reopen(self, media_id: str) -> tuple[MediaWriter, BinaryIO]:
         path = self._path(media_id)
         self._opened.require()
-        writer = _DiskWriter(path, "r+b", self._opened)
+        writer = _DiskWriter(path, self._opened, is_new=False)
         return writer, path.with_name(path.name + _PART).open("rb")
 
     def finalize(self, media_id: str) -> None:
@@ -143,36 +142,48 @@ def _hold_open(owner: object, folder: Path) -> Callable[[], object]:
 
 
 class _DiskWriter(MediaWriter):
-    def __init__(self, path: Path, mode: str, opened: OpenPaths) -> None:
+    """Opens its file for each call: an unfinished upload holds no descriptor."""
+
+    def __init__(self, path: Path, opened: OpenPaths, *, is_new: bool) -> None:
         self._path = path
         self._opened = opened
         self._part = path.with_name(path.name + _PART)
-        self._file = cast(FileIO, open(self._part, mode, buffering=0, opener=open_private))  # noqa: SIM115
-        self._file.seek(0, os.SEEK_END)
+        with self._file(os.O_CREAT | os.O_EXCL if is_new else 0):
+            pass
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._opened.require()
         view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        with self._file() as descriptor:
+            while view:
+                view = view[os.write(descriptor, view) :]
 
     def truncate(self, size: int) -> None:
-        self._file.truncate(size)
-        self._file.seek(size)
+        with self._file() as descriptor:
+            os.ftruncate(descriptor, size)
 
     def commit(self) -> None:
         self._opened.require()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        with self._file() as descriptor:
+            os.fsync(descriptor)
         self._part.replace(self._path)
         sync_folder(self._path.parent)
 
     def abort(self) -> None:
-        self.suspend()
         for path in (self._part, self._path.with_name(self._path.name + _METADATA)):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
     def suspend(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.close()
+        """Its file is closed already."""
+
+    @contextlib.contextmanager
+    def _file(self, flags: int = 0) -> Iterator[int]:
+        """The unfinished file, to append to."""
+        binary = getattr(os, "O_BINARY", 0)  # on Windows
+        flags |= os.O_WRONLY | os.O_APPEND | binary
+        descriptor = open_private(os.fspath(self._part), flags)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
