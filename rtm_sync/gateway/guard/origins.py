@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import hdrs, web
 
 from ..errors import error_response
-from .addresses import Addresses
+from .addresses import Addresses, is_of_this_machine
 
 _EXPOSED = (
     "Content-Disposition, Content-Range, ETag, Location, Repr-Digest, Retry-After, Tus-Extension, "
@@ -17,7 +15,6 @@ _EXPOSED = (
 )
 _METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST"
 _MAX_AGE = "600"
-_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]*))(?::[0-9]*)?")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -62,7 +59,7 @@ class Origins:
     @web.middleware
     async def check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get(hdrs.HOST, "")
-        if self._needs_no_tokens() and _is_of_browser(request) and not _is_of_this_machine(host):
+        if self._needs_no_tokens() and _is_of_browser(request) and not is_of_this_machine(host):
             return error_response(
                 request,
                 421,
@@ -107,15 +104,3 @@ def _is_of_browser(request: web.BaseRequest) -> bool:
         or "Sec-Fetch-Site" in headers
         or headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
     )
-
-
-def _is_of_this_machine(host: str) -> bool:
-    """Whether a Host header names this machine, or nothing that a page could have as its name."""
-    parts = _HOST.fullmatch(host)
-    if parts is None:
-        return False
-    name = parts["address"] or parts["name"]
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return "." not in name or name.lower().endswith(".localhost")
