@@ -16,6 +16,7 @@ from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import requests
+import urllib3
 
 from ..blob import Blob, Payload
 from ..errors import (
@@ -42,6 +43,7 @@ from ..transfers.pool import TransferPool
 from ..transfers.sink import PartSink, Sink
 from ..transfers.transfer import Transfer
 from ..transfers.upload import Dimensions, UploadWork
+from ..transports.gateway.answers import ERROR_LIMIT, BodyRefused, read_body
 from ..transports.gateway.media_http import MediaHttp
 from ..transports.gateway.proxy_settings import find_proxy_settings, gateway_url_problem
 from ..transports.gateway.wire import http_session
@@ -52,6 +54,7 @@ from .history import PAGE, Moment
 SEND_TIMEOUT = 10.0
 """Seconds for one call, retries included (reference 1.3: 10 s)."""
 
+_ANSWER_LIMIT = 64 * 1024 * 1024  # bytes; a page of the largest messages has 40 MB
 _CONNECT_TIMEOUT = 5.0
 _CONNECTIONS_KEPT = 16  # idle connections of one sender, whatever the number of its threads
 _USERS_KEPT = 1024  # users whose tokens for media are kept
@@ -431,15 +434,25 @@ class RtmSender:
                 self._project + path,
                 json=body,
                 auth=self._auth,
+                headers={"Accept-Encoding": "identity"},
                 timeout=(min(_CONNECT_TIMEOUT, left), left),
                 allow_redirects=False,
+                stream=True,
             )
+            with response:
+                text = read_body(
+                    response, _ANSWER_LIMIT if response.status_code == 200 else ERROR_LIMIT
+                )
+        except BodyRefused as error:
+            raise family.named("FAILURE", f"The call failed: {error}", error) from error
+        except urllib3.exceptions.HTTPError as error:  # the connection was lost in the body
+            raise _Busy(f"{error}") from error
         except (requests.ConnectionError, requests.Timeout) as error:
             raise _Busy(f"{error}") from error
         except requests.RequestException as error:
             raise family.named("FAILURE", f"The request failed: {error}", error) from error
         try:
-            answer = response.json()
+            answer = json.loads(text)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

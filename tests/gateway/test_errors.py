@@ -143,7 +143,7 @@ class EveryRouteTest(ErrorCase):
     def test_the_routes_are_those_that_this_test_knows(self) -> None:
         self.assertGreater(len(self.routes), 20)
         self.assertIn(("PATCH", self.upload()), self.routes)
-        self.assertEqual(len(list(self.with_bodies())), 7)
+        self.assertEqual(len(list(self.with_bodies())), 8)
 
     def test_an_unknown_path_is_404_and_another_method_405(self) -> None:
         for path in ("/", "/nope", PROJECT, f"{PROJECT}/nope", "/v1/nope", "/v1/media/a/b", "/v1/"):

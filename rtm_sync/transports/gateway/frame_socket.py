@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import websocket
 
 from ...portable import wait_until_writable
+from ...protocol.ids import FRAME_LIMIT
 from ...rules.timing import Deadline
 from ...supervision import BackgroundThread
 from .happy_eyeballs import open_socket, resolve
@@ -31,6 +32,21 @@ _LOOK_AGAIN = 1.0  # seconds; a waiting thread then sees that the socket was clo
 _JOIN_TIMEOUT = 2.0
 
 logger = logging.getLogger(__name__)
+
+
+class _BoundedFrames(websocket.frame_buffer):
+    """Refuses a frame by the length in its header, before it is read into memory."""
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        _check_size(self.length or 0)
+
+
+def _check_size(size: int) -> None:
+    if size > FRAME_LIMIT:
+        raise websocket.WebSocketPayloadException(
+            f"the gateway sent {size:,} bytes in one message; the limit is {FRAME_LIMIT:,}"
+        )
 
 
 class FrameSocket(websocket.WebSocket):
@@ -49,6 +65,8 @@ class FrameSocket(websocket.WebSocket):
         self, patience: float, on_room: Callable[[], object] = lambda: None, **options: Any
     ) -> None:
         super().__init__(**options)
+        self.frame_buffer = _BoundedFrames(self._recv, skip_utf8_validation=True)
+        self._message_size = 0
         self._patience = patience
         self._on_room = on_room
         self._writing = threading.Lock()  # guards all below, and closing; nobody waits under it
@@ -97,6 +115,21 @@ class FrameSocket(websocket.WebSocket):
     def is_full(self) -> bool:
         """Whether the thread still has to send a part of the frames."""
         return bool(self._unsent)
+
+    def recv_frame(self) -> websocket.ABNF:
+        """Receive a frame.
+
+        Raises:
+            WebSocketPayloadException: it is, or the frames of one message together are, larger than
+                a hub may send: 262,144 bytes.
+        """
+        frame: websocket.ABNF = super().recv_frame()  # type: ignore[no-untyped-call]
+        if frame.opcode == websocket.ABNF.OPCODE_CONT:
+            self._message_size += len(frame.data)
+        elif frame.opcode in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
+            self._message_size = len(frame.data)
+        _check_size(self._message_size)
+        return frame
 
     def send_frame(self, frame: websocket.ABNF) -> int:
         """Send a frame as far as the socket takes it, and leave the rest to the thread.

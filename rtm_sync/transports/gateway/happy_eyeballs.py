@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import selectors
 import socket
@@ -69,6 +70,17 @@ def resolve(host: str, port: int) -> list[Address]:
     return connection_order(
         Address(family, kind, protocol, address) for family, kind, protocol, _, address in found
     )
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the internet, and not of a machine or a private network."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(known, ipaddress.IPv6Address):
+        known = known.ipv4_mapped or known.sixtofour or known
+    return known.is_global and not known.is_multicast
 
 
 def open_socket(

@@ -20,8 +20,7 @@ from http.client import HTTPException
 import requests
 import urllib3
 
-from ...blob import CHUNK, Blob
-from ...blob.file_names import file_name_in
+from ...blob import CHUNK, MEDIA_LIMIT, Blob
 from ...errors import RtmError
 from ...protocol.errors import ProtocolError
 from ...protocol.frames import Failure, decode
@@ -31,8 +30,10 @@ from ...transfers.control import TransferControl, TransferKind
 from ...transfers.sink import PartSink, Sink
 from ...transfers.source import Source, opened_source
 from ..retry import RetryPolicy, StartOver, Transient
+from .answers import BodyRefused, digest_in, info_in, read_body
+from .happy_eyeballs import is_public
 from .proxy_settings import ProxySettings
-from .wire import http_session, wired
+from .wire import Wire, http_session, wired
 
 _RETRIED_STATUS = frozenset({401, 408, 429, *range(500, 600)}) - {501, 505, 507}
 """401: the session may be reconnecting. 501, 505 and 507 (the store failed) are final."""
@@ -43,7 +44,6 @@ gateway has dropped the upload (410). Under a new key no request can interfere."
 
 _OFFSET_STREAM = "application/offset+octet-stream"
 _MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_REPR_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
 
 
 class MediaHttp:
@@ -72,6 +72,7 @@ class MediaHttp:
         self._retries = retries
         self._token = token
         self._timeout = (connect_timeout, read_timeout)
+        self._has_proxy = proxy_settings.proxy is not None
         self._owns_http = http is None
         self._http = http or http_session(proxy_settings, MAX_TRANSFERS)
 
@@ -127,9 +128,9 @@ class MediaHttp:
         def ask() -> MediaInfo:
             headers = {"Accept-Encoding": "identity"}
             answer = self._request(control, "HEAD", f"{self._url}/{media_id}", headers, None)
-            if not _digest(answer):
+            if not digest_in(answer):
                 raise self._no_gateway(answer, control.kind)
-            return _info(media_id, int(answer.headers.get("Content-Length", "0")), answer)
+            return info_in(media_id, int(answer.headers.get("Content-Length", "0")), answer)
 
         return self._retries.run(control.kind, ask, lambda: 0, control.pause)
 
@@ -177,7 +178,7 @@ class MediaHttp:
         if offset < size:
             raise Transient(f"the gateway has {offset:,} of {size:,} bytes", is_answer=True)
         sha256 = body.sha256()
-        if _digest(response) != sha256:
+        if digest_in(response) != sha256:
             raise StartOver("the stored bytes do not have the digest of the sent ones")
         return MediaInfo(
             media_id,
@@ -207,15 +208,15 @@ class MediaHttp:
         if sink.size:
             headers["If-Range"] = f'"{sink.whole}"'  # its ETag
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self._on_wire(control))
+            wire = stack.enter_context(self._on_wire(control))
             answer = response = stack.enter_context(
                 self._send(control, "GET", f"{self._url}/{media_id}", headers, None)
             )
-            expected = _digest(answer)
+            expected = digest_in(answer)
             if answer.status_code == 307 and expected:
-                response = stack.enter_context(self._follow(control, answer, headers, sink))
+                response = stack.enter_context(self._follow(control, wire, answer, headers))
             if response.status_code == 416:  # the sink already has all bytes
-                info = _info(media_id, _total(response, sink), answer)
+                info = info_in(media_id, _total(response, sink), answer)
                 if sink.is_part:
                     sink.begin(info)
             else:
@@ -224,7 +225,13 @@ class MediaHttp:
                 )
                 if not expected:
                     raise self._no_gateway(response, control.kind)
-                info = _info(media_id, _total(response, sink), answer)
+                info = info_in(media_id, _total(response, sink), answer)
+                if info.size > MEDIA_LIMIT:
+                    raise control.kind.error(
+                        "FAILURE",
+                        f"The medium is announced with {info.size:,} bytes; the limit is "
+                        f"{MEDIA_LIMIT:,}.",
+                    )
                 _receive(response, sink, info, control)
             if sink.position < sink.end(info):
                 raise Transient(f"{sink.position:,} of {sink.end(info):,} bytes arrived")
@@ -237,14 +244,15 @@ class MediaHttp:
     def _follow(
         self,
         control: TransferControl,
+        wire: Wire,
         answer: requests.Response,
         headers: dict[str, str],
-        sink: Sink,
     ) -> requests.Response:
         """Request the bytes from the media store to which the gateway redirects.
 
         The store does not get the token and is not trusted: the medium's metadata, above all the
-        digest, come from the gateway's answer.
+        digest, come from the gateway's answer. A gateway at a public address cannot send the client
+        into its own network; where there is a proxy, it is the proxy that connects.
         """
         location = answer.headers.get("Location", "")
         secure = self._url.startswith("https:")
@@ -254,6 +262,7 @@ class MediaHttp:
                 f"The gateway keeps its media at {location[:100]!r}, which is not "
                 f"{'https://, as the gateway is' if secure else 'http:// or https://'}.",
             )
+        wire.public_only = not self._has_proxy and is_public(wire.address)
         wanted = {"Accept-Encoding": "identity"}
         etag = answer.headers.get("ETag")
         if "Range" in headers and headers.get("If-Range", etag) == etag:
@@ -272,17 +281,20 @@ class MediaHttp:
         headers: dict[str, str],
         body: _Body | None,
     ) -> requests.Response:
-        with self._on_wire(control):
-            response = self._send(control, method, url, headers, body)
+        with (
+            self._on_wire(control),
+            self._send(control, method, url, headers, body) as response,
+        ):
             self._raise_for_status(response, control.kind)
+            _body(response, control.kind)  # so that the connection can be used again
             return response
 
     @contextlib.contextmanager
-    def _on_wire(self, control: TransferControl) -> Iterator[None]:
+    def _on_wire(self, control: TransferControl) -> Iterator[Wire]:
         """In the block a cancellation shuts the socket down; a lost connection is `Transient`."""
-        with wired(control):
+        with wired(control) as wire:
             try:
-                yield
+                yield wire
             except (
                 requests.ConnectionError,
                 requests.Timeout,
@@ -291,6 +303,12 @@ class MediaHttp:
                 HTTPException,
                 ConnectionError,
             ) as error:
+                if wire.refused:
+                    raise control.kind.error(
+                        "FAILURE",
+                        f"The gateway keeps its media at {wire.refused[:100]!r}, which has no "
+                        "public address, unlike the gateway.",
+                    ) from error
                 raise Transient(f"{error}") from error
 
     def _send(
@@ -305,9 +323,9 @@ class MediaHttp:
         return self._http.request(
             method,
             url,
-            headers=headers,
+            headers={"Accept-Encoding": "identity"} | headers,
             data=body,
-            stream=method == "GET",
+            stream=True,
             auth=self._authorize,
             timeout=self._timeout,
             allow_redirects=False,
@@ -332,8 +350,10 @@ class MediaHttp:
         status = response.status_code
         if status < 300:
             return
-        error = _error_in(response)
-        message = error.message if error else f"{status} {response.text[:200].strip()}"
+        body = _body(response, kind)
+        error = _error_in(response, body)
+        message = error.message if error else f"{status} {body[:200].decode('utf-8', 'replace')}"
+        message = message.strip()
         method = response.request.method
         is_lost = method in ("POST", "PATCH") and status in _LOST_UPLOAD_STATUS
         if is_lost or (method == "PATCH" and status == 404):
@@ -427,39 +447,31 @@ def _receive(
             target = sink.of_whole()
         elif sink.size:
             sink.start_over()
+    left = sink.end(info) - sink.position if target is sink else info.size
     target.begin(info)
-    while data := response.raw.read(CHUNK):
+    while data := response.raw.read(CHUNK, decode_content=False):
+        left -= len(data)
+        if left < 0:
+            raise control.kind.error(
+                "FAILURE", f"More bytes came than the {info.size:,} that were announced."
+            )
         target.write(data)
         control.advance(sink.size, sink.end(info) - sink.first)
 
 
-def _digest(response: requests.Response) -> str:
-    match = _REPR_DIGEST.search(response.headers.get("Repr-Digest", ""))
-    if match is None:
-        return ""
+def _body(response: requests.Response, kind: TransferKind) -> bytes:
+    """The body of an answer without a medium. What is too large is not asked for again."""
     try:
-        return base64.b64decode(match[1]).hex()
-    except ValueError:
-        return ""
+        return read_body(response)
+    except BodyRefused as error:
+        raise kind.error("FAILURE", f"The {kind.value} failed: {error}", error) from error
 
 
-def _info(media_id: str, size: int, answer: requests.Response) -> MediaInfo:
-    """The medium's metadata in the gateway's answer to a download."""
-    return MediaInfo(
-        media_id,
-        size,
-        _digest(answer),
-        file_name_in(answer.headers.get("Content-Disposition", "")),
-        answer.headers.get("Content-Type", "application/octet-stream"),
-        float(answer.headers.get("Rtm-Expires-At", "0")),
-    )
-
-
-def _error_in(response: requests.Response) -> RtmError | None:
+def _error_in(response: requests.Response, body: bytes) -> RtmError | None:
     """The typed error in a response body, or None."""
     if response.headers.get("Content-Type", "").startswith("application/json"):
         with contextlib.suppress(ProtocolError):
-            frame = decode(response.content)
+            frame = decode(body)
             if isinstance(frame, Failure) and isinstance(frame.error, RtmError):
                 return frame.error
     return None

@@ -27,7 +27,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from ...blob import CHUNK
 from ...transfers.control import TransferControl
 from ...version import __version__
-from .happy_eyeballs import open_socket, resolve
+from .happy_eyeballs import Address, is_public, open_socket, resolve
 from .proxy_settings import ProxySettings
 
 _UNSENT = 256 * 1024  # bytes; the limit of unsent data in the kernel, which is not progress yet
@@ -38,12 +38,21 @@ if hasattr(socket, "TCP_NOTSENT_LOWAT"):
 
 
 class Wire:
-    """The current socket of a transfer's thread, which another thread can shut down."""
+    """The current socket of a transfer's thread, which another thread can shut down.
+
+    Attributes:
+        public_only: new connections are made to addresses of the internet only.
+        address: that of the other end of the newest request; "" when it is not known.
+        refused: the host that `public_only` has refused, if any.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards both below
         self._socket: socket.socket | None = None
         self._cut = False
+        self.public_only = False
+        self.address = ""
+        self.refused = ""
 
     @property
     def is_cut(self) -> bool:
@@ -103,7 +112,7 @@ class _WiredConnection(HTTPConnection):
             try:
                 sock = owner.enter_context(
                     open_socket(
-                        resolve(self._dns_host, self.port),
+                        self._addresses(wire),
                         timeout,
                         lambda: wire is not None and wire.is_cut,
                         _SOCKET_OPTIONS,
@@ -122,8 +131,20 @@ class _WiredConnection(HTTPConnection):
             if wire is not None:
                 owner.callback(wire.use, None)
                 wire.use(self._handle(sock))
+                wire.address = sock.getpeername()[0]
             owner.pop_all()
             return sock
+
+    def _addresses(self, wire: Wire | None) -> list[Address]:
+        """The addresses to try. They are checked here, where a name cannot change any more."""
+        found = resolve(self._dns_host, self.port)
+        if wire is None or not wire.public_only:
+            return found
+        public = [address for address in found if is_public(str(address))]
+        if not public:
+            wire.refused = self.host
+            raise OSError(f"{self.host!r} has no public address")
+        return public
 
     def _handle(self, sock: socket.socket) -> socket.socket:
         """The socket that a wire can shut down, until the connection is made."""
@@ -133,6 +154,7 @@ class _WiredConnection(HTTPConnection):
         wire: Wire | None = _wires.get(threading.get_ident())
         if wire is not None and self.sock is not None:
             wire.use(self.sock)  # a kept-alive connection
+            wire.address = self.sock.getpeername()[0]
         super().request(*args, **kwargs)
 
 
