@@ -400,11 +400,14 @@ class GuideTest(RtmTestCase):
         self.assertIn("OFFLINE", printed.getvalue())
 
     def test_the_flask_snippets_run_one_after_the_other(self) -> None:
-        start, blueprints, kit = blocks(DOCS / "flask.md", "python")
+        start, blueprints, protection, kit = blocks(DOCS / "flask.md", "python")
         names: dict[str, Any] = {"__name__": "tests"}
         run_block(DOCS / "flask.md", start, names)
         names["app"] = names["create_app"]()
         run_block(DOCS / "flask.md", blueprints, names)
+        run_block(DOCS / "flask.md", protection, names)
+        foreign = {"Host": "evil.example"}
+        self.assertEqual(names["app"].test_client().get("/", headers=foreign).status_code, 400)
         self.assertEqual(names["app"].test_client().get("/rtm/events").status_code, 401)
         cat = self.folder() / "cat.jpg"
         cat.write_bytes(CAT.read_bytes())

@@ -8,6 +8,7 @@ from ..lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .extension import SETTINGS, Rtm, status_of
+    from .protection import protect
     from .sessions import running
 else:
     __getattr__ = lazy_names(
@@ -18,6 +19,7 @@ else:
                 "SETTINGS",
                 "status_of",
             ),
+            ".protection": ("protect",),
             ".sessions": ("running",),
         },
     )
@@ -25,6 +27,7 @@ else:
 __all__ = [
     "SETTINGS",
     "Rtm",
+    "protect",
     "running",
     "status_of",
 ]

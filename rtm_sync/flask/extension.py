@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import IO, Any, TypeVar, cast
+from urllib.parse import quote
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
 from werkzeug.datastructures import FileStorage
@@ -57,6 +58,7 @@ _TURN = 1.0  # seconds for a stream of a server that serves one request at a tim
 _SHOWN = re.compile(
     r"(image/(jpeg|png|gif|webp|avif|bmp)|audio/[\w.+-]+|video/[\w.+-]+|text/plain)"
 )
+_HEADER = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 class Rtm:
@@ -284,12 +286,13 @@ class Rtm:
         downloader = self.client if client is None else client
         info = downloader.get_media_info(media_id)
         shown = not as_attachment and _SHOWN.fullmatch(info.content_type)
-        response = Response(content_type=info.content_type)
-        response.headers.set(
-            "Content-Disposition",
-            "inline" if shown else "attachment",
-            filename=info.file_name or info.media_id,
+        is_header = _HEADER.fullmatch(info.content_type)  # transports may hand on any text
+        response = Response(
+            content_type=info.content_type if is_header else "application/octet-stream"
         )
+        name = quote(info.file_name or info.media_id, safe="", errors="replace")
+        disposition = f"{'inline' if shown else 'attachment'}; filename*=UTF-8''{name}"
+        response.headers["Content-Disposition"] = disposition
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
         response.headers["Cache-Control"] = "private, max-age=3600, immutable"

@@ -277,6 +277,8 @@ def serve(secret: str) -> bool:
             print(online(sender.query_peers_presence(["bob"])), sent.has_peer_received)
             print(list(texts(sender.get_history(source="bob"))))
             until: dict[str, float] = sender.get_bans()
+            ended: int = sender.end_all_sessions(revoke_tokens=not until)
+            assert ended >= 0
             return sender.kick("bob", ban_seconds=60, revoke_tokens=bool(until))
         except SenderError as error:
             print(error.code.name)

@@ -314,6 +314,37 @@ class ChatTest(RtmTestCase):
         bob.keyboard.press("Escape")
         expect(bob.get_by_role("dialog")).to_be_hidden()
 
+    def test_a_page_of_another_origin_sends_nothing_in_her_name(self) -> None:
+        alice = self.page(uid="alice")
+        expect(alice.locator("#self")).to_contain_text("alice")
+        evil = Flask("evil")
+        form = "".join(
+            f'<input name="{name}" value="{value}">'
+            for name, value in (("kind", "channel"), ("id", "lobby"), ("text", "forged"))
+        )
+        evil.add_url_rule(
+            "/",
+            view_func=lambda: (
+                f'<form method="post" action="{self.url}/api/text">{form}'
+                '<input name="message_id" value="1"></form><script>document.forms[0].submit()'
+                "</script>"
+            ),
+        )
+        server = make_server("127.0.0.1", 0, evil, request_handler=Quiet)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            forged = alice.context.new_page()  # another port of the same host: her cookie is sent
+            with forged.expect_response(f"{self.url}/api/text") as answered:
+                forged.goto(f"http://127.0.0.1:{server.port}/")
+            self.assertEqual(answered.value.status, 403)
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+        self.say(alice, "genuine")
+        expect(alice.locator(".words")).to_have_text(["genuine"])
+
     def test_text_goes_to_channels_and_people_and_is_never_markup(self) -> None:
         alice, bob = self.signed_in("alice"), self.signed_in("bob")
         self.say(alice, "<img src=x onerror=alert(1)> & more")

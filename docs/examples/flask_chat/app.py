@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -27,7 +28,7 @@ from rtm_sync import (
     RtmMessage,
     UploadMediaError,
 )
-from rtm_sync.flask import Rtm, running, status_of
+from rtm_sync.flask import Rtm, protect, running, status_of
 from rtm_sync.protocol import encode_json
 
 LOBBY = "lobby"
@@ -64,11 +65,13 @@ def create_app(**settings: Any) -> Flask:
     )
     app.config.from_prefixed_env()
     app.config.update(settings)
+    protect(app, hosts=str(app.config.get("CHAT_HOSTS", "")).split())
     rtm.init_app(app)
+    app.extensions["signed_in"] = SignedIn()
     app.extensions["conversations"] = Conversations()
     app.extensions["uploads"] = Uploads()
     app.register_blueprint(chat)
-    app.register_blueprint(rtm.events_blueprint(lambda: session.get("uid"), url="/api/events"))
+    app.register_blueprint(rtm.events_blueprint(signed_in_user, url="/api/events"))
     return app
 
 
@@ -81,6 +84,35 @@ class Place:
 
     kind: Literal["channel", "peer"]
     id: str
+
+
+class SignedIn:
+    """Who is signed in, by the secret id in the cookie. Thread-safe.
+
+    The cookie alone would be good until it expires, also for who copied it before a sign-out.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _users
+        self._users: OrderedDict[str, str] = OrderedDict()
+
+    def begin(self, uid: str) -> str:
+        """Sign a user in, and return the id of the session."""
+        session_id = secrets.token_urlsafe(32)
+        with self._lock:
+            _kept(self._users, session_id, uid, USERS)
+        return session_id
+
+    def user(self, session_id: str) -> str | None:
+        """The user of a session, or None when there is no such session."""
+        with self._lock:
+            return self._users.get(session_id)
+
+    def end(self, session_id: str) -> str | None:
+        """End a session. Returns its user if that was the user's last session."""
+        with self._lock:
+            uid = self._users.pop(session_id, None)
+            return None if uid in self._users.values() else uid
 
 
 class Conversations:
@@ -139,9 +171,18 @@ def _kept(table: OrderedDict[K, V], key: K, default: V, limit: int) -> V:
 # -- users --
 
 
+def signed_in_user() -> str | None:
+    """The user whose session the request's cookie names, or None."""
+    return signed_in().user(session.get("id", ""))
+
+
+def signed_in() -> SignedIn:
+    return cast(SignedIn, current_app.extensions["signed_in"])
+
+
 def me() -> RtmClient:
     """The client of the request's user; status 401 when no user is signed in."""
-    uid = session.get("uid")
+    uid = signed_in_user()
     if uid is None:
         abort(401, "No user is signed in.")
     # An embedded hub ends with its last client. The app's own client keeps it, and its histories.
@@ -158,18 +199,24 @@ def page() -> Response:
 
 @chat.post("/api/sign-in")
 def sign_in() -> Response:
-    session["uid"] = request.form["uid"]
+    uid = request.form["uid"]
+    sign_out()  # who was signed in here before
+    session["id"] = signed_in().begin(uid)
     try:
         me()
     except LoginError:
-        session.clear()
+        sign_out()
         raise
-    return jsonify(uid=session["uid"])
+    return jsonify(uid=uid)
 
 
 @chat.post("/api/sign-out")
 def sign_out() -> Response:
-    session.clear()  # the client is logged out RTM_USER_LINGER seconds after its last event stream
+    """End the session, here and not only in the browser's cookie."""
+    uid = signed_in().end(session.get("id", ""))
+    session.clear()
+    if uid is not None:
+        rtm.logout(uid)
     return jsonify()
 
 
@@ -179,7 +226,7 @@ def sign_out() -> Response:
 @chat.get("/api/me")
 def start() -> Response:
     """The data with which a page starts. The user joins all of their channels."""
-    if "uid" not in session:
+    if signed_in_user() is None:
         return jsonify(uid=None)
     client = me()
     uid = cast(str, client.uid)
