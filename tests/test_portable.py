@@ -201,7 +201,7 @@ from rtm_sync.cli.profiles import Profile
 
 found = {one.check: one for one in diagnose(Profile("memory://doctor"), profiles=Path(sys.argv[1]))}
 assert found["thumbnails"].verdict == "warning", found["thumbnails"]
-assert "does not limit the memory" in found["thumbnails"].detail
+assert "no protection of memory limit" in found["thumbnails"].detail
 assert found["profile"].verdict == "ok", found["profile"]
 print("done")
 """

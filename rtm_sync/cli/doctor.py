@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +33,8 @@ from ..plugins.report import PluginStatus
 from ..portable import has_memory_limits, is_readable_by_others
 from ..rules.limits import MAX_TRANSFERS
 from ..rules.timing import Deadline
+from ..thumbnails.contract import CannotThumbnail
+from ..thumbnails.subprocess import protection
 from ..transports.gateway.happy_eyeballs import open_socket, resolve
 from ..transports.gateway.proxy_settings import (
     find_proxy_settings,
@@ -339,17 +341,21 @@ def _plugins(plugins: PluginManager) -> Finding:
 
 
 def _thumbnails() -> Finding:
-    """Whether the memory of processes that make thumbnails is limited, against hostile files."""
-    seen = {"memory_limit": has_memory_limits()}
-    if seen["memory_limit"]:
-        return Finding(
-            "thumbnails", Verdict.OK, "the memory of processes that make them is limited", seen
-        )
+    """What protects this user from hostile files in processes that make thumbnails."""
+    try:
+        found = protection()
+    except (CannotThumbnail, OSError) as error:
+        return Finding("thumbnails", Verdict.WARNING, f"no process can make them: {error}", {})
+    seen = {"memory_limit": has_memory_limits(), **asdict(found)}
+    missing = [name.replace("_", " ") for name, holds in seen.items() if not holds]
+    detail = "processes of PDF and video decoders reach no variables, files and network"
+    if not missing:
+        return Finding("thumbnails", Verdict.OK, f"{detail}, and their memory is limited", seen)
     return Finding(
         "thumbnails",
         Verdict.WARNING,
-        f"{platform.system()} does not limit the memory of processes that make them: make no "
-        "thumbnails of untrusted videos and PDFs here",
+        f"{platform.system()} gives processes of PDF and video decoders no protection of "
+        f"{', '.join(missing)}: make no thumbnails of untrusted videos and PDFs here",
         seen,
     )
 

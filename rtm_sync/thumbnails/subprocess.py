@@ -1,21 +1,27 @@
 """Decoding in a separate process, for decoders that a hostile file may crash or hang.
 
 A crash of that process is a `CannotThumbnail` here. The operating system limits its time and its
-memory. Windows limits only its time.
+memory. It gets none of this process's environment and descriptors. On Linux it has no network, and
+no files but those of Python, libraries and fonts; `protection` tells what is in force. Windows
+limits only its time.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import child
+from . import child, probe
 from .contract import CannotThumbnail
+
+_NEEDED = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
 _slots = threading.BoundedSemaphore(2)  # decoder processes at once, to bound their memory
 
@@ -66,7 +72,7 @@ def decoded_apart(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=_environment(),
         ) as process,
     ):
         try:
@@ -74,7 +80,8 @@ def decoded_apart(
         except subprocess.TimeoutExpired as error:
             raise CannotThumbnail(f"It was not decoded within {seconds} seconds.") from error
         finally:
-            process.kill()
+            if process.returncode is None:
+                process.kill()
     if process.returncode == child.REFUSED:
         raise CannotThumbnail(output.decode(errors="replace"))
     if process.returncode:
@@ -85,6 +92,44 @@ def decoded_apart(
     head, _, data = output.partition(b"\n")
     width, height = map(int, head.split())
     return Pixels(width, height, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What a decoder process cannot reach here.
+
+    Attributes:
+        environment: the variables of this process.
+        files: files, but those of Python, libraries and fonts.
+        network: other processes and machines.
+    """
+
+    environment: bool
+    files: bool
+    network: bool
+
+
+def protection() -> Protection:
+    """Find out what a decoder process cannot reach, by one that tries it.
+
+    Raises:
+        CannotThumbnail, OSError: the process does not work here.
+    """
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        tempfile.TemporaryDirectory(prefix="rtm-sync-") as folder,
+    ):
+        file = Path(folder) / "file"
+        file.touch()
+        content = f"{listener.getsockname()[1]}\n{file}".encode()
+        reached = decoded_apart(Path(probe.__file__), content, 1).data
+    return Protection(*(not one for one in reached))
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a decoder: what Python needs to start and find libraries, and no more."""
+    kept = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+    return {**kept, "LC_ALL": "C.UTF-8", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def _exit_reason(status: int) -> str:

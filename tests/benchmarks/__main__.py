@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from tests.benchmarks import imports, media, messages
+from tests.benchmarks import imports, isolation, media, messages
 from tests.benchmarks.table import Row, print_table
 
 BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "media": media.run,
     "messages": messages.run,
     "imports": imports.run,
+    "isolation": isolation.run,
 }
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import socket
+import sys
 from pathlib import Path
+from unittest import mock
 
 from rtm_sync import CannotThumbnail
-from rtm_sync.thumbnails.subprocess import Pixels, decoded_apart
+from rtm_sync.thumbnails.subprocess import Pixels, decoded_apart, protection
 from tests.support import PATIENCE, RtmTestCase, Stopwatch
 
 GENEROUS = 10.0
@@ -76,6 +81,55 @@ class DecodedApartTest(RtmTestCase):
                 seconds=int(PATIENCE),
             )
         self.assertEqual(path.read_bytes() if path.exists() else b"", b"")
+
+    def test_a_hostile_decoder_reaches_nothing_that_is_said_to_be_protected(self) -> None:
+        own = self.folder() / "secret.txt"
+        own.write_text("secret")
+        listener = self.entered(socket.create_server(("127.0.0.1", 0)))
+        datagrams = self.entered(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        datagrams.bind(("127.0.0.1", 0))
+        inherited = os.open(own, os.O_RDONLY)
+        self.addCleanup(os.close, inherited)
+        os.set_inheritable(inherited, True)
+        self.entered(mock.patch.dict(os.environ, {"APP_SECRET": "c4n4ry"}))
+        attacks = {
+            "variable": "assert 'APP_SECRET' in os.environ",
+            "parent": f"assert b'c4n4ry' in open('/proc/{os.getpid()}/environ', 'rb').read()",
+            "descriptor": f"os.fstat({inherited})",
+            "own file": f"open({str(own)!r}).read()",
+            "passwords": "open('/etc/passwd').read()",
+            "listing": f"os.listdir({str(own.parent)!r})",
+            "writing": f"open({str(own.with_name('new'))!r}, 'w')",
+            "removing": f"os.unlink({str(own)!r})",
+            "program": "subprocess.run(['/bin/true'], check=True)",
+            "tcp": f"socket.create_connection(('127.0.0.1', {listener.getsockname()[1]}), 1)",
+            "udp": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', "
+            f"{datagrams.getsockname()!r})",
+            "signal": f"os.kill({os.getpid()}, 0)",
+        }
+        reached = [name for name, attack in attacks.items() if self.succeeds(attack)]
+        found = protection()
+        allowed = []
+        if not found.files:
+            allowed += ["parent", "own file", "passwords", "listing", "removing", "program"]
+        if not found.network:
+            allowed += ["tcp", "udp"]
+        self.assertTrue(found.environment)
+        self.assertLessEqual(set(reached), {*allowed, "signal"})
+        if sys.platform == "linux" and ctypes.CDLL(None).syscall(444, None, 0, 1) > 0:
+            self.assertTrue(found.files)  # this Linux has Landlock
+
+    def succeeds(self, attack: str) -> bool:
+        decoder = self.folder() / "decoder.py"
+        decoder.write_text(
+            "import os, socket, subprocess\n"
+            f"def decode(content, side):\n    {attack}\n    return 1, 1, b'rgb'\n"
+        )
+        try:
+            decoded_apart(decoder, b"", 1, seconds=int(PATIENCE))
+        except CannotThumbnail:
+            return False
+        return True
 
     def test_a_missing_decoder_is_a_refusal_and_no_hang(self) -> None:
         with self.assertRaisesRegex(CannotThumbnail, "crashed .status 1"):
