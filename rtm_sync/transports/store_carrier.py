@@ -144,6 +144,9 @@ class MediaRecords(Protocol):
     """Stores the records of media, apart from their bytes. Thread-safe.
 
     `keep` and `find` are called on a transfer's thread and may block, as `StoreAccess` says.
+
+    It may have a method `new_media_id() -> str`, which makes the ids of media that are recorded
+    here; they match `MEDIA_ID`, and nobody can guess them.
     """
 
     def keep(self, info: MediaInfo, control: TransferControl) -> object:
@@ -215,7 +218,7 @@ class _DirectUpload:
         self._records = records
         self._blob = blob
         self._control = control
-        self._media_id = new_media_id()
+        self._media_id = getattr(records, "new_media_id", new_media_id)()
         self._sha256 = hashlib.sha256()
         self._size = 0
         self._writer: MediaWriter | None = None

@@ -143,7 +143,7 @@ class Channels:
         """Become a member, and collect the other members."""
         wait = self._connection.wait
         # No Local: the sender of a message does not receive it.
-        messages = self._connection.subscribe([self._topics.channel(name)], own_too=False)
+        messages = self._connection.subscribe([self._topics.channel_messages(name)], own_too=False)
         members = self._connection.subscribe([self._topics.members(name)])
         wait(messages, deadline)
         wait(members, deadline)
@@ -209,7 +209,7 @@ class Channels:
         return self._topics.member(name, self._topics.uid, self._topics.session)
 
     def _withdraw(self, name: str) -> list[Future[int]]:
-        filters = [self._topics.channel(name), self._topics.members(name)]
+        filters = [self._topics.channel_messages(name), self._topics.members(name)]
         return [
             self._connection.publish(self._own_topic(name), retain=True),
             self._connection.unsubscribe(filters),

@@ -43,7 +43,7 @@ from .contract import (
     SessionOver,
     fail,
 )
-from .names import Address
+from .names import Address, level_of
 
 _BACKOFF = Backoff(first=0.2, longest=5.0)
 _JOIN_TIMEOUT = 2.0
@@ -415,7 +415,7 @@ class Connection:
         username, password = self._address.username, self._address.password
         token = self._renewed or self._credentials.current_token()
         if token is not None:
-            username, password = username or self._credentials.uid, token
+            username, password = username or level_of(self._credentials.uid), token
         ca_file = None
         if self._address.is_secure:
             url = f"https://{self._address.host}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from rtm_sync.protocol import MessageFromPeer, ProtocolError, decode_json
 from rtm_sync.rules.timing import Deadline
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 class ConnectionLost(Exception):
@@ -77,3 +80,25 @@ def fail(future: Future[T], error: Exception) -> None:
     """Set a future's exception, unless the future is done or cancelled."""
     with suppress(InvalidStateError):
         future.set_exception(error)
+
+
+def decoded(kind: type[T], arrived: Arrived) -> T | None:
+    """What arrived, or None for what is no such message."""
+    try:
+        return decode_json(kind, arrived.payload)
+    except ProtocolError as error:
+        logger.warning("the payload on topic %r is not a message: %s", arrived.topic, error)
+        return None
+
+
+def is_of(sender: str, named: str, arrived: Arrived) -> bool:
+    """Whether what arrived names the user in its topic, who alone may write there."""
+    if sender != named:
+        logger.warning("what %r sent on %r is not its own", sender[:64], arrived.topic[:300])
+    return sender == named
+
+
+def sent_at(arrived: Arrived) -> int:
+    """When a message to a peer was sent, milliseconds since the epoch."""
+    message = decoded(MessageFromPeer, arrived)
+    return 0 if message is None else message.message_props.server_received_ts

@@ -93,42 +93,71 @@ class Address:
 
 
 class Topics:
-    """The topic names of one app, for one session of one user."""
+    """The topic names of one app, for one session of one user.
+
+    Whoever may write to a topic is named in it, so that a broker can enforce it: the last level of
+    what is sent to others, and the user's own place otherwise. The README has the rules.
+    """
 
     def __init__(self, prefix: str, app_id: str, uid: str, session: str) -> None:
-        self._root = f"{prefix}/{_encoded(app_id)}/"
+        self._root = f"{prefix}/{level_of(app_id)}/"
         self.uid = uid
         self.session = session
 
     def online(self, uid: str, session: str = "+") -> str:
-        return f"{self._root}u/{_encoded(uid)}/online/{session}"
+        return f"{self._root}u/{level_of(uid)}/online/{session}"
 
     def inbox(self, uid: str, session: str, kind: str) -> str:
-        return f"{self._root}u/{_encoded(uid)}/s/{session}/{kind}"
+        """Where this user sends something to a session."""
+        return f"{self._root}u/{level_of(uid)}/s/{session}/{kind}/{level_of(self.uid)}"
 
     def own(self, kind: str) -> str:
+        """Where this user sends something to the own session."""
         return self.inbox(self.uid, self.session, kind)
 
+    def own_inbox(self) -> str:
+        return f"{self._root}u/{level_of(self.uid)}/s/{self.session}/+/+"
+
+    def receipts(self) -> str:
+        """The response topic, to which the answering user appends a level with the own name."""
+        return f"{self._root}u/{level_of(self.uid)}/s/{self.session}/receipt"
+
+    def receipt(self, asked: str) -> str:
+        """Where this user answers on a response topic."""
+        return f"{asked}/{level_of(self.uid)}"
+
     def mail(self, uid: str, sender: str, message_id: str) -> str:
-        return f"{self._root}u/{_encoded(uid)}/mail/{_encoded(sender)}/{message_id}"
+        return f"{self._root}u/{level_of(uid)}/mail/{level_of(sender)}/{message_id}"
 
     def own_mail(self) -> str:
-        return f"{self._root}u/{_encoded(self.uid)}/mail/+/+"
+        return f"{self._root}u/{level_of(self.uid)}/mail/+/+"
 
     def own_seen(self) -> str:
-        return f"{self._root}u/{_encoded(self.uid)}/seen"
+        return f"{self._root}u/{level_of(self.uid)}/seen"
 
     def channel(self, channel_id: str) -> str:
-        return f"{self._root}c/{_encoded(channel_id)}/message"
+        """Where this user sends to a channel."""
+        return f"{self._root}c/{level_of(channel_id)}/message/{level_of(self.uid)}"
+
+    def channel_messages(self, channel_id: str) -> str:
+        return f"{self._root}c/{level_of(channel_id)}/message/+"
 
     def member(self, channel_id: str, uid: str, session: str) -> str:
-        return f"{self._root}c/{_encoded(channel_id)}/member/{_encoded(uid)}/{session}"
+        return f"{self._root}c/{level_of(channel_id)}/member/{level_of(uid)}/{session}"
 
     def members(self, channel_id: str) -> str:
-        return f"{self._root}c/{_encoded(channel_id)}/member/+/+"
+        return f"{self._root}c/{level_of(channel_id)}/member/+/+"
+
+    def own_members(self) -> str:
+        return f"{self._root}c/+/member/{level_of(self.uid)}/+"
 
     def medium(self, media_id: str) -> str:
-        return f"{self._root}m/{_encoded(media_id)}"
+        """Where this user records a medium."""
+        return f"{self._root}m/{level_of(self.uid)}/{level_of(media_id)}"
+
+    def media(self, media_id: str) -> str:
+        """Where anybody may have recorded it."""
+        return f"{self._root}m/+/{level_of(media_id)}"
 
     def parts(self, topic: str) -> list[str]:
         """The decoded levels of a topic after the app id; empty for a topic of another app."""
@@ -137,5 +166,6 @@ class Topics:
         return [unquote(level) for level in topic[len(self._root) :].split("/")]
 
 
-def _encoded(name: str) -> str:
+def level_of(name: str) -> str:
+    """A user's or channel's id as one level of a topic; also the user's name at the broker."""
     return quote(name, safe="")

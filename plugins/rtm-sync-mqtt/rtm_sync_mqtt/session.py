@@ -30,7 +30,6 @@ from rtm_sync.protocol import (
     MessageFromPeer,
     PeerCall,
     PeerMessageSendResult,
-    ProtocolError,
     QueryPeersBySubscriptionOption,
     QueryPeersOnlineStatus,
     ReceivedMessageProperties,
@@ -40,7 +39,6 @@ from rtm_sync.protocol import (
     SendMessageToPeer,
     SubscribePeersOnlineStatus,
     UnsubscribePeersOnlineStatus,
-    decode_json,
     encode_json,
 )
 from rtm_sync.rules.limits import Limits
@@ -57,8 +55,11 @@ from .contract import (
     LoggedInElsewhere,
     Refused,
     SessionOver,
+    decoded,
     fail,
+    is_of,
     resolve,
+    sent_at,
 )
 from .mail import Mail
 from .memory import Budget, Delivered
@@ -100,7 +101,8 @@ class Session:
         self._presence = Presence(*shared, self._channels.users)
         self._channels.set_presence(self._presence)
         self._lock = threading.Lock()  # guards all below; not held while waiting or in callbacks
-        self._receipts: dict[bytes, tuple[str, Future[bytes | None]]] = {}
+        # By mark: the peer and the session that are asked.
+        self._receipts: dict[bytes, tuple[str, str, Future[bytes | None]]] = {}
         self._fences: dict[bytes, Future[None]] = {}
         self._handlers: dict[type, object] = {
             SendMessageToPeer: self._send_to_peer,
@@ -117,6 +119,7 @@ class Session:
         }
         # Used by the reader thread alone:
         self._other_sessions: set[str] = set()  # the user's other sessions
+        self._left_behind: set[str] = set()  # memberships of the user's former sessions
         self._held: list[Arrived] | None = None  # messages that arrive during the login
 
     # -- the client's calls, on any thread --
@@ -204,7 +207,7 @@ class Session:
                 session = watch.newest()
                 if session is not None:
                     topic = self._topics.inbox(peer_id, session, kind)
-                    answer = self._deliver_to(topic, session, message, deadline)
+                    answer = self._deliver_to(topic, peer_id, session, message, deadline)
                     if answer is not None:
                         return answer
                 # The presence message of a new login may not have arrived yet.
@@ -215,19 +218,19 @@ class Session:
         return self.connection.persist(attempt, deadline)
 
     def _deliver_to(
-        self, topic: str, session: str, message: PeerCall, deadline: Deadline
+        self, topic: str, peer_id: str, session: str, message: PeerCall, deadline: Deadline
     ) -> bytes | None:
         """The answer of a peer's session; None when that session has ended."""
         mark = secrets.token_bytes(8)
         receipt: Future[bytes | None] = Future()
         with self._lock:
-            self._receipts[mark] = (session, receipt)
+            self._receipts[mark] = (peer_id, session, receipt)
         try:
             sent = self._publish(
                 topic,
                 message,
                 expiry=deadline.left,  # the broker drops the message after the sender's time-out
-                answer_to=self._topics.own("receipt"),
+                answer_to=self._topics.receipts(),
                 mark=mark,
             )
             if self.connection.wait(sent, deadline) == NO_MATCHING_SUBSCRIBERS:
@@ -327,9 +330,20 @@ class Session:
         self._presence.forget()
         self._other_sessions.clear()
         self._held = []
-        own = [topics.own("+"), topics.online(self._uid), topics.own_seen(), topics.own_mail()]
+        own = [
+            topics.own_inbox(),
+            topics.online(self._uid),
+            topics.own_seen(),
+            topics.own_mail(),
+            topics.own_members(),
+        ]
+        self._left_behind.clear()
         wait(self.connection.subscribe(own), deadline)
         wait(self._fence(), deadline)
+        # Where a former session was lost. Nobody else may remove its memberships.
+        for topic in self._left_behind:
+            self.connection.publish(topic, retain=True)
+        self.connection.unsubscribe([topics.own_members()])
         others = sorted(self._other_sessions)
         if others and not first:  # another session replaced this one during the reconnect
             raise LoggedInElsewhere
@@ -355,7 +369,7 @@ class Session:
                 self._listener.on_reconnected(name, recovered=False)
         held, self._held = self._held or [], None
         mail = [arrived for arrived in held if self._topics.parts(arrived.topic)[2:3] == ["mail"]]
-        mail.sort(key=_sent_at)
+        mail.sort(key=sent_at)
         for arrived in mail[: -self._limits.offline_messages]:  # the oldest beyond the limit
             self.connection.publish(arrived.topic, retain=True)
         for arrived in mail[-self._limits.offline_messages :]:
@@ -366,7 +380,7 @@ class Session:
 
     def take(self, arrived: Arrived) -> None:
         parts = self._topics.parts(arrived.topic)
-        is_message = parts[-1:] == ["message"] or parts[2:3] == ["mail"]
+        is_message = parts[-2:-1] == ["message"] or parts[2:3] == ["mail"]
         if self._held is not None and is_message:
             if arrived.payload:
                 self._held.append(arrived)
@@ -374,41 +388,46 @@ class Session:
         match parts:
             case ["u", uid, "online", session]:
                 self._take_presence(uid, session, arrived.payload)
-            case ["u", _, "s", _, kind]:
-                self._take_own(kind, arrived)
-            case ["u", _, "mail", _, _] if arrived.payload:
-                self._take_mail(arrived)
+            case ["u", _, "s", _, kind, sender]:
+                self._take_own(kind, sender, arrived)
+            case ["u", _, "mail", sender, _] if arrived.payload:
+                self._take_mail(sender, arrived)
             case ["u", _, "seen"] if arrived.is_retained:
                 self._delivered.load(arrived.payload)
-            case ["c", name, "message"]:
-                self._take_channel_message(name, arrived)
+            case ["c", name, "message", sender]:
+                self._take_channel_message(name, sender, arrived)
             case ["c", name, "member", uid, session]:
+                if uid == self._uid and session != self._topics.session and arrived.payload:
+                    self._left_behind.add(arrived.topic)
                 self._channels.take(name, uid, session, is_member_now=bool(arrived.payload))
-            case ["m", _] if arrived.payload:
-                self.records.take(arrived.topic, arrived.payload)
+            case ["m", owner, media_id] if arrived.payload:
+                self.records.take(owner, media_id, arrived.payload)
 
     def lost(self, error: Exception) -> None:
         with self._lock:
-            waiting = [receipt for _, receipt in self._receipts.values()]
+            waiting = [receipt for _, _, receipt in self._receipts.values()]
             fences, self._fences = list(self._fences.values()), {}
         for receipt in waiting:
             fail(receipt, error)
         for fence in fences:
             fail(fence, error)
 
-    def _take_own(self, kind: str, arrived: Arrived) -> None:
+    def _take_own(self, kind: str, sender: str, arrived: Arrived) -> None:
         """Handle a message that was addressed to this session alone."""
         if kind == "message":
-            self._take_message(arrived)
+            self._take_message(sender, arrived)
         elif kind == "invitation":
-            step = _decoded(InvitationFromPeer, arrived)
-            if step is not None:
-                self._answer(arrived, b"" if self._listener.on_event(step) else _QUEUE_FULL)
+            step = decoded(InvitationFromPeer, arrived)
+            if step is not None and is_of(sender, step.peer_id, arrived):
+                answer = b"" if self._listener.on_event(step) else _QUEUE_FULL
+                self._answer(sender, arrived, answer)
         elif kind == "receipt":
             with self._lock:
-                _, receipt = self._receipts.get(arrived.correlation, ("", None))
-            if receipt is not None:
+                peer_id, _, receipt = self._receipts.get(arrived.correlation, ("", "", None))
+            if receipt is not None and is_of(sender, peer_id, arrived):
                 resolve(receipt, arrived.payload)
+        elif sender != self._uid:
+            is_of(sender, self._uid, arrived)  # only the user's own clients send these
         elif kind == "fence":
             with self._lock:
                 fence = self._fences.pop(arrived.payload, None)
@@ -427,14 +446,18 @@ class Session:
         if since:
             return
         with self._lock:
-            waiting = [receipt for target, receipt in self._receipts.values() if target == session]
+            waiting = [
+                receipt
+                for peer_id, target, receipt in self._receipts.values()
+                if (peer_id, target) == (uid, session)
+            ]
         for receipt in waiting:
             resolve(receipt, None)
         self._channels.user_changed(uid)
 
-    def _take_message(self, arrived: Arrived) -> None:
-        message = _decoded(MessageFromPeer, arrived)
-        if message is None:
+    def _take_message(self, sender: str, arrived: Arrived) -> None:
+        message = decoded(MessageFromPeer, arrived)
+        if message is None or not is_of(sender, message.peer_id, arrived):
             return
         answer = b""
         key = (message.peer_id, message.message_id)
@@ -445,24 +468,27 @@ class Session:
         ):
             self._delivered.remove(key)
             answer = _QUEUE_FULL
-        self._answer(arrived, answer)
+        self._answer(sender, arrived, answer)
 
-    def _answer(self, arrived: Arrived, answer: bytes) -> None:
-        """Send a receipt, if the response topic is a receipt topic: a sender can name any topic."""
+    def _answer(self, sender: str, arrived: Arrived, answer: bytes) -> None:
+        """Send a receipt, if the response topic is one of the sender's: it can name any topic."""
         match self._topics.parts(arrived.response_topic):
-            case ["u", _, "s", _, "receipt"]:
-                self.connection.publish(arrived.response_topic, answer, mark=arrived.correlation)
+            case ["u", uid, "s", _, "receipt"] if uid == sender:
+                topic = self._topics.receipt(arrived.response_topic)
+                self.connection.publish(topic, answer, mark=arrived.correlation)
 
-    def _take_mail(self, arrived: Arrived) -> None:
-        message = _decoded(MessageFromPeer, arrived)
-        if message is None:
+    def _take_mail(self, sender: str, arrived: Arrived) -> None:
+        message = decoded(MessageFromPeer, arrived)
+        if message is None or not is_of(sender, message.peer_id, arrived):
             self.mail.delete(arrived.topic)
         else:
             self.mail.take(arrived.topic, message)
 
-    def _take_channel_message(self, name: str, arrived: Arrived) -> None:
-        message = _decoded(ChannelMessage, arrived)
+    def _take_channel_message(self, name: str, sender: str, arrived: Arrived) -> None:
+        message = decoded(ChannelMessage, arrived)
         if message is None or message.channel_id != name or not self._channels.is_member(name):
+            return
+        if not is_of(sender, message.member_id, arrived):
             return
         if self._delivered.add(("c", name, message.member_id, message.message_id)):
             taken = self._listener.on_event(message)
@@ -480,19 +506,6 @@ def _timed_out(request: Request[R], timeout: float) -> Exception:
     return request.ERROR.named(
         "TIMEOUT", f"{request.METHOD} was not answered within {timeout:g} seconds."
     )
-
-
-def _decoded(kind: type[T], arrived: Arrived) -> T | None:
-    try:
-        return decode_json(kind, arrived.payload)
-    except ProtocolError as error:
-        logger.warning("the payload on topic %r is not a message: %s", arrived.topic, error)
-        return None
-
-
-def _sent_at(arrived: Arrived) -> int:
-    message = _decoded(MessageFromPeer, arrived)
-    return 0 if message is None else message.message_props.server_received_ts
 
 
 def _now_ms() -> int:
