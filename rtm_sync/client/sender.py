@@ -444,6 +444,8 @@ class RtmSender:
                     response, _ANSWER_LIMIT if response.status_code == 200 else ERROR_LIMIT
                 )
         except BodyRefused as error:
+            if response.status_code in _RETRIED:  # such as the page of a proxy
+                raise _Busy(f"{response.status_code} {response.reason}") from error
             raise family.named("FAILURE", f"The call failed: {error}", error) from error
         except urllib3.exceptions.HTTPError as error:  # the connection was lost in the body
             raise _Busy(f"{error}") from error
@@ -453,7 +455,7 @@ class RtmSender:
             raise family.named("FAILURE", f"The request failed: {error}", error) from error
         try:
             answer = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             answer = {"message": f"{response.status_code} {response.reason}, not JSON"}

@@ -38,7 +38,12 @@ def protect(app: Flask, hosts: Iterable[str] = ()) -> None:
 
 
 def _is_known(host: str, allowed: frozenset[str]) -> bool:
-    name = (urlsplit(f"//{host}").hostname or "").lower()
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return False
+    if not name:
+        return False
     if name in allowed or "." not in name or name.endswith(".localhost"):
         return True
     try:
@@ -59,4 +64,4 @@ def _is_foreign(asked: Request) -> bool:
         )
         return site not in _OWN_SITES and not opens_page
     origin = asked.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != asked.host.lower()
+    return origin is not None and origin.partition("://")[2].lower() != asked.host.lower()

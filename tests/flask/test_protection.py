@@ -46,6 +46,7 @@ class ProtectTest(unittest.TestCase):
             ("POST", {"Origin": "https://evil.example"}, 403),
             ("POST", {"Origin": "https://chat.example:8443"}, 403),
             ("POST", {"Origin": "null"}, 403),
+            ("POST", {"Origin": "https://[chat.example"}, 403),
         ):
             with self.subTest(method, **headers):
                 self.assertEqual(self.status(method, **headers), status)
@@ -59,6 +60,7 @@ class ProtectTest(unittest.TestCase):
             ("[::1]:5000", 200),
             ("192.168.1.7:5000", 200),
             ("evil.example", 400),
+            ("[::1", 400),
             ("127.0.0.1.evil.example", 400),
             ("localhost.evil.example", 400),
         ):

@@ -23,7 +23,7 @@ from rtm_sync.transports.gateway.frame_socket import FrameSocket
 from rtm_sync.transports.gateway.happy_eyeballs import is_public
 from rtm_sync.transports.gateway.media_http import MediaHttp
 from rtm_sync.transports.gateway.proxy_settings import ProxySettings, find_proxy_settings
-from rtm_sync.transports.retry import RetryPolicy
+from rtm_sync.transports.retry import RetryPolicy, Transient
 from tests.support import PATIENCE, RtmTestCase
 
 SECRET = "a secret of tests, 32 bytes or more"
@@ -39,6 +39,11 @@ class Media(MediaHttp):
         file = io.BytesIO()
         self.download("A" * 32, Sink(file), TransferControl(TransferKind.DOWNLOAD))
         return file.getvalue()
+
+    def try_download(self) -> None:
+        """One attempt."""
+        control = TransferControl(TransferKind.DOWNLOAD)
+        self._try_download("A" * 32, Sink(io.BytesIO()), control)
 
     def upload_bytes(self) -> object:
         control = TransferControl(TransferKind.UPLOAD)
@@ -143,6 +148,17 @@ class ErrorTest(HostileCase):
                 with self.assertRaisesRegex(SenderError, "more than 262,144 bytes"):
                     self.sender(port).get_bans()
                 self.assertEqual(self.requests, 3)
+
+    def test_the_packed_page_of_a_busy_proxy_is_no_final_answer(self) -> None:
+        head = "HTTP/1.1 503 Busy\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n"
+        port = self.serve(whole(head, b"bytes"))
+        sender = self.entered(RtmSender("app", SECRET, url=f"http://127.0.0.1:{port}", timeout=0.5))
+        with self.assertRaises(SenderError) as caught:
+            sender.get_bans()
+        self.assertEqual(caught.exception.reason, "TIMEOUT")
+        self.assertGreater(self.requests, 1)
+        with self.assertRaisesRegex(Transient, "503"):
+            self.media(port).try_download()
 
     def test_an_answer_to_a_call_is_bounded(self) -> None:
         head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from rtm_sync.protocol import MessageFromPeer, ProtocolError, decode_json
+from rtm_sync.protocol import MessageFromPeer, ProtocolError, Request, decode_json
 from rtm_sync.rules.timing import Deadline
 
 T = TypeVar("T")
@@ -102,3 +103,15 @@ def sent_at(arrived: Arrived) -> int:
     """When a message to a peer was sent, milliseconds since the epoch."""
     message = decoded(MessageFromPeer, arrived)
     return 0 if message is None else message.message_props.server_received_ts
+
+
+def timed_out(request: Request[Any], timeout: float) -> Exception:
+    """The error of a call without an answer."""
+    return request.ERROR.named(
+        "TIMEOUT", f"{request.METHOD} was not answered within {timeout:g} seconds."
+    )
+
+
+def now_ms() -> int:
+    """The wall clock, milliseconds since the epoch."""
+    return int(time.time() * 1000)

@@ -58,8 +58,10 @@ from .contract import (
     decoded,
     fail,
     is_of,
+    now_ms,
     resolve,
     sent_at,
+    timed_out,
 )
 from .mail import Mail
 from .memory import Budget, Delivered
@@ -143,13 +145,13 @@ class Session:
         except SessionOver as error:
             raise request.ERROR.named("USER_NOT_LOGGED_IN", str(error), error) from error
         except TimeoutError:
-            raise _timed_out(request, timeout) from None
+            raise timed_out(request, timeout) from None
         try:
             return answer(request, deadline)
         except (SessionOver, ConnectionLost) as error:
             raise request.ERROR.named("FAILURE", f"{request.METHOD}: {error}", error) from error
         except TimeoutError:
-            raise _timed_out(request, timeout) from None
+            raise timed_out(request, timeout) from None
         except Refused as error:
             raise request.ERROR.named(
                 "FAILURE", f"The broker refused {request.METHOD}: {error}.", error
@@ -165,7 +167,7 @@ class Session:
             raise PeerMessageError.named(*refusal)
         self._budget.check_rate("sends", PeerMessageError)
         message = MessageFromPeer(
-            request.message, self._uid, request.message_id, ReceivedMessageProperties(_now_ms())
+            request.message, self._uid, request.message_id, ReceivedMessageProperties(now_ms())
         )
         answer = self._deliver(request.peer_id, "message", message, deadline)
         if answer == b"":
@@ -253,7 +255,7 @@ class Session:
             request.message,
             self._uid,
             request.message_id,
-            ReceivedMessageProperties(_now_ms()),
+            ReceivedMessageProperties(now_ms()),
         )
         self._send(self._topics.channel(request.channel_id), message, deadline)
         return Done()
@@ -330,15 +332,9 @@ class Session:
         self._presence.forget()
         self._other_sessions.clear()
         self._held = []
-        own = [
-            topics.own_inbox(),
-            topics.online(self._uid),
-            topics.own_seen(),
-            topics.own_mail(),
-            topics.own_members(),
-        ]
+        own = [topics.own_inbox(), topics.own_seen(), topics.own_mail(), topics.own_members()]
         self._left_behind.clear()
-        wait(self.connection.subscribe(own), deadline)
+        wait(self.connection.subscribe([topics.online(self._uid), *own]), deadline)
         wait(self._fence(), deadline)
         # Where a former session was lost. Nobody else may remove its memberships.
         for topic in self._left_behind:
@@ -500,13 +496,3 @@ _NO_HISTORY = (
     "An MQTT broker keeps no history; send it without enable_historical_messaging, or use a "
     "gateway (ws://)."
 )
-
-
-def _timed_out(request: Request[R], timeout: float) -> Exception:
-    return request.ERROR.named(
-        "TIMEOUT", f"{request.METHOD} was not answered within {timeout:g} seconds."
-    )
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

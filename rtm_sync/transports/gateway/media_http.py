@@ -350,7 +350,12 @@ class MediaHttp:
         status = response.status_code
         if status < 300:
             return
-        body = _body(response, kind)
+        try:
+            body = _body(response, kind)
+        except RtmError:
+            if status not in _RETRIED_STATUS:
+                raise
+            body = b""  # such as the page of a proxy, which says nothing that is needed
         error = _error_in(response, body)
         message = error.message if error else f"{status} {body[:200].decode('utf-8', 'replace')}"
         message = message.strip()
