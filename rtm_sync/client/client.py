@@ -59,6 +59,7 @@ from ..transfers.transfer import Transfer
 from ..transports.base import Credentials, Transport, TransportOptions
 from .arguments import as_list, chosen_message_id, seconds_problem
 from .attributes import AttributeCalls
+from .blocked_peers import BlockedPeers
 from .calls import CALL_TIMEOUT, SEND_TIMEOUT
 from .channel import Channels, RtmChannel
 from .events import Dispatcher
@@ -205,6 +206,7 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
         except (PluginError, ValueError) as error:
             raise CreateInstanceError.named("INVALID_ARGUMENT", str(error), error) from error
         self._channels = Channels(self._call)
+        self._blocked_peers = BlockedPeers()
         self._dispatcher = Dispatcher()
         self._peer_messages = PeerMessages(
             self._listeners, self._dispatcher, self._transport, self._handler_failed
@@ -409,6 +411,28 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
             timeout=timeout,
         )
 
+    def block_peer(self, peer_id: str) -> None:
+        """Take no more messages and invitations from a user. No network; thread-safe.
+
+        The sender gets no receipt. What was sent with `enable_offline_messaging` counts as
+        received, and is discarded. What has arrived before still reaches your handlers. The block
+        holds for this client, also after another login, until `unblock_peer`; keep the list
+        yourself if it must outlive the process.
+
+        Raises:
+            PeerMessageError: INVALID_USERID; FAILURE, 10,000 users are blocked.
+        """
+        self._blocked_peers.block(peer_id)
+
+    def unblock_peer(self, peer_id: str) -> None:
+        """Take messages and invitations from a user again. Others are ignored."""
+        self._blocked_peers.unblock(peer_id)
+
+    @property
+    def blocked_peers(self) -> frozenset[str]:
+        """The users that `block_peer` has blocked."""
+        return self._blocked_peers.all
+
     def create_local_invitation(self, callee_id: str) -> LocalInvitation:
         """Make an invitation to a user, without sending it. No network.
 
@@ -537,8 +561,11 @@ class RtmClient(ClientEvents, PresenceCalls, AttributeCalls, MediaCalls):
     def on_event(self, event: Event | PeerCall) -> bool:
         """Queue an event of the transport for its handlers (not for applications)."""
         if isinstance(event, InvitationFromPeer):
-            return self._invitations.take(event)
+            is_blocked = event.peer_id in self._blocked_peers.all
+            return not is_blocked and self._invitations.take(event)
         if isinstance(event, MessageFromPeer):
+            if event.peer_id in self._blocked_peers.all:
+                return self._peer_messages.discard(event)
             return self._peer_messages.arrived(event)
         return self._dispatcher.submit(lambda: self._dispatch(event))
 

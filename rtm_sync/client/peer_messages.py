@@ -124,6 +124,13 @@ class PeerMessages:
             self._inbox.withdraw(entry)
         return False
 
+    def discard(self, message: MessageFromPeer) -> bool:
+        """Drop a message of a blocked user. Returns False for one that is not stored."""
+        if message.key is None:
+            return False
+        self._send_report([message.key])
+        return True
+
     # -- listeners, on the application's threads --
 
     def listeners_changed(self) -> None:

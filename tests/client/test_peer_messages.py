@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from rtm_sync import ConnectionState, RtmClient, hookimpl
+from rtm_sync import ConnectionState, PeerMessageError, RtmClient, hookimpl
 from rtm_sync.client.inbox import Arrival, Entry, Inbox
 from rtm_sync.client.listeners import ReceivedEvent, StreamQueue
 from rtm_sync.messages import RtmTextMessage
@@ -16,7 +17,7 @@ from rtm_sync.protocol.events import TokenExpired
 from rtm_sync.protocol.requests import Logout, MessageFromPeer, Request
 from rtm_sync.protocol.values import ConnectionChangeReason, Done, ReceivedMessageProperties
 from rtm_sync.transports.base import Credentials, Listener, Transport, TransportOptions
-from tests.support import PATIENCE, RtmTestCase, wait_until
+from tests.support import PATIENCE, RtmTestCase, local_gateway, wait_until
 
 
 class Line(Transport):
@@ -74,6 +75,48 @@ def from_peer(number: int, *, key: int | None = -1, sender: str = "bob") -> Mess
     text = RtmTextMessage(f"m{number}")
     props = ReceivedMessageProperties(1)
     return MessageFromPeer(text, sender, f"id{number}", props, number if key == -1 else key)
+
+
+class BlockedTest(RtmTestCase):
+    def test_a_blocked_user_reaches_nobody_and_holds_up_nobody(self) -> None:
+        with local_gateway() as url, RtmClient("app", url=url) as alice:
+            heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+            invited: queue.SimpleQueue[str] = queue.SimpleQueue()
+            alice.on(
+                "MessageFromPeer", lambda message, peer, _: heard.put(f"{peer} {message.text}")
+            )
+            alice.on("RemoteInvitationReceived", lambda one: invited.put(one.caller_id))
+            alice.login("alice")
+            bob, mallory = [self.entered(RtmClient("app", url=url)) for _ in range(2)]
+            bob.login("bob")
+            mallory.login("mallory")
+            alice.block_peer("mallory")
+            self.assertEqual(alice.blocked_peers, {"mallory"})
+            self.assertFalse(mallory.send_message_to_peer("1", "alice").has_peer_received)
+            mallory.send_message_to_peer("2", "alice", enable_offline_messaging=True)
+            mallory.create_local_invitation("alice").send()
+            self.assertTrue(bob.send_message_to_peer("3", "alice").has_peer_received)
+            bob.create_local_invitation("alice").send()
+            self.assertEqual(heard.get(timeout=PATIENCE), "bob 3")
+            self.assertEqual(invited.get(timeout=PATIENCE), "bob")
+            alice.logout()
+            mallory.send_message_to_peer("4", "alice", enable_offline_messaging=True)
+            bob.send_message_to_peer("5", "alice", enable_offline_messaging=True)
+            alice.login("alice")  # the block goes on, and what was kept is discarded
+            self.assertEqual(heard.get(timeout=PATIENCE), "bob 5")
+            alice.unblock_peer("mallory")
+            alice.unblock_peer("nobody")
+            self.assertTrue(mallory.send_message_to_peer("6", "alice").has_peer_received)
+            self.assertEqual(heard.get(timeout=PATIENCE), "mallory 6")
+            with self.assertRaises(PeerMessageError) as caught:
+                alice.block_peer("no/id")
+            self.assertEqual(caught.exception.reason, "INVALID_USERID")
+            alice.logout()
+            moment = time.monotonic() + 1.1
+            wait_until(lambda: time.monotonic() > moment)  # logins have a rate
+            alice.login("alice")  # nothing of it waits
+            self.assertTrue(bob.send_message_to_peer("7", "alice").has_peer_received)
+            self.assertEqual(heard.get(timeout=PATIENCE), "bob 7")
 
 
 class LineTest(RtmTestCase):

@@ -93,6 +93,9 @@ def log_in(provider: str) -> RtmClient:
         print(error.code.name, int(error.code), error.message, error.cause, error.reason)
     client.set_parameters(log_filter=LogFilter.WARNING)
     client.update_config(log_filter="info")
+    client.block_peer("mallory")
+    blocked: frozenset[str] = client.blocked_peers
+    client.unblock_peer(min(blocked))
     state: ConnectionState = client.connection_state
     print(client.uid, state is ConnectionState.CONNECTED, rtm_sync.__version__)
     return client
