@@ -12,6 +12,7 @@ from pathlib import Path
 from rtm_sync.hub.engine.archive import HistoryQuery
 from rtm_sync.hub.local.archive import LocalArchive
 from rtm_sync.protocol.codec import encode_json
+from rtm_sync.rules.shares import Owner
 from rtm_sync.testing.engine_kit import APP, NotingNode, historical
 from tests.support import RtmTestCase
 
@@ -69,12 +70,13 @@ class PlanTest(ArchiveCase):
         """How SQLite answers the statement that the archive really executes."""
         database = self.archive._running_database
         statements: list[str] = []
-        await database.read(lambda c: c.set_trace_callback(statements.append))
+        owner = Owner(APP)
+        await database.search(owner, lambda c: c.set_trace_callback(statements.append))
         if count:
             await self.archive.history_count(APP, query, self.wall)
         else:
             await self.archive.history(APP, query, self.wall)
-        await database.read(lambda c: c.set_trace_callback(None))
+        await database.search(owner, lambda c: c.set_trace_callback(None))
         selects = [text for text in statements if text.startswith("SELECT")]
         return await database.read(
             lambda c: [row[3] for row in c.execute(f"EXPLAIN QUERY PLAN {selects[0]}")]
