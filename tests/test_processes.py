@@ -63,6 +63,15 @@ client.login("alice")
 uploads = [client.create_media_message_by_uploading(os.urandom(500_000)) for _ in range(30)]
 """
 
+    SLOW_ONE = """
+import io, threading
+class Slow(io.BytesIO):
+    def read(self, size=-1):
+        threading.Event().wait(1.0)
+        return super().read(size)
+uploads.append(client.create_media_message_by_uploading(Slow(b"still running")))
+"""
+
     def test_a_script_that_ends_with_transfers_running_finishes_them(self) -> None:
         """Those that wait as well, and their callbacks while the client is still logged in."""
         body = (
@@ -121,7 +130,7 @@ client.create_media_message_by_uploading(b"x", thumbnail=fail)
         ):
             for url in both_transports(self):
                 with self.subTest(ending, first=first, url=url.partition(":")[0]):
-                    done = self.script(first + self.UPLOADS + ending, url)
+                    done = self.script(first + self.UPLOADS + self.SLOW_ONE + ending, url)
                     self.assertEqual(done.returncode, 0)
                     self.assertEqual(done.stderr.count("waiting transfers were interrupted"), count)
                     self.assertEqual(done.stderr.count("close(wait=True) waits for them"), count)
