@@ -75,6 +75,9 @@ class NginxTest(RtmTestCase):
         data = os.urandom(3_000_000)
         sent = alice.create_media_message_by_uploading(data).result(PATIENCE)
         self.assertEqual(alice.download_media(sent.media_id).result(PATIENCE).to_bytes(), data)
+        own = url.replace("ws", "http", 1)  # a page of nginx's own host and port
+        answer = requests.get(f"{own}/healthz", headers={"Origin": own}, timeout=PATIENCE)
+        self.assertEqual(answer.status_code, 200)
         invented = {"X-Forwarded-For": "203.0.113.9"}
         guesses = [self.ask(url, "wrong", **invented) for _ in range(AUTH_FAILURES.count + 1)]
         self.assertEqual(guesses[-2:], [401, 429])
